@@ -1,0 +1,235 @@
+"""What the admin pages of all apps share: navigation, money, links to orders, and read-only pages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
+from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
+from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
+
+from eventing.models import DeadLetter
+from eventing.recorded import Metadata
+from sharding import numbers
+
+# Currencies whose minor unit is not a hundredth (ISO 4217).
+DECIMALS = {"JPY": 0, "KRW": 0, "CLP": 0, "ISK": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}
+MANY = 100
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: groups of pages, without those that the operator may not see."""
+    groups = [
+        ("Orders", [("Orders", "receipt_long", "orders.order")]),
+        (
+            "Catalogue",
+            [
+                ("Products", "inventory_2", "inventory.product"),
+                ("Categories", "category", "inventory.category"),
+                ("Stock movements", "swap_vert", "inventory.stockmovement"),
+                ("Reservations", "bookmark", "inventory.reservation"),
+                ("Coupons", "sell", "coupons.coupon"),
+            ],
+        ),
+        (
+            "Payments & messages",
+            [
+                ("Payments", "credit_card", "payments.payment"),
+                ("Messages", "mail", "notifications.message"),
+            ],
+        ),
+        (
+            "Operations",
+            [
+                ("Dead letters", "report", "eventing.deadletter"),
+                ("Shard map", "hub", "sharding.bucket"),
+                ("Periodic tasks", "schedule", "django_celery_beat.periodictask"),
+                ("Intervals", "timelapse", "django_celery_beat.intervalschedule"),
+                ("Crontabs", "calendar_month", "django_celery_beat.crontabschedule"),
+            ],
+        ),
+        ("People", [("Users", "person", "auth.user"), ("Groups", "group", "auth.group")]),
+    ]
+    return [
+        {
+            "title": title,
+            "separator": True,
+            "items": [item for name, icon, model in pages if (item := _page(request, name, icon, model)) is not None],
+        }
+        for title, pages in groups
+    ]
+
+
+def _page(request: HttpRequest, title: str, icon: str, model: str) -> dict[str, Any] | None:
+    app_label, model_name = model.split(".")
+    if not any(request.user.has_perm(f"{app_label}.{verb}_{model_name}") for verb in ("view", "change")):
+        return None
+    item = {"title": title, "icon": icon, "link": reverse(f"admin:{app_label}_{model_name}_changelist")}
+    if model == "eventing.deadletter" and (letters := _open_dead_letters()):
+        item |= {"badge": letters, "badge_style": "solid"}
+    return item
+
+
+def _open_dead_letters() -> str:
+    count = DeadLetter.objects.filter(status=DeadLetter.Status.OPEN)[:MANY].count()
+    return f"{MANY - 1}+" if count == MANY else str(count or "")
+
+
+def environment(request: HttpRequest) -> list[str]:
+    """The label beside the user's menu: which profile this is."""
+    return ["embedded", "info"] if settings.EMBEDDED else ["services", "success"]
+
+
+def money(amount: int, currency: str) -> str:
+    """123456 minor units of EUR as `1,234.56 EUR`."""
+    decimals = DECIMALS.get(currency, 2)
+    return f"{Decimal(amount).scaleb(-decimals):,.{decimals}f} {currency}"
+
+
+def operator(request: HttpRequest) -> Metadata:
+    """Whoever is at the keyboard, as what caused the events that follow."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return Metadata(correlation_id=str(request_id or uuid4().hex), actor=f"operator:{request.user.pk}")
+
+
+def order_url(order_id: int) -> str:
+    return reverse("admin:orders_order_change", args=[numbers.to_text(order_id)])
+
+
+def order_link(order_id: int | None) -> str:
+    """A link to an order's page; a dash for something that belongs to none."""
+    if order_id is None:
+        return "–"
+    return format_html('<a class="wharf-number" href="{}">{}</a>', order_url(order_id), numbers.to_text(order_id))
+
+
+def customer_link(user: User | None, customer_id: int) -> str:
+    """A link to a customer's account, or their id if there is none any more."""
+    if user is None:
+        return format_html("customer {}", customer_id)
+    return format_html('<a href="{}">{}</a>', reverse("admin:auth_user_change", args=[user.pk]), user.get_username())
+
+
+_TOKENS = re.compile(r'("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
+
+
+def pretty_json(data: Any) -> SafeString:
+    """JSON as an indented block with coloured keys, texts and numbers."""
+
+    def coloured(text: str) -> Iterable[str]:
+        end = 0
+        for token in _TOKENS.finditer(text):
+            kind = "key" if token[2] else "text" if token[1] else "word" if token[3] else "number"
+            yield escape(text[end : token.start()])
+            yield f'<span class="wharf-json-{kind}">{escape(token[1] or token[0])}</span>{token[2] or ""}'
+            end = token.end()
+        yield escape(text[end:])
+
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return mark_safe(f'<pre class="wharf-json">{"".join(coloured(text))}</pre>')
+
+
+class MinorUnitsField(forms.DecimalField):
+    """An amount that people type with two decimals and that is stored in hundredths."""
+
+    widget = UnfoldAdminDecimalFieldWidget
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_digits": 14, "decimal_places": 2, "min_value": Decimal(0)} | kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        return f"{Decimal(value) / 100:.2f}" if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> Any:
+        amount = super().clean(value)
+        return None if amount is None else int(amount * 100)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.clean(data) != initial)
+        except ValidationError:
+            return True
+
+
+class CarefulModelAdmin(ModelAdmin):
+    """Nothing is deleted, and only what the operator has changed is written.
+
+    Rows have columns that workers count in; saving a whole row would write back an old count.
+    """
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Model, form: forms.ModelForm, change: bool) -> None:
+        if not change:
+            super().save_model(request, obj, form, change)
+        elif fields := {field.name for field in obj._meta.concrete_fields} & set(form.changed_data):
+            obj.save(update_fields=[*fields, *self.save_always])
+
+    save_always: tuple[str, ...] = ()
+
+
+class ReadOnlyModelAdmin(ModelAdmin):
+    """Rows to look at, in lists that are never counted: they grow with the orders."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_filter_sheet = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        meta = self.opts
+        return any(request.user.has_perm(f"{meta.app_label}.{verb}_{meta.model_name}") for verb in ("view", "change"))
+
+
+class OfOrders(ReadOnlyModelAdmin):
+    """Rows that belong to orders: found by the order's number, linked to its page."""
+
+    search_fields = ("order_id",)
+    search_help_text = "Order number"
+    order_field = "order_id"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term.strip():
+            return queryset, False
+        try:
+            return queryset.filter(**{self.order_field: numbers.parse(search_term)}), False
+        except numbers.InvalidOrderNumber:
+            return queryset.none(), False
+
+
+class WithCustomers(ChangeList):
+    """Rows of a list with their customers, fetched in one query; each row gets an attribute `customer`."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        customers = User.objects.in_bulk({row.customer_id for row in self.result_list})
+        for row in self.result_list:
+            row.customer = customers.get(row.customer_id)

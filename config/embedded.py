@@ -1,0 +1,120 @@
+"""The embedded profile: web server, relay, worker and beat as threads of one process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from celery import Celery
+from celery.app.trace import setup_worker_optimizations
+from celery.beat import Service
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django_celery_beat.schedulers import DatabaseScheduler
+from waitress import create_server
+
+from config.celery import app
+from eventing import relay, topology
+
+logger = structlog.get_logger(__name__)
+
+WEB_THREADS = 8
+WORKER_THREADS = 4
+JOIN_SECONDS = 10
+
+
+@dataclass(slots=True)
+class Role:
+    """A thread, and how to ask it to end."""
+
+    name: str
+    run: Callable[[], object]
+    stop: Callable[[], object]
+    thread: threading.Thread = field(init=False)
+
+    def start(self, on_failure: Callable[[str], None]) -> None:
+        def guarded() -> None:
+            try:
+                self.run()
+            except SystemExit:  # how a Celery worker says that it has stopped
+                pass
+            except Exception:
+                # One role less is not the shop any more: say why, and end the process.
+                logger.exception("embedded.failed", role=self.name)
+                on_failure(self.name)
+
+        self.thread = threading.Thread(target=guarded, name=self.name, daemon=True)
+        self.thread.start()
+
+
+def web(application: WSGIHandler, host: str, port: int) -> Role:
+    """Raises OSError if the port is taken."""
+    server = create_server(application, host=host, port=port, threads=WEB_THREADS, ident="wharf")
+
+    def stop() -> None:
+        server.close()
+        server.task_dispatcher.shutdown()
+
+    return Role("web", server.run, stop)
+
+
+def worker(celery: Celery = app) -> Role:
+    """A Celery worker without signal handlers, in a pool of threads."""
+    setup_worker_optimizations(celery)
+    controller: WorkController = celery.WorkController(
+        pool="threads",
+        concurrency=WORKER_THREADS,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+
+    def stop() -> None:
+        # The worker's loop looks at this and ends itself; 0 is its exit code.
+        worker_state.should_stop = 0
+
+    return Role("worker", controller.start, stop)
+
+
+def beat(celery: Celery = app) -> Role:
+    service = Service(celery, scheduler_cls=DatabaseScheduler, max_interval=settings.CELERY_BEAT_MAX_LOOP_INTERVAL)
+    return Role("beat", lambda: service.start(embedded_process=True), service.stop)
+
+
+def relays() -> Role:
+    stop = threading.Event()
+
+    def run() -> None:
+        for thread in relay.start_threads(settings.DATABASES, stop):
+            thread.join()
+
+    return Role("relay", run, stop.set)
+
+
+def run(application: WSGIHandler, host: str, port: int, stop: threading.Event) -> str | None:
+    """Run all roles until `stop` is set or one of them fails; returns the name of the one that failed.
+
+    The web server stops first, so that no request is cut off by what it relies on.
+    """
+    failed: list[str] = []
+
+    def on_failure(name: str) -> None:
+        failed.append(name)
+        stop.set()
+
+    with app.connection_for_write() as connection:
+        # The in-memory broker drops what it has no queue for, so the queues come first.
+        topology.declare(connection)
+    roles = [web(application, host, port), relays(), worker(), beat()]
+    for role in roles:
+        role.start(on_failure)
+    stop.wait()
+    for role in roles:
+        role.stop()
+        role.thread.join(timeout=JOIN_SECONDS)
+    return failed[0] if failed else None

@@ -1,0 +1,64 @@
+"""Runs the whole shop in this process: the embedded profile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+
+class Command(BaseCommand):
+    help = "Prepare the databases and run web server, relay, worker and beat in this process (embedded profile)."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+        parser.add_argument(
+            "--port", type=int, default=int(os.environ.get("PORT", "8000")), help="port (default: $PORT, else 8000)"
+        )
+        parser.add_argument("--no-seed", action="store_true", help="do not fill an empty shop with products and orders")
+
+    def handle(self, *args: Any, host: str, port: int, no_seed: bool, **options: Any) -> None:
+        if not settings.EMBEDDED:
+            raise CommandError(
+                "DATABASE_URL is set, so this is the services profile: `script/stack` runs it. "
+                "PROFILE=embedded chooses the embedded profile in spite of it."
+            )
+        # Imported here because it configures Celery for a worker, which no other command wants.
+        from config import embedded
+        from config.wsgi import application
+
+        call_command("migrate_all", stdout=self.stdout)
+        if not no_seed:
+            call_command("seed", stdout=self.stdout)
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        address = f"http://{host}:{port}/"
+        self.stdout.write(
+            f"\nWharf is open at {address}\n"
+            f"  shop      {address}           demo / demo\n"
+            f"  admin     {address}admin/     admin / admin\n"
+            f"  API       {address}api/v1/docs\n"
+            f"  data      {settings.DATA_DIR}\n\nCtrl-C stops it.\n"
+        )
+        try:
+            failed = embedded.run(application, host, port, stop)
+        except OSError as error:
+            raise CommandError(
+                f"Cannot listen on {host}:{port}: {error}. Choose another port with PORT=8001."
+            ) from error
+        if failed:
+            raise CommandError(f"The {failed} thread failed; the log above says why.")
+        self.stdout.write("Stopped.")

@@ -1,0 +1,320 @@
+"""All settings. They come from the command line, then the environment, then `.env`, then the defaults here.
+
+Without any of them the *embedded* profile runs: SQLite files, an in-memory broker, one process. With `DATABASE_URL`
+set the *services* profile runs: PostgreSQL, RabbitMQ, Redis, a process for each role.
+"""
+
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+PROFILE = env.str("PROFILE", default="services" if "DATABASE_URL" in env.ENVIRON else "embedded")
+if PROFILE not in ("embedded", "services"):
+    raise ImproperlyConfigured(f"PROFILE is {PROFILE!r}; it can be 'embedded' or 'services'")
+EMBEDDED = PROFILE == "embedded"
+DATA_DIR = Path(env.str("DEMO_DIR", default=str(BASE_DIR / "var" / "demo"))).resolve()
+
+
+def _secret_key() -> str:
+    """The key of the environment; the embedded profile makes one of its own and keeps it with its data."""
+    if key := env.str("SECRET_KEY", default=""):
+        return key
+    if not EMBEDDED and not DEBUG:
+        raise ImproperlyConfigured("Set SECRET_KEY to a long random text: the services profile needs its own.")
+    file = DATA_DIR / "secret_key"
+    if not file.exists():
+        DATA_DIR.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(50))
+    return file.read_text()
+
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = _secret_key()
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# --- Applications -----------------------------------------------------------------------------------------------
+
+CONTEXTS = ("inventory", "coupons", "payments", "notifications")
+SHARDED_APPS = ("orders",)
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_celery_beat",
+    "django_htmx",
+    "ninja",
+    "config",
+    "eventing",
+    "sharding",
+    "orders",
+    *CONTEXTS,
+    "storefront",
+    "monitoring",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- Databases: `default`, the order shards, and a database for each context that is given one -------------------
+
+# What one process may hold per database. The sum over processes must fit the servers' max_connections
+# (see `sharding.checks`), so connections are pooled, opened when needed and given back after use.
+DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=2)
+TEST_RUN = env.str("TEST_RUN", default="run")  # tells apart the databases of tests that run side by side
+
+
+def _postgresql(url: str) -> dict[str, Any]:
+    config: dict[str, Any] = env.db_url_config(url)
+    config["ENGINE"] = "django.db.backends.postgresql"
+    config["CONN_MAX_AGE"] = 0  # the pool keeps connections, not the thread
+    config["OPTIONS"] = {
+        **config.get("OPTIONS", {}),
+        "connect_timeout": 3,
+        "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 3, "max_idle": 60},
+    }
+    config["TEST"] = {"NAME": f"test_{TEST_RUN}_{config['NAME']}"}
+    return config
+
+
+def _sqlite(alias: str) -> dict[str, Any]:
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / f"{alias}.sqlite3",
+        "OPTIONS": {
+            # Writers queue up at BEGIN instead of failing in the middle with "database is locked".
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
+        },
+        "TEST": {"NAME": DATA_DIR / f"test_{TEST_RUN}_{alias}.sqlite3"},
+    }
+
+
+def _shard_urls(url: str) -> list[str]:
+    """The shards' URLs; without them, databases beside the default one, named after it."""
+    if urls := env.list("ORDER_SHARD_URLS", default=[]):
+        return list(urls)
+    head, _, query = url.partition("?")
+    return [f"{head}_orders_{number}" + (f"?{query}" if query else "") for number in range(env.int("ORDER_SHARDS", 8))]
+
+
+DATABASES: dict[str, dict[str, Any]]
+if EMBEDDED:
+    DATA_DIR.mkdir(parents=True, exist_ok=True)
+    DATABASES = {alias: _sqlite(alias) for alias in ("default", "orders_0", "orders_1")}
+else:
+    _url = env.str("DATABASE_URL")
+    DATABASES = {"default": _postgresql(_url)}
+    DATABASES |= {f"orders_{number}": _postgresql(shard) for number, shard in enumerate(_shard_urls(_url))}
+    for _context in CONTEXTS:
+        if _context_url := env.str(f"{_context.upper()}_DATABASE_URL", default=""):
+            DATABASES[_context] = _postgresql(_context_url)
+
+DATABASE_ROUTERS = ["sharding.router.ShardRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Cache: never the only copy of anything, so its loss costs time and nothing else ------------------------------
+
+REDIS_URL = env.str("REDIS_URL", default="")
+if REDIS_URL and not EMBEDDED:
+    CACHES: dict[str, dict[str, Any]] = {
+        "default": {
+            "BACKEND": "config.cache.FailOpenRedisCache",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"socket_connect_timeout": 0.25, "socket_timeout": 0.25},
+        }
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+
+# --- Celery and the backbone --------------------------------------------------------------------------------------
+
+CELERY_BROKER_URL = (
+    "memory://localhost/" if EMBEDDED else env.str("CELERY_BROKER_URL", default="amqp://guest:guest@127.0.0.1:5672//")
+)
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {"polling_interval": 0.01}
+    if EMBEDDED
+    else {
+        # A publish returns when the broker has the message, and never hangs on a frozen broker.
+        "confirm_publish": True,
+        "read_timeout": 15,
+        "write_timeout": 15,
+    }
+)
+CELERY_BROKER_CONNECTION_TIMEOUT = 3
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_POOL_LIMIT = 4
+CELERY_TASK_SERIALIZER = "msgspec"
+CELERY_ACCEPT_CONTENT = ["msgspec", "json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# A task that fails is rejected, so the broker keeps its message in the dead-letter queue instead of forgetting it.
+CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = False
+CELERY_TASK_DEFAULT_QUEUE = "tasks"
+CELERY_WORKER_PREFETCH_MULTIPLIER = 16 if EMBEDDED else 1
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+
+EVENTING_NAMESPACE = env.str("EVENTING_NAMESPACE", default="")  # a prefix for the names of exchanges and queues
+EVENTING_SOURCE = env.str("EVENTING_SOURCE", default="urn:wharf")  # who speaks in the CloudEvents for other programs
+EVENTING_INTEGRATION_DATABASE = "default"
+EVENTING_DURABLE_BROKER = not EMBEDDED
+EVENTING_POLL_SECONDS = env.float("EVENTING_POLL_SECONDS", default=0.015 if EMBEDDED else 0.02)
+EVENTING_RELAY_BATCH = 500  # outbox rows of one poll
+EVENTING_MESSAGE_EVENTS = 200  # events of one message, at most
+EVENTING_MESSAGE_BYTES = 256 * 1024
+EVENTING_MAX_ATTEMPTS = env.int("EVENTING_MAX_ATTEMPTS", default=12)
+EVENTING_MAX_BACKOFF_SECONDS = 300
+EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
+
+# --- Domain -------------------------------------------------------------------------------------------------------
+
+SHOP_CURRENCY = "EUR"
+ORDER_PAYMENT_TIMEOUT = timedelta(seconds=env.int("ORDER_PAYMENT_TIMEOUT", default=120 if EMBEDDED else 1800))
+PAYMENT_GATEWAY = "payments.gateway.SandboxGateway"
+SANDBOX_SLOW_SECONDS = env.float("SANDBOX_SLOW_SECONDS", default=3.0)
+CATALOGUE_CACHE_SECONDS = 5
+SHARD_MAP_SECONDS = 5
+SHARD_MOVE_WAIT_SECONDS = 2
+
+# --- People, mail, pages -------------------------------------------------------------------------------------------
+
+LOGIN_URL = reverse_lazy("storefront:login")
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+API_TOKEN_SECONDS = 3600
+
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Wharf <shop@localhost>")
+if _mail_url := env.str("EMAIL_URL", default=""):
+    vars().update(env.email_url_config(_mail_url))
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = DATA_DIR / "mail"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+WHITENOISE_USE_FINDERS = EMBEDDED or DEBUG
+UNFOLD = {"SITE_TITLE": "Wharf", "SITE_HEADER": "Wharf", "SITE_URL": "/"}
+
+# --- Security: HTTPS is taken for granted where the shop is not run for trying it out ------------------------------
+
+HTTPS = env.bool("HTTPS", default=not EMBEDDED and not DEBUG)
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+CSRF_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+
+# --- Logging: one line an event; JSON where programs read it -------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING" if EMBEDDED else "INFO")
+_shared_processors: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+]
+_renderer: Any = structlog.dev.ConsoleRenderer() if EMBEDDED or DEBUG else structlog.processors.JSONRenderer()
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *_shared_processors,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structlog": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _renderer,
+            ],
+            "foreign_pre_chain": _shared_processors,
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structlog"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.db.backends": {"level": "WARNING"},
+        "django_structlog": {"level": "WARNING"},
+        "amqp": {"level": "WARNING"},
+    },
+}

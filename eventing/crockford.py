@@ -1,0 +1,36 @@
+"""Crockford's base 32: integers as 13 characters that people can read aloud and type back.
+
+Source: Douglas Crockford, "Base 32". The alphabet leaves out I, L, O and U; reading maps I and L to 1 and O to 0.
+"""
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+WIDTH = 13  # 13 * 5 bits hold a positive 63-bit integer
+
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+_VALUES |= {"I": 1, "L": 1, "O": 0}
+
+
+def encode(number: int) -> str:
+    """The 13 characters of a number in 0..2**63-1; raises ValueError outside that range."""
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"{number} is not in 0..2**63-1")
+    characters = []
+    for _ in range(WIDTH):
+        number, digit = divmod(number, 32)
+        characters.append(ALPHABET[digit])
+    return "".join(reversed(characters))
+
+
+def decode(text: str) -> int:
+    """The number of a text; case, spaces and dashes do not matter. Raises ValueError if it is not one."""
+    cleaned = text.replace("-", "").replace(" ", "").upper()
+    if len(cleaned) != WIDTH:
+        raise ValueError(f"expected {WIDTH} characters of base 32, got {len(cleaned)}")
+    number = 0
+    for character in cleaned:
+        if character not in _VALUES:
+            raise ValueError(f"{character!r} is not a character of base 32")
+        number = number * 32 + _VALUES[character]
+    if number >= 1 << 63:
+        raise ValueError("the number is larger than 63 bits")
+    return number

@@ -1,0 +1,29 @@
+"""What can go wrong in the backbone; every message carries the numbers needed to understand it."""
+
+
+class EventingError(Exception):
+    """The backbone was used wrongly or found something that it cannot understand."""
+
+
+class WrongExpectedVersion(EventingError):
+    """Somebody else appended to the stream first."""
+
+
+class TransactionRequired(EventingError):
+    """Events are appended only together with their effect: open `transaction.atomic(using=...)` first."""
+
+
+class UnknownEventType(EventingError):
+    """No event class is registered under this name."""
+
+
+class UnknownSchemaVersion(EventingError):
+    """The event was written by a newer program, or an upcaster is missing."""
+
+
+class Unroutable(EventingError):
+    """The broker has no queue for a message: `manage.py setup_broker` declares them."""
+
+
+class Transient(Exception):
+    """A handler could not act yet; it is asked again later, with a growing pause."""

@@ -1,0 +1,119 @@
+"""Delivers events in the process itself, without a broker: for filling a new installation, and for tests.
+
+It is the relay with a sender that hands each message to its subscriber at once, so an outbox row is deleted only when
+its subscribers have had the event: a process that dies in between leaves the rest to the next relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from django.conf import settings
+from django.db import connections
+
+from eventing import subscribers
+from eventing.databases import release_session_lock, try_session_lock
+from eventing.delivery import Delivery, deliver
+from eventing.errors import EventingError
+from eventing.relay import LOCK, Relay
+from eventing.wire import Envelope, encode
+
+MAX_ROUNDS = 100
+
+
+@dataclass(slots=True)
+class Message:
+    """What a relay would have given to the broker."""
+
+    subscriber: str
+    envelopes: list[Envelope]
+    published_at: datetime
+
+
+@dataclass(slots=True)
+class DirectSender:
+    """Stands in for the broker. What it delivers has gone through the wire format; subscribers in `skip` get nothing."""
+
+    skip: frozenset[str] = frozenset()
+    messages: int = 0
+    errors: tuple[type[BaseException], ...] = ()
+
+    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
+        if subscriber not in self.skip:
+            self.messages += 1
+            deliver_until_settled([Message(subscriber, over_the_wire(envelopes), published_at)])
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
+@dataclass(slots=True)
+class _Forerunner(Relay):
+    """A relay that brings effects forward and leaves its outbox rows to the next one, whom the inboxes await."""
+
+    durable: bool = False
+
+    def settle(self) -> None:
+        """Keep every row: a subscriber that was left out has not had it."""
+
+
+class Inline:
+    """Delivers what is in the outboxes of some databases to all subscribers but those in `skip`.
+
+    Without `keep_rows` the events count as published, and those in `skip` never get them.
+    """
+
+    def __init__(self, aliases: Iterable[str], *, skip: Iterable[str] = (), keep_rows: bool = False) -> None:
+        self._sender = DirectSender(skip=frozenset(skip))
+        self._relays = [
+            _Forerunner(alias, sender=self._sender) if keep_rows else Relay(alias, sender=self._sender, durable=True)
+            for alias in aliases
+        ]
+
+    def deliver(self) -> int:
+        """Deliver everything, and what follows from it, until quiet; returns the number of messages.
+
+        Raises EventingError if the events go on causing each other without an end.
+        """
+        before = self._sender.messages
+        for _ in range(MAX_ROUNDS):
+            # Every database gets its turn, also after the first one that has something.
+            if not sum([relay.publish_once() for relay in self._relays]):
+                return self._sender.messages - before
+        raise EventingError(f"the outboxes are still not empty after {MAX_ROUNDS} rounds")
+
+
+@contextmanager
+def leading(aliases: Iterable[str]) -> Iterator[list[str]]:
+    """Keep relays from these databases; yields those that no relay is working on already."""
+    with ExitStack() as locks:
+        free = []
+        for alias in aliases:
+            if try_session_lock(connections[alias], LOCK):
+                locks.callback(release_session_lock, connections[alias], LOCK)
+                free.append(alias)
+        yield free
+
+
+def deliver_until_settled(messages: Sequence[Message]) -> None:
+    """Deliver messages; what wants to be tried again is, after the others, until it is a dead letter."""
+    for attempt in range(1, settings.EVENTING_MAX_ATTEMPTS + 1):
+        again = []
+        for message in messages:
+            delivery = Delivery(
+                subscriber=subscribers.get(message.subscriber), attempt=attempt, published_at=message.published_at
+            )
+            outcome = deliver(message.envelopes, delivery)
+            again += [Message(message.subscriber, [envelope], message.published_at) for envelope in outcome.retry]
+        if not again:
+            return
+        messages = again
+
+
+def over_the_wire(envelopes: Sequence[Envelope]) -> list[Envelope]:
+    """The events as a worker would receive them."""
+    return msgspec.convert(msgspec.json.decode(encode(envelopes)), list[Envelope])

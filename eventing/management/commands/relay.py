@@ -1,0 +1,50 @@
+"""Runs the relay: a thread for each database takes committed events from its outbox to the broker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from eventing.relay import start_threads
+
+
+class Command(BaseCommand):
+    help = (
+        "Publish committed events to the broker until stopped. Several relays may run: each database is worked on by "
+        "one of them, and another takes over when it dies. SIGTERM finishes the batch in hand."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--database", action="append", metavar="ALIAS", help="only this database; may be repeated (default: all)"
+        )
+
+    def handle(self, *args: Any, database: list[str] | None = None, **options: Any) -> None:
+        aliases = database or list(settings.DATABASES)
+        if unknown := set(aliases) - set(settings.DATABASES):
+            raise CommandError(
+                f"There is no database {', '.join(sorted(unknown))}; there are {', '.join(settings.DATABASES)}."
+            )
+        if not settings.EVENTING_DURABLE_BROKER:
+            raise CommandError(
+                "The embedded profile's broker lives inside one process: `manage.py embedded` runs the relay with it."
+            )
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        threads = start_threads(aliases, stop)
+        self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
+        stop.wait()
+        for thread in threads:
+            thread.join(timeout=30)
+        self.stdout.write("relay: stopped")

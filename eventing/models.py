@@ -1,0 +1,106 @@
+"""The backbone's tables. They exist in every database: an event, its outbox row and its effect commit together."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from eventing.recorded import event_id
+
+
+class EventKey(models.Model):
+    """The key of an event, by which other rows refer to it without a foreign key."""
+
+    stream_id = models.BigIntegerField()
+    category = models.CharField(max_length=40)
+    version = models.PositiveIntegerField()
+
+    class Meta:
+        abstract = True
+
+    @property
+    def event_id(self) -> str:
+        return event_id(self.category, self.stream_id, self.version)
+
+
+class Event(EventKey):
+    """One fact of a stream. The key (stream, category, version) is what enforces expected versions."""
+
+    pk = models.CompositePrimaryKey("stream_id", "category", "version")
+    type = models.CharField(max_length=80)
+    schema_version = models.PositiveSmallIntegerField()
+    data = models.JSONField()
+    metadata = models.JSONField()
+    recorded_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(version__gte=1), name="event_version_from_1"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event_id} {self.type}"
+
+
+class OutboxMessage(EventKey):
+    """An event that is not published yet. Rows are removed once the broker has confirmed."""
+
+    class Meta:
+        db_table = "eventing_outbox"
+
+    def __str__(self) -> str:
+        return self.event_id
+
+
+class InboxEntry(EventKey):
+    """A subscriber's effect of an event has happened; it is written in the transaction of the effect."""
+
+    pk = models.CompositePrimaryKey("stream_id", "category", "version", "subscriber")
+    subscriber = models.CharField(max_length=40)
+    attempts = models.PositiveSmallIntegerField()
+    published_at = models.DateTimeField()
+    handled_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "eventing_inbox"
+
+    def __str__(self) -> str:
+        return f"{self.subscriber}: {self.event_id}"
+
+
+class DeadLetter(EventKey):
+    """An event that a subscriber could not handle, with all that is needed to understand and redrive it.
+
+    Written to the `default` database only. `data` is what arrived, which may be what nobody can decode.
+    """
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        REDRIVEN = "redriven"
+        ARCHIVED = "archived"
+
+    subscriber = models.CharField(max_length=40)
+    type = models.CharField(max_length=80)
+    schema_version = models.PositiveSmallIntegerField()
+    data = models.JSONField()
+    metadata = models.JSONField()
+    recorded_at = models.DateTimeField()
+    error = models.CharField(max_length=200)
+    message = models.TextField()
+    traceback = models.TextField()
+    attempts = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=10, choices=Status, default=Status.OPEN)
+    failed_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "eventing_dead_letter"
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["stream_id", "category", "version", "subscriber"], name="one_dead_letter_per_delivery"
+            ),
+        ]
+        indexes = [models.Index(fields=["status", "subscriber", "-id"], name="dead_letter_open")]
+
+    def __str__(self) -> str:
+        return f"{self.subscriber}: {self.event_id}"

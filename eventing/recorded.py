@@ -1,0 +1,86 @@
+"""Events as they are handed around: what happened, where it stands in its stream, and what caused it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from eventing import crockford
+
+
+class Event(Protocol):
+    """A frozen dataclass with a registered name; a change of its fields raises the schema version."""
+
+    TYPE: ClassVar[str]
+    SCHEMA_VERSION: ClassVar[int]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+E = TypeVar("E")
+E_co = TypeVar("E_co", covariant=True)
+
+
+def stream_name(category: str, stream_id: int) -> str:
+    """`order-0K4T9QXM2ZP7A`"""
+    return f"{category}-{crockford.encode(stream_id)}"
+
+
+def event_id(category: str, stream_id: int, version: int) -> str:
+    """`order-0K4T9QXM2ZP7A@3`: readable, and the same however often the event is published."""
+    return f"{stream_name(category, stream_id)}@{version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metadata:
+    """Where an event comes from. All events that one request set off share its correlation id."""
+
+    correlation_id: str
+    causation_id: str | None = None
+    actor: str = "system"
+    traceparent: str | None = None
+
+    @classmethod
+    def caused_by(cls, cause: Recorded[Any], *, actor: str) -> Metadata:
+        return cls(
+            correlation_id=cause.metadata.correlation_id,
+            causation_id=cause.id,
+            actor=actor,
+            traceparent=cause.metadata.traceparent,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(Generic[E_co]):
+    """An event in its stream; versions count from 1 without gaps."""
+
+    category: str
+    stream_id: int
+    version: int
+    event: E_co
+    metadata: Metadata
+    recorded_at: datetime
+
+    @property
+    def stream(self) -> str:
+        return stream_name(self.category, self.stream_id)
+
+    @property
+    def id(self) -> str:
+        return event_id(self.category, self.stream_id, self.version)
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """The primary key of the event, by which inbox and outbox refer to it."""
+        return self.stream_id, self.category, self.version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvents:
+    """Events for one stream that is at `expected_version` (0: it does not exist yet)."""
+
+    stream_id: int
+    expected_version: int
+    events: Sequence[Event]
+    metadata: Metadata

@@ -1,0 +1,72 @@
+"""The names under which event classes are stored, their schema versions, and upcasters from older ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from eventing.errors import EventingError, UnknownEventType, UnknownSchemaVersion
+from eventing.recorded import Event
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+_classes: dict[str, type[Event]] = {}
+_upcasters: dict[tuple[str, int], Upcaster] = {}
+
+
+def register_module(module: ModuleType) -> None:
+    """Register every event class of an `events.py`. Raises EventingError if two classes claim one name."""
+    for value in vars(module).values():
+        if isinstance(value, type) and dataclasses.is_dataclass(value) and hasattr(value, "TYPE"):
+            register(value)
+
+
+def register(event_class: type[Any]) -> None:
+    """Register one event class. Raises EventingError if another one has its name."""
+    known = _classes.setdefault(event_class.TYPE, event_class)
+    if known is not event_class:
+        raise EventingError(f"{event_class.TYPE} is claimed by both {known!r} and {event_class!r}")
+
+
+def upcaster(event_type: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
+    """Decorate a function that turns the data of `from_version` into that of the next version."""
+
+    def register(function: Upcaster) -> Upcaster:
+        _upcasters[event_type, from_version] = function
+        return function
+
+    return register
+
+
+def event_classes() -> Iterator[type[Event]]:
+    return iter(_classes.values())
+
+
+def encode(event: Event) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+def decode(event_type: str, schema_version: int, data: str | dict[str, Any]) -> Event:
+    """The event of stored JSON (text, or already parsed), upcast to the current schema version.
+
+    Raises UnknownEventType, UnknownSchemaVersion, or msgspec.ValidationError when the data has another shape.
+    """
+    event_class = _classes.get(event_type)
+    if event_class is None:
+        raise UnknownEventType(f"no event class is registered as {event_type!r}")
+    current = event_class.SCHEMA_VERSION
+    if schema_version == current and isinstance(data, str):
+        return msgspec.json.decode(data, type=event_class)
+    fields = msgspec.json.decode(data) if isinstance(data, str) else data
+    for version in range(schema_version, current):
+        step = _upcasters.get((event_type, version))
+        if step is None:
+            raise UnknownSchemaVersion(f"{event_type} {version} has no upcaster to {version + 1}")
+        fields = step(fields)
+    if schema_version > current:
+        raise UnknownSchemaVersion(f"{event_type} {schema_version} is newer than {current}, the newest known here")
+    return msgspec.convert(fields, event_class)

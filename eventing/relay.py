@@ -1,0 +1,229 @@
+"""The relay takes committed events from the outboxes to the broker.
+
+One relay works on a database at a time, under a lock of that database; when it dies its lock goes with its
+connection and another relay takes over. Outbox rows are deleted once the broker has confirmed, so a crash in between
+publishes twice, which the inboxes absorb, and never loses.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
+from django.utils import timezone
+
+from eventing import subscribers
+from eventing.databases import time_from_db, try_session_lock
+from eventing.publishing import Publisher, batches
+from eventing.store import COLUMNS
+from eventing.subscribers import Subscriber
+from eventing.wire import Envelope
+
+logger = structlog.get_logger(__name__)
+
+LOCK = "eventing.relay"
+STANDBY_SECONDS = 1.0
+MAX_BACKOFF_SECONDS = 10.0
+SETTLE_SECONDS = 0.3
+
+
+class Sender(Protocol):
+    """What a relay needs of a publisher."""
+
+    errors: tuple[type[BaseException], ...]
+
+    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Sent:
+    """A published event whose outbox row is kept until its subscribers have handled it (see `Relay.settle`)."""
+
+    envelope: Envelope
+    waiting: list[Subscriber]
+    at: datetime
+
+
+@dataclass(slots=True)
+class Relay:
+    """The relay of one database. `run` is the loop of a thread; `publish_once` is one turn of it."""
+
+    alias: str
+    sender: Sender = field(default_factory=Publisher)
+    # A broker that forgets its messages when it stops (the embedded profile's) must not be the only one to have them.
+    durable: bool = field(default_factory=lambda: settings.EVENTING_DURABLE_BROKER)
+    sent: dict[int, Sent] = field(default_factory=dict)
+    leading: bool = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until `stop` is set, finishing the batch in hand; failures pause it and never end it."""
+        failures: tuple[type[BaseException], ...] = (DatabaseError, InterfaceError, *self.sender.errors)
+        failed = 0
+        pause = 0.0
+        try:
+            while not stop.wait(pause):
+                try:
+                    if not self.leading:
+                        self.leading = try_session_lock(connections[self.alias], LOCK)
+                        if self.leading:
+                            logger.info("relay.leading", database=self.alias)
+                        else:
+                            # Another relay has this database; do not hold a connection while standing by.
+                            connections[self.alias].close()
+                            pause = STANDBY_SECONDS
+                            continue
+                    published = self.publish_once()
+                    pause = 0.0 if published else _next_pause(pause)
+                    failed = 0
+                except failures as error:
+                    failed += 1
+                    pause = backoff_seconds(failed)
+                    logger.warning("relay.paused", database=self.alias, seconds=round(pause, 2), error=repr(error))
+                    self._start_over()
+        finally:
+            self._start_over()
+
+    def _start_over(self) -> None:
+        """Give up lock and connections: after a failure nothing is known about either."""
+        self.leading = False
+        self.sender.close()
+        connections[self.alias].close()
+
+    def publish_once(self) -> int:
+        """Publish what the outbox holds, up to a batch; returns the number of events published."""
+        if self.sent:
+            self.settle()
+        rows = [row for row in self._outbox_rows() if row[0] not in self.sent]
+        if not rows:
+            return 0
+        envelopes = {row[0]: _envelope(row[1:]) for row in rows}
+        published_at = timezone.now()
+        for subscriber in subscribers.all_subscribers():
+            wanted = [envelope for envelope in envelopes.values() if subscriber.wants(envelope.type)]
+            for batch in batches(wanted):
+                self.sender.send(subscriber.name, batch, published_at=published_at)
+        if self.durable:
+            self._delete(envelopes)
+        else:
+            self._remember(envelopes, published_at)
+        return len(envelopes)
+
+    def _outbox_rows(self) -> list[tuple[Any, ...]]:
+        columns = ", ".join(f"event.{name}" for name in COLUMNS.split(", "))
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(
+                f"SELECT outbox.id, {columns} FROM"
+                " (SELECT id, stream_id, category, version FROM eventing_outbox ORDER BY id LIMIT %s) AS outbox"
+                " JOIN eventing_event AS event ON event.stream_id = outbox.stream_id"
+                " AND event.category = outbox.category AND event.version = outbox.version"
+                " ORDER BY outbox.id",
+                [settings.EVENTING_RELAY_BATCH + len(self.sent)],
+            )
+            return list(cursor.fetchall())
+
+    def _delete(self, outbox_ids: Iterable[int]) -> None:
+        ids = list(outbox_ids)
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(f"DELETE FROM eventing_outbox WHERE id IN ({', '.join(['%s'] * len(ids))})", ids)
+
+    def _remember(self, envelopes: dict[int, Envelope], at: datetime) -> None:
+        for outbox_id, envelope in envelopes.items():
+            wanting = [one for one in subscribers.all_subscribers() if one.wants(envelope.type)]
+            self.sent[outbox_id] = Sent(envelope=envelope, waiting=wanting, at=at)
+
+    def settle(self) -> None:
+        """Delete the outbox rows of events that all their subscribers have handled or given up.
+
+        Only for a broker that is not durable: what is still in the outbox when the process starts is published again.
+        """
+        before = timezone.now() - timedelta(seconds=SETTLE_SECONDS)
+        done = []
+        for outbox_id, sent in self.sent.items():
+            if sent.at <= before:
+                sent.waiting = [subscriber for subscriber in sent.waiting if not _settled(subscriber, sent.envelope)]
+                sent.at = timezone.now()
+                if not sent.waiting:
+                    done.append(outbox_id)
+        if done:
+            self._delete(done)
+            for outbox_id in done:
+                del self.sent[outbox_id]
+
+
+def _settled(subscriber: Subscriber, envelope: Envelope) -> bool:
+    """Whether there is an inbox row or a dead letter for this delivery."""
+    key = (*envelope.key, subscriber.name)
+    where = "stream_id = %s AND category = %s AND version = %s AND subscriber = %s"
+    with connections[subscriber.database(envelope.open())].cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM eventing_inbox WHERE {where}", key)
+        if cursor.fetchone():
+            return True
+    with connections["default"].cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM eventing_dead_letter WHERE {where}", key)
+        return cursor.fetchone() is not None
+
+
+def _envelope(row: Sequence[Any]) -> Envelope:
+    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at = row
+    return Envelope(
+        stream_id=stream_id,
+        category=category,
+        version=version,
+        type=event_type,
+        schema_version=schema_version,
+        data=msgspec.Raw(data.encode()),
+        metadata=msgspec.Raw(metadata.encode()),
+        recorded_at=time_from_db(recorded_at),
+    )
+
+
+def _next_pause(pause: float) -> float:
+    """Poll at the set interval while there is work, up to 2.5 times slower when there is none."""
+    shortest: float = settings.EVENTING_POLL_SECONDS
+    return min(max(pause * 1.2, shortest), shortest * 2.5)
+
+
+def backoff_seconds(failures: int) -> float:
+    """0.1, 0.2, 0.4, … seconds up to the maximum, with full jitter, so that relays do not come back in step."""
+    return random.uniform(0.05, min(0.1 * 2.0**failures, MAX_BACKOFF_SECONDS))
+
+
+def start_threads(aliases: Iterable[str], stop: threading.Event) -> list[threading.Thread]:
+    """Start a relay for each database. They end soon after `stop` is set; join them to see the batch in hand out."""
+    threads = [
+        threading.Thread(target=Relay(alias).run, args=[stop], name=f"relay-{alias}", daemon=True) for alias in aliases
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far the relay is behind in one database; `seconds` is the age of the oldest event in the outbox."""
+
+    waiting: int
+    seconds: float
+
+
+def lag(alias: str) -> Lag:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*), (SELECT event.recorded_at FROM eventing_outbox AS oldest"
+            " JOIN eventing_event AS event ON event.stream_id = oldest.stream_id"
+            " AND event.category = oldest.category AND event.version = oldest.version"
+            " ORDER BY oldest.id LIMIT 1) FROM eventing_outbox"
+        )
+        waiting, recorded_at = cursor.fetchone()
+    seconds = (timezone.now() - time_from_db(recorded_at)).total_seconds() if recorded_at else 0.0
+    return Lag(waiting=waiting, seconds=max(0.0, seconds))

@@ -1,0 +1,57 @@
+"""How events look in messages: one JSON object each, with the stored JSON embedded as it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import kombu.serialization
+import msgspec
+
+from eventing import registry
+from eventing.recorded import Metadata, Recorded, event_id
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """An event on its way. `data` and `metadata` are JSON: raw when sent, parsed when received."""
+
+    stream_id: int
+    category: str
+    version: int
+    type: str
+    schema_version: int
+    data: Any
+    metadata: Any
+    recorded_at: datetime
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        return self.stream_id, self.category, self.version
+
+    @property
+    def id(self) -> str:
+        return event_id(self.category, self.stream_id, self.version)
+
+    def open(self) -> Recorded[Any]:
+        """The event itself; raises what eventing.registry.decode raises."""
+        return Recorded(
+            category=self.category,
+            stream_id=self.stream_id,
+            version=self.version,
+            event=registry.decode(self.type, self.schema_version, _parsed(self.data)),
+            metadata=msgspec.convert(_parsed(self.metadata), Metadata),
+            recorded_at=self.recorded_at,
+        )
+
+
+def _parsed(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def encode(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def register_serializer() -> None:
+    """Make Celery write its messages with msgspec, several times faster than its default and with raw JSON inside."""
+    kombu.serialization.register("msgspec", encode, msgspec.json.decode, "application/x-msgspec-json", "utf-8")

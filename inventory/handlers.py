@@ -1,0 +1,266 @@
+"""Changes to stock. Reactions to orders come in batches, and a batch is a fixed number of statements.
+
+Stock rows are hot: every order for a product needs the same one. So a batch takes each row once, for all its orders.
+Locks are always taken in the same order, which is what keeps workers from waiting for each other in a circle:
+reservations by order id first, stock rows by sku after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connections, transaction
+
+from eventing import store
+from eventing.databases import time_to_db
+from eventing.recorded import Metadata, NewEvents
+from inventory import domain
+from inventory.commands import Command, ReserveStock, ShipStock
+from inventory.domain import Level, Status
+from inventory.events import PRODUCT, RESERVATION, ReservedItem, StockReceived, StockReserved, StockShipped
+from inventory.models import Category, Product, Reservation, ReservationLine, Stock, StockMovement
+from sharding.router import database_of
+
+
+def handle_batch(commands: Sequence[tuple[Command, Metadata]]) -> None:
+    """Reserve, release and ship for many orders at once, inside the caller's transaction.
+
+    Raises NotReserved if something is to be shipped that is not set aside; the transaction must then be rolled back.
+    """
+    using = database_of("inventory")
+    asked = [command for command, _ in commands]
+    reservations, versions = _lock_reservations(asked, using)
+    stock = _lock_stock(_skus(asked, reservations), using)
+    result = domain.allocate(asked, reservations, stock)
+
+    writes: list[NewEvents] = []
+    changed: dict[int, tuple[str, int, datetime]] = {}
+    for (command, metadata), event in zip(commands, result.events, strict=True):
+        if event is None:
+            continue
+        version = versions[command.order_id]
+        versions[command.order_id] = version + 1
+        changed[command.order_id] = (str(result.reservations[command.order_id].status), version + 1, event.at)
+        writes.append(
+            NewEvents(stream_id=command.order_id, expected_version=version, events=[event], metadata=metadata)
+        )
+    if not writes:
+        return
+    _write_stock(stock, result.stock, using)
+    _write_reservations(changed, using)
+    _write_lines(writes, using)
+    _write_shipments(writes, using)
+    store.append(RESERVATION, writes, using=using)
+
+
+def _lock_reservations(commands: Sequence[Command], using: str) -> tuple[dict[int, domain.Reservation], dict[int, int]]:
+    """The reservations that are there already, and the version of every stream. All their rows are ours afterwards.
+
+    An order not heard of gets a row that is void until something happens; if nothing does, it is the tombstone.
+    Two workers that have news of the same new order meet here: the second waits for the first, and finds its row.
+    """
+    connection = connections[using]
+    order_ids = sorted({command.order_id for command in commands})
+    new = {command.order_id: command.at for command in commands if not isinstance(command, ShipStock)}
+    claimed: set[int] = set()
+    if new:
+        rows: list[Any] = []
+        for order_id in sorted(new):
+            at = time_to_db(connection, new[order_id])
+            rows += [order_id, Status.VOID.value, 0, at, at]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO inventory_reservation (order_id, status, version, created_at, updated_at)"
+                f" VALUES {_values(5, len(new))} ON CONFLICT DO NOTHING RETURNING order_id",
+                rows,
+            )
+            claimed = {order_id for (order_id,) in cursor.fetchall()}
+    versions = dict.fromkeys(claimed, 0)
+    statuses: dict[int, Status] = {}
+    if len(claimed) < len(order_ids):
+        known = (
+            Reservation.objects.using(using)
+            .select_for_update()
+            .filter(order_id__in=[order_id for order_id in order_ids if order_id not in claimed])
+            .order_by("order_id")
+        )
+        for order_id, status, version in known.values_list("order_id", "status", "version"):
+            statuses[order_id] = Status(status)
+            versions[order_id] = version
+    # A placement that is repeated needs no items, and so no stock rows.
+    ending = {command.order_id for command in commands if not isinstance(command, ReserveStock)}
+    items: dict[int, list[ReservedItem]] = {
+        order_id: [] for order_id in ending if statuses.get(order_id) is Status.RESERVED
+    }
+    if items:
+        lines = ReservationLine.objects.using(using).filter(reservation_id__in=list(items))
+        for order_id, sku, quantity in lines.values_list("reservation_id", "sku", "quantity"):
+            items[order_id].append(ReservedItem(sku=sku, quantity=quantity))
+    reservations = {
+        order_id: domain.Reservation(status=status, items=tuple(items.get(order_id, ())))
+        for order_id, status in statuses.items()
+    }
+    return reservations, versions
+
+
+def _skus(commands: Sequence[Command], reservations: dict[int, domain.Reservation]) -> set[str]:
+    """The products whose stock the commands can touch: a placement heard of before touches nothing."""
+    skus = {item.sku for reservation in reservations.values() for item in reservation.items}
+    for command in commands:
+        if isinstance(command, ReserveStock) and command.order_id not in reservations:
+            skus |= {item.sku for item in command.items if domain.SKU.fullmatch(item.sku)}
+    return skus
+
+
+def _lock_stock(skus: Iterable[str], using: str) -> dict[str, Level]:
+    wanted = sorted(skus)
+    if not wanted:
+        return {}
+    rows = Stock.objects.using(using).select_for_update().filter(product_id__in=wanted).order_by("product_id")
+    return {
+        sku: Level(on_hand=on_hand, reserved=reserved)
+        for sku, on_hand, reserved in rows.values_list("product_id", "on_hand", "reserved")
+    }
+
+
+def _write_stock(before: dict[str, Level], after: dict[str, Level], using: str) -> None:
+    """Add the differences rather than store the results, so that the table's own checks see every piece."""
+    rows: list[Any] = []
+    for sku, level in after.items():
+        if level != before[sku]:
+            rows += [sku, level.on_hand - before[sku].on_hand, level.reserved - before[sku].reserved]
+    if not rows:
+        return
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"WITH difference (sku, on_hand, reserved) AS (VALUES {_values(3, len(rows) // 3)})"
+            " UPDATE inventory_stock SET on_hand = inventory_stock.on_hand + difference.on_hand,"
+            " reserved = inventory_stock.reserved + difference.reserved,"
+            " available = inventory_stock.available + difference.on_hand - difference.reserved"
+            " FROM difference WHERE inventory_stock.sku = difference.sku",
+            rows,
+        )
+
+
+def _write_reservations(changed: dict[int, tuple[str, int, datetime]], using: str) -> None:
+    connection = connections[using]
+    rows: list[Any] = []
+    for order_id, (status, version, at) in changed.items():
+        rows += [order_id, status, version, time_to_db(connection, at)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH change (order_id, status, version, changed_at) AS (VALUES {_values(4, len(changed))})"
+            " UPDATE inventory_reservation SET status = change.status, version = change.version,"
+            " updated_at = change.changed_at FROM change WHERE inventory_reservation.order_id = change.order_id",
+            rows,
+        )
+
+
+def _write_lines(writes: Sequence[NewEvents], using: str) -> None:
+    rows: list[Any] = []
+    for write in writes:
+        for event in write.events:
+            if isinstance(event, StockReserved):
+                for item in event.items:
+                    rows += [write.stream_id, item.sku, item.quantity]
+    if not rows:
+        return
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO inventory_reservationline (order_id, sku, quantity) VALUES {_values(3, len(rows) // 3)}",
+            rows,
+        )
+
+
+def _write_shipments(writes: Sequence[NewEvents], using: str) -> None:
+    connection = connections[using]
+    rows: list[Any] = []
+    for write in writes:
+        for event in write.events:
+            if isinstance(event, StockShipped):
+                at = time_to_db(connection, event.at)
+                for item in event.items:
+                    kind = StockMovement.Kind.SHIPPED.value
+                    rows += [item.sku, kind, item.quantity, "order shipped", write.stream_id, at]
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO inventory_stockmovement (sku, kind, quantity, reason, order_id, at)"
+            f" VALUES {_values(6, len(rows) // 6)}",
+            rows,
+        )
+
+
+def _values(columns: int, rows: int) -> str:
+    row = f"({', '.join(['%s'] * columns)})"
+    return ", ".join([row] * rows)
+
+
+def add_category(*, slug: str, name: str, position: int = 0) -> None:
+    """Add a category, or give the one with this slug a new name and position."""
+    using = database_of("inventory")
+    Category.objects.using(using).update_or_create(slug=slug, defaults={"name": name, "position": position})
+
+
+def add_product(
+    *,
+    sku: str,
+    name: str,
+    category: str,
+    price: int,
+    currency: str,
+    description: str = "",
+    picture: str = "",
+    active: bool = True,
+) -> None:
+    """Add a product with an empty stock. `category` is a slug, `price` in minor units of `currency`.
+
+    Raises InvalidProduct, UnknownCategory, DuplicateSku.
+    """
+    domain.check_product(sku=sku, name=name, price=price, currency=currency)
+    using = database_of("inventory")
+    with transaction.atomic(using=using):
+        shelf = Category.objects.using(using).filter(slug=category).first()
+        if shelf is None:
+            raise domain.UnknownCategory(category)
+        product, created = Product.objects.using(using).get_or_create(
+            sku=sku,
+            defaults={
+                "name": name,
+                "category": shelf,
+                "price": price,
+                "currency": currency,
+                "description": description,
+                "picture": picture,
+                "active": active,
+            },
+        )
+        if not created:
+            raise domain.DuplicateSku(sku)
+        Stock.objects.using(using).create(product=product)
+
+
+def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: Metadata) -> None:
+    """Put pieces of a product on the shelf. Raises UnknownSku, InvalidQuantity unless 1..1,000,000 pieces come in."""
+    domain.check_quantity(sku, quantity, domain.MAX_RECEIVED)
+    using = database_of("inventory")
+    with transaction.atomic(using=using):
+        stock = Stock.objects.using(using).select_for_update(of=("self",)).select_related("product")
+        row = stock.filter(product_id=sku).first()
+        if row is None:
+            raise domain.UnknownSku(sku)
+        domain.check_quantity(sku, row.on_hand + quantity, domain.MAX_ON_HAND)
+        version = row.version
+        row.on_hand += quantity
+        row.available += quantity
+        row.version += 1
+        row.save(using=using, update_fields=["on_hand", "available", "version"])
+        StockMovement.objects.using(using).create(
+            sku=sku, kind=StockMovement.Kind.RECEIVED, quantity=quantity, reason=reason, at=at
+        )
+        event = StockReceived(sku=sku, quantity=quantity, reason=reason, at=at)
+        write = NewEvents(stream_id=row.product.pk, expected_version=version, events=[event], metadata=metadata)
+        store.append(PRODUCT, [write], using=using)

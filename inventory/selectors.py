@@ -1,0 +1,216 @@
+"""Reads of the catalogue and of stock. Only what is shown in lists is cached, and nothing is decided on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db.models import Q, QuerySet
+
+from inventory import domain
+from inventory.models import Category, Product, Stock
+from sharding.router import database_of
+
+Key = tuple[str | int, str]  # where a product stands in a list: its name or price, and its sku
+
+MAX_PAGE = 100
+
+
+class InvalidPosition(domain.InventoryError):
+    """This is not a position in the catalogue."""
+
+
+class Sort(StrEnum):
+    NAME = "name"
+    CHEAPEST = "price"
+    DEAREST = "-price"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryView:
+    slug: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductView:
+    """A product as it is shown; `price` in minor units of `currency`, `category` the slug of its category."""
+
+    sku: str
+    name: str
+    description: str
+    category: str
+    category_name: str
+    price: int
+    currency: str
+    picture: str
+    active: bool
+    available: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CataloguePage:
+    """Some products, and the position after which the next page begins; None on the last page."""
+
+    items: tuple[ProductView, ...]
+    next: Key | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedLine:
+    """`unit_price` in minor units of `currency`."""
+
+    sku: str
+    name: str
+    quantity: int
+    unit_price: int
+    currency: str
+
+
+def categories() -> list[CategoryView]:
+    """All categories in the order of the shop, up to CATALOGUE_CACHE_SECONDS old."""
+    cached: list[CategoryView] | None = cache.get("catalogue:categories")
+    if cached is not None:
+        return cached
+    rows = Category.objects.using(database_of("inventory")).order_by("position", "name").values_list("slug", "name")
+    found = [CategoryView(slug=slug, name=name) for slug, name in rows]
+    cache.set("catalogue:categories", found, settings.CATALOGUE_CACHE_SECONDS)
+    return found
+
+
+def catalogue(
+    category: str | None = None,
+    query: str | None = None,
+    sort: Sort = Sort.NAME,
+    after: Key | None = None,
+    limit: int = 24,
+) -> CataloguePage:
+    """A page of the products on sale, up to CATALOGUE_CACHE_SECONDS old.
+
+    `category` is a slug; `query` is looked for in name, description and sku; `after` is the `next` of the page before.
+    Raises InvalidPosition if `after` cannot have come from a page with this sort.
+    """
+    if after is not None:
+        _check_position(after, sort)
+    limit = max(1, min(limit, MAX_PAGE))
+    query = " ".join((query or "").split())
+    if not query.isprintable() or not (category or "").isprintable():
+        return CataloguePage(items=(), next=None)  # no product is described in control characters
+    if query:
+        return _catalogue(category, query, sort, after, limit)  # too many different ones to be worth keeping
+    name = hashlib.blake2b(repr((category, sort.value, after, limit)).encode(), digest_size=16).hexdigest()
+    cached: CataloguePage | None = cache.get(f"catalogue:{name}")
+    if cached is None:
+        cached = _catalogue(category, query, sort, after, limit)
+        cache.set(f"catalogue:{name}", cached, settings.CATALOGUE_CACHE_SECONDS)
+    return cached
+
+
+def _catalogue(category: str | None, query: str, sort: Sort, after: Key | None, limit: int) -> CataloguePage:
+    products = _products().filter(active=True)
+    if category:
+        products = products.filter(category__slug=category)
+    if query:
+        products = products.filter(Q(name__icontains=query) | Q(description__icontains=query) | Q(sku__icontains=query))
+    field = sort.removeprefix("-")
+    if after is not None:
+        value, sku = after
+        beyond = "lt" if sort is Sort.DEAREST else "gt"
+        products = products.filter(Q(**{f"{field}__{beyond}": value}) | Q(**{field: value, "sku__gt": sku}))
+    rows = _views(products.order_by(sort.value, "sku")[: limit + 1])
+    items = tuple(rows[:limit])
+    last = items[-1] if len(rows) > limit else None
+    return CataloguePage(items=items, next=None if last is None else (getattr(last, field), last.sku))
+
+
+def _check_position(after: Key, sort: Sort) -> None:
+    value, sku = after
+    expected = str if sort is Sort.NAME else int
+    if type(value) is not expected or not str(value).isprintable() or domain.SKU.fullmatch(sku) is None:
+        raise InvalidPosition
+
+
+def product(sku: str) -> ProductView | None:
+    """The product as it is now, also one that is no longer on sale; None if there is none."""
+    return products_by_sku([sku]).get(sku)
+
+
+def products_by_sku(skus: Iterable[str]) -> dict[str, ProductView]:
+    """Those of the products that there are, also if no longer on sale."""
+    wanted = _possible(skus)
+    if not wanted:
+        return {}
+    return {view.sku: view for view in _views(_products().filter(sku__in=wanted))}
+
+
+def availability(skus: Iterable[str]) -> dict[str, int]:
+    """How many pieces of each product could be reserved now; 0 for a product that does not exist."""
+    asked = list(skus)
+    stock = Stock.objects.using(database_of("inventory")).filter(product_id__in=_possible(asked))
+    return dict.fromkeys(asked, 0) | dict(stock.values_list("product_id", "available"))
+
+
+def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:
+    """Pairs of sku and quantity at the prices of this moment, each product once, in the order of first mention.
+
+    Raises UnknownSku naming what is not on sale, InvalidQuantity, MixedCurrencies.
+    """
+    quantities = domain.merge_wanted(wanted)
+    on_sale = {sku: view for sku, view in products_by_sku(quantities).items() if view.active}
+    if unknown := [sku for sku in quantities if sku not in on_sale]:
+        raise domain.UnknownSku(*unknown)
+    if len(currencies := {view.currency for view in on_sale.values()}) > 1:
+        raise domain.MixedCurrencies(", ".join(sorted(currencies)))
+    return [
+        PricedLine(
+            sku=sku,
+            name=on_sale[sku].name,
+            quantity=quantity,
+            unit_price=on_sale[sku].price,
+            currency=on_sale[sku].currency,
+        )
+        for sku, quantity in quantities.items()
+    ]
+
+
+def _possible(skus: Iterable[str]) -> list[str]:
+    """Without what cannot be a sku, which a database may not even accept as a question."""
+    return sorted({sku for sku in skus if domain.SKU.fullmatch(sku)})
+
+
+def _products() -> QuerySet[Product]:
+    return Product.objects.using(database_of("inventory"))
+
+
+def _views(products: QuerySet[Product]) -> list[ProductView]:
+    rows = products.values_list(
+        "sku",
+        "name",
+        "description",
+        "category__slug",
+        "category__name",
+        "price",
+        "currency",
+        "picture",
+        "active",
+        "stock__available",
+    )
+    return [
+        ProductView(
+            sku=sku,
+            name=name,
+            description=description,
+            category=category,
+            category_name=category_name,
+            price=price,
+            currency=currency,
+            picture=picture,
+            active=active,
+            available=available or 0,
+        )
+        for sku, name, description, category, category_name, price, currency, picture, active, available in rows
+    ]

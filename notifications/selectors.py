@@ -1,0 +1,29 @@
+"""Reads of messages for the shop's inbox."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db.models import Q, QuerySet
+
+from notifications.models import Message
+from sharding.router import database_of
+
+
+def inbox(customer_id: int, *, before: tuple[datetime, int] | None = None, limit: int = 20) -> list[Message]:
+    """The newest messages of a customer's inbox; `before` is (created_at, id) of the last one that was seen."""
+    messages = _inbox(customer_id).order_by("-created_at", "-id")
+    if before is not None:
+        at, message_id = before
+        messages = messages.filter(Q(created_at__lt=at) | Q(created_at=at, id__lt=message_id))
+    return list(messages[:limit])
+
+
+def unread(customer_id: int) -> int:
+    """How many messages of the inbox the customer has not read."""
+    return _inbox(customer_id).filter(read_at__isnull=True).count()
+
+
+def _inbox(customer_id: int) -> QuerySet[Message]:
+    messages = Message.objects.using(database_of("notifications"))
+    return messages.filter(customer_id=customer_id, channel=Message.Channel.INBOX)

@@ -1,0 +1,461 @@
+"""The Order aggregate: pure functions, no Django, no clock, no I/O."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import reduce
+from typing import assert_never
+
+from orders.commands import (
+    CancelOrder,
+    Command,
+    ConfirmOrder,
+    DeliverOrder,
+    PayOrder,
+    PlaceOrder,
+    RefundOrder,
+    RejectOrder,
+    ShipOrder,
+)
+from orders.events import (
+    CancelReason,
+    Check,
+    Event,
+    Line,
+    OrderCancelled,
+    OrderCheckPassed,
+    OrderConfirmed,
+    OrderDelivered,
+    OrderPaid,
+    OrderPlaced,
+    OrderRefunded,
+    OrderRejected,
+    OrderShipped,
+)
+
+MAX_LINES = 100
+MAX_QUANTITY = 999
+MAX_UNIT_PRICE = 10**12  # the dearest possible order still fits into 63 bits
+MAX_PAYMENT_TERM = timedelta(days=30)
+
+
+class Status(StrEnum):
+    PLACED = "placed"
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    PAID = "paid"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+
+
+FINAL = frozenset({Status.REJECTED, Status.DELIVERED, Status.CANCELLED, Status.REFUNDED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the rules need to know of an order. `Order()` is one that has not been placed; its status is None.
+
+    `waiting_for` holds the checks that are still open. Amounts are in minor units of `currency`.
+    """
+
+    status: Status | None = None
+    customer_id: int = 0
+    currency: str = ""
+    lines: tuple[Line, ...] = ()
+    coupon_code: str | None = None
+    discount: int = 0
+    placed_at: datetime | None = None
+    payment_due_at: datetime | None = None
+    waiting_for: frozenset[Check] = frozenset()
+    payment_id: str | None = None
+    tracking: str | None = None
+
+    @property
+    def subtotal(self) -> int:
+        return sum_of(self.lines)
+
+    @property
+    def total(self) -> int:
+        return self.subtotal - self.discount
+
+
+class OrderError(Exception):
+    """A business rule refused the command. Never retried."""
+
+    def __init__(self, detail: str = "") -> None:
+        message = " ".join((type(self).__doc__ or "").split())
+        super().__init__(f"{message.removesuffix('.')}: {detail}." if detail else message)
+
+    @property
+    def code(self) -> str:
+        """The stable name of the rule for programs: the class name in snake_case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+
+class OrderNotFound(OrderError):
+    """There is no such order."""
+
+
+class OrderAlreadyPlaced(OrderError):
+    """Another order was placed under this number."""
+
+
+class EmptyOrder(OrderError):
+    """An order needs at least one line."""
+
+
+class TooManyLines(OrderError):
+    """An order has too many lines."""
+
+
+class RepeatedProduct(OrderError):
+    """Each product may stand in one line only."""
+
+
+class InvalidQuantity(OrderError):
+    """A quantity must be a whole number within limits."""
+
+
+class InvalidPrice(OrderError):
+    """A price must be a whole number of minor units within limits."""
+
+
+class InvalidDiscount(OrderError):
+    """A discount must be a whole number of minor units and no more than the sum of the lines."""
+
+
+class InvalidCurrency(OrderError):
+    """A currency is a code of three capital letters."""
+
+
+class InvalidDeadline(OrderError):
+    """The payment deadline must lie after the placement and within the longest payment term."""
+
+
+class AlreadyConfirmed(OrderError):
+    """The order passed all its checks and can no longer be rejected."""
+
+
+class NotYetConfirmed(OrderError):
+    """The order is still being checked and cannot be paid yet."""
+
+
+class PaymentMismatch(OrderError):
+    """The payment is not the order's total."""
+
+
+class OrderAlreadyPaid(OrderError):
+    """The order is already paid by another payment."""
+
+
+class OrderClosed(OrderError):
+    """The order has come to an end and nothing more can be done with it."""
+
+
+class PaymentNotDue(OrderError):
+    """The payment deadline has not passed yet."""
+
+
+class CannotCancelPaid(OrderError):
+    """The order is paid and can no longer be cancelled; refund it instead."""
+
+
+class CannotCancelShipped(OrderError):
+    """The order has been shipped and can no longer be cancelled."""
+
+
+class NotYetPaid(OrderError):
+    """The order must be paid first."""
+
+
+class AlreadyShipped(OrderError):
+    """The order has been shipped with another tracking number."""
+
+
+class NotYetShipped(OrderError):
+    """The order must be shipped first."""
+
+
+class CannotRefundShipped(OrderError):
+    """The order has been shipped and can no longer be refunded."""
+
+
+def decide(order: Order, command: Command) -> list[Event]:
+    """The events that the command causes; raises an OrderError if it is refused.
+
+    A command that is repeated, or is late news for an order that has moved on, causes nothing.
+    """
+    match command:
+        case PlaceOrder():
+            return _place(order, command)
+        case ConfirmOrder():
+            return _confirm(order, command)
+        case RejectOrder():
+            return _reject(order, command)
+        case PayOrder():
+            return _pay(order, command)
+        case ShipOrder():
+            return _ship(order, command)
+        case DeliverOrder():
+            return _deliver(order, command)
+        case CancelOrder():
+            return _cancel(order, command)
+        case RefundOrder():
+            return _refund(order, command)
+        case _:
+            assert_never(command)
+
+
+def evolve(order: Order, event: Event) -> Order:
+    """Apply one event. Accepts every event ever stored."""
+    match event:
+        case OrderPlaced():
+            checks = {Check.STOCK} if event.coupon_code is None else {Check.STOCK, Check.COUPON}
+            return Order(
+                status=Status.PLACED,
+                customer_id=event.customer_id,
+                currency=event.currency,
+                lines=event.lines,
+                coupon_code=event.coupon_code,
+                discount=event.discount,
+                placed_at=event.at,
+                payment_due_at=event.payment_due_at,
+                waiting_for=frozenset(checks),
+            )
+        case OrderCheckPassed():
+            return replace(order, waiting_for=order.waiting_for - {event.check})
+        case OrderConfirmed():
+            return replace(order, status=Status.CONFIRMED, waiting_for=frozenset())
+        case OrderRejected():
+            return replace(order, status=Status.REJECTED)
+        case OrderPaid():
+            return replace(order, status=Status.PAID, payment_id=event.payment_id)
+        case OrderShipped():
+            return replace(order, status=Status.SHIPPED, tracking=event.tracking)
+        case OrderDelivered():
+            return replace(order, status=Status.DELIVERED)
+        case OrderCancelled():
+            return replace(order, status=Status.CANCELLED)
+        case OrderRefunded():
+            return replace(order, status=Status.REFUNDED)
+        case _:
+            assert_never(event)
+
+
+def fold(events: Iterable[Event], *, start: Order | None = None) -> Order:
+    """The state of an order after these events, oldest first."""
+    return reduce(evolve, events, start or Order())
+
+
+def sum_of(lines: Iterable[Line]) -> int:
+    """What the lines cost before any discount, in minor units."""
+    return sum(line.quantity * line.unit_price for line in lines)
+
+
+def _place(order: Order, command: PlaceOrder) -> list[Event]:
+    placed = OrderPlaced(
+        customer_id=command.customer_id,
+        currency=command.currency,
+        lines=command.lines,
+        coupon_code=command.coupon_code or None,
+        discount=command.discount,
+        payment_due_at=command.payment_due_at,
+        at=command.at,
+    )
+    if order.status is not None:
+        if _placement_of(order) == _placement_of(evolve(Order(), placed)):
+            return []
+        raise OrderAlreadyPlaced
+    _check_lines(placed.lines)
+    if re.fullmatch("[A-Z]{3}", placed.currency) is None:
+        raise InvalidCurrency(f"got {placed.currency!r}")
+    subtotal = sum_of(placed.lines)
+    if not _is_whole(placed.discount, 0, subtotal):
+        raise InvalidDiscount(f"expected 0..{subtotal}, got {placed.discount}")
+    if not placed.at < placed.payment_due_at <= placed.at + MAX_PAYMENT_TERM:
+        raise InvalidDeadline(f"expected at most {MAX_PAYMENT_TERM.days} days, got {placed.payment_due_at - placed.at}")
+    return [placed]
+
+
+def _placement_of(order: Order) -> tuple[object, ...]:
+    """What the customer asked for, whatever became of it."""
+    return (
+        order.customer_id,
+        order.currency,
+        order.lines,
+        order.coupon_code,
+        order.discount,
+        order.payment_due_at,
+        order.placed_at,
+    )
+
+
+def _check_lines(lines: tuple[Line, ...]) -> None:
+    if not lines:
+        raise EmptyOrder
+    if len(lines) > MAX_LINES:
+        raise TooManyLines(f"expected 1..{MAX_LINES}, got {len(lines)}")
+    seen: set[str] = set()
+    for line in lines:
+        if line.sku in seen:
+            raise RepeatedProduct(line.sku)
+        seen.add(line.sku)
+        if not _is_whole(line.quantity, 1, MAX_QUANTITY):
+            raise InvalidQuantity(f"expected 1..{MAX_QUANTITY} of {line.sku}, got {line.quantity}")
+        if not _is_whole(line.unit_price, 0, MAX_UNIT_PRICE):
+            raise InvalidPrice(f"expected 0..{MAX_UNIT_PRICE} for {line.sku}, got {line.unit_price}")
+
+
+def _is_whole(number: object, lowest: int, highest: int) -> bool:
+    # bool is a subclass of int, and True is not a quantity
+    return type(number) is int and lowest <= number <= highest
+
+
+def _confirm(order: Order, command: ConfirmOrder) -> list[Event]:
+    if order.status is None:
+        raise OrderNotFound
+    if order.status is not Status.PLACED or command.check not in order.waiting_for:
+        return []  # heard before, not needed, or too late: what the check set aside is released by the final event
+    if order.waiting_for == {command.check}:
+        return [OrderConfirmed(customer_id=order.customer_id, at=command.at)]
+    return [OrderCheckPassed(customer_id=order.customer_id, check=command.check, at=command.at)]
+
+
+def _reject(order: Order, command: RejectOrder) -> list[Event]:
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED:
+            return [
+                OrderRejected(
+                    customer_id=order.customer_id,
+                    reason=command.reason,
+                    short=command.short,
+                    detail=command.detail,
+                    at=command.at,
+                )
+            ]
+        case Status.REJECTED | Status.CANCELLED:
+            return []  # both checks may fail, and a customer may cancel before either does
+        case Status.CONFIRMED | Status.PAID | Status.SHIPPED | Status.DELIVERED | Status.REFUNDED:
+            raise AlreadyConfirmed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)
+
+
+def _pay(order: Order, command: PayOrder) -> list[Event]:
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED:
+            raise NotYetConfirmed
+        case Status.CONFIRMED:
+            if (command.amount, command.currency) != (order.total, order.currency):
+                raise PaymentMismatch(
+                    f"expected {order.total} {order.currency}, got {command.amount} {command.currency}"
+                )
+            return [
+                OrderPaid(
+                    customer_id=order.customer_id,
+                    payment_id=command.payment_id,
+                    amount=command.amount,
+                    currency=command.currency,
+                    at=command.at,
+                )
+            ]
+        case Status.PAID | Status.SHIPPED | Status.DELIVERED | Status.REFUNDED:
+            if command.payment_id == order.payment_id:
+                return []
+            raise OrderAlreadyPaid(f"by {order.payment_id}, not by {command.payment_id}")
+        case Status.REJECTED | Status.CANCELLED:
+            raise OrderClosed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)
+
+
+def _ship(order: Order, command: ShipOrder) -> list[Event]:
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED | Status.CONFIRMED:
+            raise NotYetPaid
+        case Status.PAID:
+            return [OrderShipped(customer_id=order.customer_id, tracking=command.tracking, at=command.at)]
+        case Status.SHIPPED | Status.DELIVERED:
+            if command.tracking == order.tracking:
+                return []
+            raise AlreadyShipped(f"{order.tracking!r}, not {command.tracking!r}")
+        case Status.REJECTED | Status.CANCELLED | Status.REFUNDED:
+            raise OrderClosed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)
+
+
+def _deliver(order: Order, command: DeliverOrder) -> list[Event]:
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED | Status.CONFIRMED | Status.PAID:
+            raise NotYetShipped
+        case Status.SHIPPED:
+            return [OrderDelivered(customer_id=order.customer_id, at=command.at)]
+        case Status.DELIVERED:
+            return []
+        case Status.REJECTED | Status.CANCELLED | Status.REFUNDED:
+            raise OrderClosed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)
+
+
+def _cancel(order: Order, command: CancelOrder) -> list[Event]:
+    timeout = command.reason is CancelReason.PAYMENT_TIMEOUT
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED | Status.CONFIRMED:
+            due = order.payment_due_at
+            if timeout and due is not None and command.at < due:
+                raise PaymentNotDue(f"it passes at {due.isoformat()}, not at {command.at.isoformat()}")
+            return [OrderCancelled(customer_id=order.customer_id, reason=command.reason, at=command.at)]
+        case Status.CANCELLED:
+            return []
+        case Status.PAID | Status.SHIPPED | Status.DELIVERED | Status.REFUNDED | Status.REJECTED if timeout:
+            return []  # the payment, or the rejection, won the race against the clock
+        case Status.PAID:
+            raise CannotCancelPaid
+        case Status.SHIPPED | Status.DELIVERED:
+            raise CannotCancelShipped(f"it is {order.status}")
+        case Status.REJECTED | Status.REFUNDED:
+            raise OrderClosed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)
+
+
+def _refund(order: Order, command: RefundOrder) -> list[Event]:
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED | Status.CONFIRMED:
+            raise NotYetPaid
+        case Status.PAID:
+            return [
+                OrderRefunded(
+                    customer_id=order.customer_id,
+                    payment_id=order.payment_id or "",
+                    amount=order.total,
+                    currency=order.currency,
+                    at=command.at,
+                )
+            ]
+        case Status.REFUNDED:
+            return []
+        case Status.SHIPPED | Status.DELIVERED:
+            raise CannotRefundShipped(f"it is {order.status}")
+        case Status.REJECTED | Status.CANCELLED:
+            raise OrderClosed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)

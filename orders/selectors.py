@@ -1,0 +1,158 @@
+"""Reads of orders for pages, API and admin. Every query is bounded; lists are paged by key, newest first."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from itertools import islice
+from typing import TypeVar
+
+import structlog
+from django.db import InterfaceError, OperationalError
+from django.db.models import Q, QuerySet
+
+from eventing import store
+from eventing.recorded import Recorded
+from orders import models
+from orders.domain import Status
+from orders.events import CATEGORY, Event
+from sharding import numbers, shards
+
+T = TypeVar("T")
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRow:
+    """An order as it stands. Amounts are in minor units; `expires_at` is the payment deadline while there is one."""
+
+    id: int
+    customer_id: int
+    status: Status
+    currency: str
+    subtotal: int
+    discount: int
+    total: int
+    coupon_code: str | None
+    placed_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    version: int
+    reason: str
+
+    @property
+    def number(self) -> str:
+        return numbers.to_text(self.id)
+
+
+COLUMNS = tuple(field.name for field in fields(OrderRow))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineRow:
+    position: int
+    sku: str
+    name: str
+    quantity: int
+    unit_price: int
+
+    @property
+    def amount(self) -> int:
+        return self.quantity * self.unit_price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDetail(OrderRow):
+    lines: tuple[LineRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Orders of all shards, newest first, and the shards that could not be asked: their orders are missing."""
+
+    items: tuple[OrderRow, ...]
+    unavailable: tuple[str, ...]
+
+
+def get(order_id: int) -> OrderDetail | None:
+    """An order with its lines, None if there is none; raises InvalidOrderNumber, OperationalError."""
+    return _ask_owner(numbers.bucket_of(order_id), lambda alias: _detail(order_id, alias))
+
+
+def by_number(text: str) -> OrderDetail | None:
+    """The order whose number somebody typed; None as well if the text cannot be a number."""
+    try:
+        order_id = numbers.parse(text)
+    except numbers.InvalidOrderNumber:
+        return None
+    return get(order_id)
+
+
+def history(order_id: int) -> list[Recorded[Event]]:
+    """All that has happened to an order, oldest first; empty if there is none."""
+    return _ask_owner(numbers.bucket_of(order_id), lambda alias: store.load(CATEGORY, order_id, using=alias))
+
+
+def orders_of(customer_id: int, *, before: int | None = None, limit: int) -> list[OrderRow]:
+    """Up to `limit` orders of a customer, newest first, starting after the order with the id `before`."""
+    bucket = numbers.bucket_of_customer(customer_id)
+    low, high = numbers.bucket_range(bucket)
+
+    def page(alias: str) -> list[OrderRow]:
+        # The range of ids says the same as the customer, but in a way that leads the planner to one partition.
+        rows = models.Order.objects.using(alias).filter(customer_id=customer_id, id__gte=low, id__lt=high)
+        if before is not None:
+            rows = rows.filter(id__lt=before)
+        return _rows(rows.order_by("-id"), limit)
+
+    return _ask_owner(bucket, page)
+
+
+def all_orders(*, before: tuple[datetime, int] | None = None, limit: int, status: Status | None = None) -> Page:
+    """Up to `limit` orders of all shards, newest first, starting after the one placed at and numbered `before`."""
+    pages: list[list[OrderRow]] = []
+    unavailable: list[str] = []
+    for alias in shards.aliases():
+        rows = models.Order.objects.using(alias).order_by("-placed_at", "-id")
+        if status is not None:
+            rows = rows.filter(status=status)
+        if before is not None:
+            placed_at, order_id = before
+            rows = rows.filter(Q(placed_at__lt=placed_at) | Q(placed_at=placed_at, id__lt=order_id))
+            rows = rows.filter(placed_at__lte=placed_at)  # lets the index start there, which the line above does not
+        try:
+            pages.append(_rows(rows, limit))
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("shard.unavailable", alias=alias, error=str(error))
+            unavailable.append(alias)
+    newest_first = heapq.merge(*pages, key=lambda row: (row.placed_at, row.id), reverse=True)
+    return Page(items=tuple(islice(newest_first, limit)), unavailable=tuple(unavailable))
+
+
+def _ask_owner(bucket: int, query: Callable[[str], T]) -> T:
+    """The answer of the bucket's database. A bucket that has moved away looks empty, so nothing is asked for twice."""
+    alias = shards.alias_of_bucket(bucket)
+    answer = query(alias)
+    if answer:
+        return answer
+    shards.refresh()
+    owner = shards.alias_of_bucket(bucket)
+    return answer if owner == alias else query(owner)
+
+
+def _detail(order_id: int, alias: str) -> OrderDetail | None:
+    row = models.Order.objects.using(alias).filter(id=order_id).values(*COLUMNS).first()
+    if row is None:
+        return None
+    lines = models.OrderLine.objects.using(alias).filter(order_id=order_id).order_by("position")
+    return OrderDetail(
+        **row | {"status": Status(row["status"])},
+        lines=tuple(LineRow(**line) for line in lines.values("position", "sku", "name", "quantity", "unit_price")),
+    )
+
+
+def _rows(rows: QuerySet[models.Order], limit: int) -> list[OrderRow]:
+    return [OrderRow(**row | {"status": Status(row["status"])}) for row in rows.values(*COLUMNS)[:limit]]

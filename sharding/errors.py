@@ -1,0 +1,19 @@
+"""What can go wrong between an order number and the database that it lives in."""
+
+from django.db import OperationalError
+
+
+class ShardingError(Exception):
+    """Sharding was used wrongly, or is not set up."""
+
+
+class UnroutedQuery(ShardingError):
+    """A query for a sharded model does not say in which database it is to run."""
+
+
+class ShardMapMissing(ShardingError):
+    """Nobody has written down yet which database owns which bucket."""
+
+
+class BucketMoving(ShardingError, OperationalError):
+    """No database accepts a bucket's rows at the moment. Being an OperationalError, it is worth another try later."""

@@ -1,0 +1,69 @@
+"""One PostgreSQL partition a bucket. A database owns a bucket exactly when it has the bucket's partitions attached."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from django.db import connections, transaction
+
+from sharding.numbers import BUCKETS, bucket_range
+
+
+def partition_name(table: str, bucket: int) -> str:
+    """The name of the table that holds a bucket's rows of a partitioned table."""
+    return f"{table}_b{bucket:03d}"
+
+
+def partition_statements(table: str, bucket: int) -> tuple[str, str]:
+    """The two statements that give a partitioned table the partition of a bucket.
+
+    Attaching an empty table lets reads and writes of the other partitions go on, which `PARTITION OF` does not. The
+    indexes come with the attachment.
+    """
+    name = partition_name(table, bucket)
+    low, high = bucket_range(bucket)
+    upper = "MAXVALUE" if bucket == BUCKETS - 1 else str(high)  # 2**63 is one more than a bigint holds
+    return (
+        f'CREATE TABLE "{name}" (LIKE "{table}" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)',
+        f'ALTER TABLE "{table}" ATTACH PARTITION "{name}" FOR VALUES FROM ({low}) TO ({upper})',
+    )
+
+
+def create_partitions(alias: str, buckets: Iterable[int]) -> None:
+    """Give every bucketed table of a PostgreSQL database the (empty) partitions of some buckets, or none at all.
+
+    Raises django.db.ProgrammingError if one of them exists already.
+    """
+    wanted = tuple(buckets)
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        for table in bucketed_tables(alias):
+            for bucket in wanted:
+                for statement in partition_statements(table, bucket):
+                    cursor.execute(statement)
+
+
+def bucketed_tables(alias: str) -> tuple[str, ...]:
+    """The tables of a PostgreSQL database that are partitioned by a range of one bigint column, sorted by name."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT c.relname FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid"
+            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]"
+            " WHERE p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid = 'bigint'::regtype"
+            " AND c.relnamespace = current_schema()::regnamespace ORDER BY c.relname"
+        )
+        return tuple(name for (name,) in cursor.fetchall())
+
+
+def attached_buckets(alias: str) -> dict[str, frozenset[int]]:
+    """The buckets whose partitions are attached, of every bucketed table of a PostgreSQL database."""
+    attached: dict[str, set[int]] = defaultdict(set)
+    tables = bucketed_tables(alias)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT parent.relname, part.relname FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent"
+            " JOIN pg_class part ON part.oid = i.inhrelid"
+            " WHERE parent.relname = ANY(%s) AND parent.relnamespace = current_schema()::regnamespace",
+            [list(tables)],
+        )
+        for table, part in cursor.fetchall():
+            attached[table].add(int(part.rpartition("_b")[2]))
+    return {table: frozenset(attached[table]) for table in tables}

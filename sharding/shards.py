@@ -1,0 +1,225 @@
+"""Which database owns which bucket: the shard map as this process knows it, and writes that follow a moving bucket.
+
+The map is read from `default` at most every `SHARD_MAP_SECONDS`, so a process may act on an old one. That is harmless
+for writes: a database refuses the rows of a bucket that it does not own, and `on_owner` then looks again.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import stamina
+import structlog
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, Error, IntegrityError, connections, transaction
+from django.db.models import F
+from django.utils import timezone
+from psycopg.errors import CheckViolation
+
+from sharding.errors import BucketMoving, ShardingError, ShardMapMissing
+from sharding.models import Bucket
+from sharding.numbers import BUCKETS, bucket_of
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+_SHARD_ALIAS = re.compile(r"orders_(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMap:
+    """The alias that owns each bucket, and how often buckets have been moved or assigned in all."""
+
+    owners: tuple[str, ...]
+    version: int
+
+
+def aliases() -> tuple[str, ...]:
+    """The order shards among the configured databases: `orders_0`, `orders_1`, … by number."""
+    numbered = {int(match[1]): alias for alias in settings.DATABASES if (match := _SHARD_ALIAS.fullmatch(alias))}
+    return tuple(numbered[number] for number in sorted(numbered))
+
+
+def alias_of(order_id: int) -> str:
+    """The database of an order; raises InvalidOrderNumber, ShardMapMissing."""
+    return _cache.get().owners[bucket_of(order_id)]
+
+
+def alias_of_bucket(bucket: int) -> str:
+    """The database that owns a bucket (0..127); raises ShardMapMissing."""
+    return _cache.get().owners[bucket]
+
+
+def buckets_of(alias: str) -> tuple[int, ...]:
+    """The buckets that a database owns, in order; raises ShardMapMissing."""
+    return tuple(bucket for bucket, owner in enumerate(_cache.get().owners) if owner == alias)
+
+
+def refresh() -> ShardMap:
+    """Read the map again now; raises ShardMapMissing, or OperationalError when `default` cannot be reached."""
+    return _cache.refresh()
+
+
+def on_owner(bucket: int, operation: Callable[[str], T]) -> T:
+    """Run `operation(alias)` on the database that owns a bucket, following the bucket when it has moved.
+
+    The operation opens its own `transaction.atomic(using=alias)` and must not be inside another transaction of that
+    database: it may be run several times. When nobody accepts the rows within `SHARD_MOVE_WAIT_SECONDS`, raises
+    BucketMoving.
+    """
+    try:
+        return _run(alias_of_bucket(bucket), operation)
+    except IntegrityError as error:
+        if not is_not_owned(error):
+            raise
+    started = time.monotonic()
+    try:
+        for attempt in stamina.retry_context(
+            on=is_not_owned,
+            attempts=None,
+            timeout=settings.SHARD_MOVE_WAIT_SECONDS,
+            wait_initial=0.01,
+            wait_max=0.2,
+            wait_jitter=0.02,
+        ):
+            with attempt:
+                refresh()
+                return _run(alias_of_bucket(bucket), operation)
+    except IntegrityError as error:
+        if not is_not_owned(error):
+            raise
+        raise BucketMoving(
+            f"bucket {bucket} is owned by {alias_of_bucket(bucket)} in version {_cache.get().version} of the shard map,"
+            f" but that database has no partition for it; waited {time.monotonic() - started:.1f} s"
+        ) from error
+    raise AssertionError("unreachable: an attempt returns or raises")
+
+
+def is_not_owned(error: BaseException) -> bool:
+    """True if PostgreSQL refused a row because the database does not own its bucket ("no partition of relation …").
+
+    The message depends on the server's language; a check violation that names no constraint is only ever this one.
+    """
+    cause = error.__cause__
+    return (
+        isinstance(error, IntegrityError) and isinstance(cause, CheckViolation) and cause.diag.constraint_name is None
+    )
+
+
+def first_assignment() -> tuple[str, ...]:
+    """The owner of each bucket in a fresh installation: the shards get neighbouring buckets, as evenly as it goes."""
+    shards = aliases()
+    if not shards:
+        raise ShardingError("no order shard is configured: settings.DATABASES needs orders_0")
+    return tuple(shards[bucket * len(shards) // BUCKETS] for bucket in range(BUCKETS))
+
+
+def install() -> bool:
+    """Write the first assignment into an empty shard map; False (and nothing changed) if there is a map already."""
+    rows = Bucket.objects.using(DEFAULT_DB_ALIAS)
+    fresh = not rows.exists()
+    if fresh:
+        # Somebody else may be installing too; the map would be the same.
+        rows.bulk_create(
+            [Bucket(bucket=bucket, alias=alias) for bucket, alias in enumerate(first_assignment())],
+            ignore_conflicts=True,
+        )
+    refresh()
+    return fresh
+
+
+def assign(bucket: int, alias: str) -> None:
+    """Write down that a bucket is owned by another database from now on. It moves no rows and no partitions."""
+    if alias not in aliases():
+        raise ShardingError(f"{alias} is not an order shard; there are {', '.join(aliases())}")
+    with transaction.atomic(using=DEFAULT_DB_ALIAS):
+        rows = Bucket.objects.using(DEFAULT_DB_ALIAS).filter(bucket=bucket)
+        if not rows.update(alias=alias, version=F("version") + 1, moved_at=timezone.now()):
+            raise ShardMapMissing(_missing(0))
+    refresh()
+
+
+def buckets_to_create(alias: str) -> tuple[int, ...]:
+    """The buckets for which a table that is being made needs partitions: the map's, or the first assignment's.
+
+    Databases are migrated before anybody has installed a map, in tests for example.
+    """
+    try:
+        owners = _read().owners
+    except ShardMapMissing:
+        owners = first_assignment()
+    return tuple(bucket for bucket, owner in enumerate(owners) if owner == alias)
+
+
+class _Cache:
+    """The map that this process uses: an immutable snapshot, swapped as a whole, so that readers need no lock."""
+
+    def __init__(self) -> None:
+        self._reading = threading.Lock()
+        self._snapshot: tuple[ShardMap, float] | None = None  # with the monotonic time at which it becomes old
+
+    def get(self) -> ShardMap:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return self.refresh()
+        shard_map, old_at = snapshot
+        if time.monotonic() < old_at or not self._reading.acquire(blocking=False):
+            return shard_map  # fresh, or somebody is reading a new one already
+        try:
+            return self._store(_read())
+        except Error as error:
+            # An old map is better than none: what has moved is refused by the database that it moved away from.
+            log.warning("shard map could not be read, going on with the old one", error=str(error))
+            return self._store(shard_map)
+        finally:
+            self._reading.release()
+
+    def refresh(self) -> ShardMap:
+        with self._reading:
+            return self._store(_read())
+
+    def _store(self, shard_map: ShardMap) -> ShardMap:
+        self._snapshot = (shard_map, time.monotonic() + settings.SHARD_MAP_SECONDS)
+        return shard_map
+
+
+_cache = _Cache()
+
+
+def _run(alias: str, operation: Callable[[str], T]) -> T:
+    blocks = connections[alias].atomic_blocks
+    if blocks and not blocks[-1]._from_testcase:  # type: ignore[attr-defined]  # what durable transactions ask, too
+        raise ShardingError(
+            f"on_owner inside a transaction of {alias}: the operation could not be repeated elsewhere; open it inside"
+        )
+    return operation(alias)
+
+
+def _read() -> ShardMap:
+    connection = connections[DEFAULT_DB_ALIAS]
+    was_open = connection.connection is not None
+    try:
+        rows = Bucket.objects.using(DEFAULT_DB_ALIAS).order_by("bucket").values_list("bucket", "alias", "version")
+        found = list(rows)
+    except Error as error:
+        if _no_such_table(error):
+            raise ShardMapMissing(_missing(0)) from error
+        raise
+    finally:
+        if not was_open:  # threads of a shard have no other use for a connection to `default`
+            connection.close()
+    if [bucket for bucket, _, _ in found] != list(range(BUCKETS)):
+        raise ShardMapMissing(_missing(len(found)))
+    return ShardMap(owners=tuple(alias for _, alias, _ in found), version=sum(version for _, _, version in found))
+
+
+def _missing(found: int) -> str:
+    return f"the shard map has {found} of {BUCKETS} buckets: run `manage.py migrate_all`, which writes the first one"
+
+
+def _no_such_table(error: Error) -> bool:
+    return getattr(error.__cause__, "sqlstate", None) == "42P01" or "no such table" in str(error)

@@ -1,0 +1,53 @@
+"""Makes accounts. An account and its welcome are one thing: both are written, or neither."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connections, transaction
+
+from eventing.databases import try_transaction_lock
+from notifications import handlers as notifications
+from sharding.router import database_of
+
+
+class AccountError(Exception):
+    """The account cannot be made like this."""
+
+    field = ""
+
+    def __str__(self) -> str:
+        return self.__doc__ or ""
+
+
+class UsernameTaken(AccountError):
+    """This user name is taken."""
+
+    field = "username"
+
+
+class EmailTaken(AccountError):
+    """There is an account with this address already."""
+
+    field = "email"
+
+
+def register(username: str, email: str, password: str) -> User:
+    """Make an account and queue its welcome mail; raises UsernameTaken, EmailTaken."""
+    alias = database_of("auth")
+    user = User(username=username, email=email.lower())
+    user.set_password(password)  # takes its time on purpose, so not inside the transaction
+    try:
+        with transaction.atomic(using=alias):
+            # Django's users may share an address, so two registrations at once are told apart by this lock.
+            if not try_transaction_lock(connections[alias], f"register:{user.email}"):
+                raise EmailTaken
+            if User.objects.using(alias).filter(email__iexact=user.email).exists():
+                raise EmailTaken
+            user.save(using=alias, force_insert=True)
+            with transaction.atomic(using=database_of("notifications")):
+                notifications.welcome(user.pk, user.email, user.username)
+    except IntegrityError as error:
+        if User.objects.using(alias).filter(username=username).exists():
+            raise UsernameTaken from error
+        raise
+    return user

@@ -1,0 +1,60 @@
+"""How the shop's pages write amounts, times and numbers."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django import template
+from django.contrib.auth.models import AnonymousUser, User
+from django.utils import timezone
+
+from notifications import selectors as notifications
+
+register = template.Library()
+
+SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥"}
+OTHER_DECIMALS = {"CLP": 0, "ISK": 0, "JPY": 0, "KRW": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}
+FEW = 5
+
+
+@register.filter
+def money(minor_units: int, currency: str) -> str:
+    """1234 minor units of EUR as "€12.34", of CHF as "12.34 CHF"."""
+    decimals = OTHER_DECIMALS.get(currency, 2)
+    whole, fraction = divmod(abs(minor_units), 10**decimals)
+    amount = f"{whole:,}" + (f".{fraction:0{decimals}}" if decimals else "")
+    sign = "−" if minor_units < 0 else ""
+    symbol = SYMBOLS.get(currency)
+    return f"{sign}{symbol}{amount}" if symbol else f"{sign}{amount} {currency}"
+
+
+@register.filter
+def availability(available: int) -> str:
+    """How many pieces there are, in as many words as help to decide."""
+    if available <= 0:
+        return "Sold out"
+    return f"Only {available} left" if available <= FEW else f"{available} in stock"
+
+
+@register.filter
+def seconds_until(at: datetime) -> int:
+    return max(0, int((at - timezone.now()).total_seconds()))
+
+
+@register.filter
+def duration(seconds: int) -> str:
+    """100 as "1 min 40 s"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 24:
+        days = timedelta(hours=hours).days
+        return f"{days} {'day' if days == 1 else 'days'}"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@register.simple_tag
+def unread_messages(user: User | AnonymousUser) -> int:
+    """How many messages of the inbox the user has not read."""
+    return notifications.unread(user.pk) if user.is_authenticated else 0

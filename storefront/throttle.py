@@ -1,0 +1,45 @@
+"""Bounds how often somebody may try something. Counts in the cache: without one, everybody may."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from django.core.cache import cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """So many attempts in so many seconds, counted from the first."""
+
+    name: str
+    attempts: int
+    seconds: int
+
+    def spend(self, *who: str) -> bool:
+        """Count an attempt; False if there were too many."""
+        key = self._key(who)
+        if cache.add(key, 1, self.seconds):
+            return True
+        count: int | None = cache.get(key)
+        if count is None:  # expired in this moment, or there is no cache to ask
+            return True
+        if count >= self.attempts:
+            return False
+        try:
+            cache.incr(key)
+        except ValueError:  # expired since
+            return True
+        return True
+
+    def forgive(self, *who: str) -> None:
+        """Start counting anew."""
+        cache.delete(self._key(who))
+
+    def _key(self, who: tuple[str, ...]) -> str:
+        digest = hashlib.blake2b("\0".join(who).encode(errors="replace"), digest_size=16).hexdigest()
+        return f"throttle:{self.name}:{digest}"
+
+
+SIGN_IN = Limit(name="sign-in", attempts=10, seconds=300)
+REGISTER = Limit(name="register", attempts=60, seconds=3600)

@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+SERVICES = os.environ["TEST_PROFILE"] == "services"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `services` need PostgreSQL, RabbitMQ and Redis, and say so when they are skipped."""
+    if SERVICES:
+        return
+    skip = pytest.mark.skip(reason="needs PostgreSQL, RabbitMQ and Redis (TEST_PROFILE=services)")
+    for item in items:
+        if "services" in item.keywords:
+            item.add_marker(skip)

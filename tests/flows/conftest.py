@@ -1,0 +1,76 @@
+"""An order's whole way, driven through the same functions that pages and API call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+
+from coupons.models import Coupon
+from eventing.recorded import Metadata
+from eventing.testing import drain
+from inventory import handlers as inventory_handlers
+from inventory.models import Stock
+from orders import handlers as order_handlers
+from orders import selectors as order_selectors
+from orders.commands import Command
+from orders.domain import Status
+from storefront import checkout
+
+
+def metadata() -> Metadata:
+    return Metadata(correlation_id=uuid4().hex, actor="test")
+
+
+@dataclass
+class Shop:
+    """A shop with a product or two, whose events travel when `deliver` is called."""
+
+    customer: User
+    deliver: Callable[[], int]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def stock(self, sku: str, quantity: int, price: int = 1_000) -> None:
+        inventory_handlers.add_category(slug="things", name="Things")
+        inventory_handlers.add_product(sku=sku, name=f"Product {sku}", category="things", price=price, currency="EUR")
+        inventory_handlers.receive_stock(sku, quantity, "delivery", self.now, metadata())
+
+    def place(self, *wanted: tuple[str, int], coupon: str | None = None, customer: User | None = None) -> int:
+        placement = checkout.place(
+            (customer or self.customer).pk, wanted, coupon, key=uuid4().hex, metadata=metadata(), at=self.now
+        )
+        return placement.order_id
+
+    def command(self, command: Command) -> None:
+        order_handlers.handle(command, metadata())
+
+    def pay(self, order_id: int, token: str = "tok_ok") -> None:
+        checkout.pay(order_id, self.customer.pk, token, metadata())
+
+    def status(self, order_id: int) -> Status:
+        order = order_selectors.get(order_id)
+        assert order is not None
+        return Status(order.status)
+
+    def history(self, order_id: int) -> list[str]:
+        return [type(recorded.event).__name__ for recorded in order_selectors.history(order_id)]
+
+    def on_hand(self, sku: str) -> tuple[int, int, int]:
+        """(on hand, reserved, available)"""
+        stock = Stock.objects.get(product__sku=sku)
+        return stock.on_hand, stock.reserved, stock.available
+
+
+@pytest.fixture
+def shop(db: None) -> Shop:
+    return Shop(customer=User.objects.create_user("ann", "ann@example.org", "a-long-password"), deliver=drain)
+
+
+@pytest.fixture
+def coupon(db: None) -> Coupon:
+    """Ten percent off."""
+    return Coupon.objects.create(code="TEN", kind="percentage", value=1_000, currency="EUR")

@@ -1,0 +1,102 @@
+"""A small world of its own for tests of the backbone: an event and a subscriber that no app knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+from celery import current_app
+from django.db import transaction
+
+from eventing import registry, store, subscribers, topology
+from eventing.recorded import Metadata, NewEvents, Recorded
+from eventing.subscribers import Subscriber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteWritten:
+    TYPE: ClassVar[str] = "note.written"
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    text: str
+    author: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSentOut:
+    """Handled by an effect outside the database."""
+
+    TYPE: ClassVar[str] = "note.sent_out"
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    text: str
+
+
+class Notes:
+    """What the test's subscriber has seen, and how it is told to fail."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.batches: list[int] = []
+        self.effects: list[str] = []
+        self.fail_on: dict[str, Exception] = {}
+
+    def write(self, stream_id: int, *texts: str, after: int = 0) -> list[Recorded[Any]]:
+        events = [NoteWritten(text=text, author="ann") for text in texts]
+        return self.append(stream_id, events, after=after)
+
+    def append(self, stream_id: int, events: Sequence[Any], *, after: int = 0) -> list[Recorded[Any]]:
+        new = NewEvents(
+            stream_id=stream_id, expected_version=after, events=events, metadata=Metadata(correlation_id="test")
+        )
+        with transaction.atomic(using="default"):
+            return store.append("note", [new], using="default")
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    """Registers the events and a subscriber named `notes`, and takes both away again."""
+    notes = Notes()
+    classes, upcasters = dict(registry._classes), dict(registry._upcasters)
+    known = dict(subscribers._subscribers)
+    registry.register(NoteWritten)
+    registry.register(NoteSentOut)
+    registry.upcaster("note.written", 1)(lambda data: {**data, "author": "unknown"})
+    subscriber = Subscriber("notes", database=lambda recorded: "default")
+
+    @subscriber.on(NoteWritten)
+    def see(batch: Sequence[Recorded[NoteWritten]]) -> None:
+        notes.batches.append(len(batch))
+        for recorded in batch:
+            if error := notes.fail_on.get(recorded.event.text):
+                raise error
+        notes.seen += [recorded.event.text for recorded in batch]
+
+    @subscriber.effect(NoteSentOut)
+    def send_out(recorded: Recorded[NoteSentOut]) -> Any:
+        if error := notes.fail_on.get(recorded.event.text):
+            raise error
+        notes.effects.append(recorded.event.text)
+        return lambda: notes.seen.append(recorded.event.text)
+
+    yield notes
+    for registered, before in (
+        (registry._classes, classes),
+        (registry._upcasters, upcasters),
+        (subscribers._subscribers, known),
+    ):
+        registered.clear()
+        registered.update(before)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def broker(notes: Notes) -> Iterator[None]:
+    """The queues of this test run on the real broker."""
+    with current_app.connection_for_write() as connection:
+        topology.install(current_app)
+        topology.declare(connection)
+        yield
+        topology.delete(connection)
+        topology.install(current_app)

@@ -1,0 +1,45 @@
+"""Runs actions in threads that start together, each on a database connection of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from django.conf import settings
+from django.db import connections
+
+CONNECTIONS = 16
+
+
+def at_once(actions: Sequence[Callable[[], object]], *, using: str) -> list[BaseException]:
+    """Run the actions at the same time; returns what they raised.
+
+    The pool of a process is kept small for the sake of the server; here it must not be what keeps the threads apart.
+    """
+    barrier = threading.Barrier(len(actions))
+    errors: list[BaseException] = []
+
+    def run(action: Callable[[], object]) -> None:
+        try:
+            barrier.wait(timeout=30)
+            action()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    pool = getattr(connections[using], "pool", None)
+    if pool is not None:
+        pool.resize(0, CONNECTIONS)
+    try:
+        threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=120)
+            assert not thread.is_alive()
+    finally:
+        if pool is not None:
+            configured = settings.DATABASES[using]["OPTIONS"]["pool"]
+            pool.resize(configured["min_size"], configured["max_size"])
+    return errors

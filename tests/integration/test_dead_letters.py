@@ -1,0 +1,95 @@
+"""Dead letters: what the broker has given up on arrives in the table, and redriving sends an event once more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from celery import current_app
+from django.utils import timezone
+from kombu.connection import Connection
+from kombu.messaging import Producer
+
+from eventing import deadletters, topology
+from eventing.models import DeadLetter
+from eventing.publishing import Publisher
+from eventing.wire import Envelope
+from tests.integration.conftest import Notes
+from tests.integration.test_delivery import deliver, envelopes
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.services]
+
+
+@pytest.fixture
+def connection(broker: None) -> Iterator[Connection]:
+    with current_app.connection_for_read() as connection:
+        yield connection
+
+
+def give_up(connection: Connection) -> None:
+    """Do what a worker that cannot run a task does: reject it, so that the broker dead-letters it."""
+    message = topology.work_queue("notes")(connection.default_channel).get(no_ack=False)
+    message.reject(requeue=False)
+
+
+def collect(connection: Connection) -> None:
+    """Dead-lettering is asynchronous on the broker's side, so ask until something is there."""
+    wait_until(lambda: deadletters.collect(connection, 10) > 0)
+
+
+def test_events_of_a_message_that_was_given_up_become_dead_letters(connection: Connection, notes: Notes) -> None:
+    notes.write(1, "a", "b")
+    with Publisher() as publisher:
+        publisher.send("notes", envelopes(), published_at=timezone.now(), attempt=3)
+    give_up(connection)
+
+    collect(connection)
+
+    letters = DeadLetter.objects.order_by("version")
+    assert [(letter.event_id, letter.subscriber, letter.attempts) for letter in letters] == [
+        ("note-0000000000001@1", "notes", 3),
+        ("note-0000000000001@2", "notes", 3),
+    ]
+    assert letters[0].error == "GivenUpByBroker"
+    assert letters[0].data == {"text": "a", "author": "ann"}
+    assert deadletters.collect(connection, 10) == 0
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[[], {}, {}]", b"\xff\x00"])
+def test_what_nobody_can_read_is_kept_as_it_came(connection: Connection, body: bytes) -> None:
+    Producer(connection).publish(
+        body,
+        exchange=topology.domain_exchange(),
+        routing_key=topology.qualified("notes"),
+        content_type="application/x-msgspec-json",
+        content_encoding="utf-8",
+    )
+    give_up(connection)
+
+    collect(connection)
+
+    letter = DeadLetter.objects.get()
+    assert letter.category == "unreadable"
+    assert letter.data["body"][:3] == body.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")[:3]
+
+
+def test_a_redriven_letter_is_handled_once(connection: Connection, notes: Notes) -> None:
+    notes.write(1, "bad")
+    notes.fail_on["bad"] = ValueError("a bug")
+    deliver(envelopes())
+    letter = DeadLetter.objects.get()
+    notes.fail_on.clear()
+
+    with Publisher() as publisher:
+        deadletters.redrive(letter, publisher)
+        deadletters.redrive(letter, publisher)
+
+    queue = topology.work_queue("notes")(connection.default_channel)
+    for _ in range(2):
+        message = queue.get(no_ack=True)
+        deliver(msgspec.convert(message.payload[1]["events"], list[Envelope]))
+    assert notes.seen == ["bad"]
+    letter.refresh_from_db()
+    assert letter.status == DeadLetter.Status.REDRIVEN

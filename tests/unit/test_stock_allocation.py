@@ -1,0 +1,272 @@
+"""Who gets which stock: the rules of one order, and what a batch of orders comes to."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inventory.commands import Command, ReleaseStock, ReserveStock, ShipStock
+from inventory.domain import (
+    InvalidProduct,
+    InvalidQuantity,
+    Level,
+    NotReserved,
+    Reservation,
+    Status,
+    UnknownSku,
+    allocate,
+    check_product,
+    merge_wanted,
+)
+from inventory.events import (
+    MissingItem,
+    ReservedItem,
+    StockRefused,
+    StockReleased,
+    StockReserved,
+    StockShipped,
+)
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def items(**quantities: int) -> tuple[ReservedItem, ...]:
+    return tuple(ReservedItem(sku=sku, quantity=quantity) for sku, quantity in quantities.items())
+
+
+def reserve(order_id: int, **quantities: int) -> ReserveStock:
+    return ReserveStock(order_id=order_id, items=items(**quantities), at=NOW)
+
+
+def release(order_id: int) -> ReleaseStock:
+    return ReleaseStock(order_id=order_id, at=NOW)
+
+
+def ship(order_id: int) -> ShipStock:
+    return ShipStock(order_id=order_id, at=NOW)
+
+
+def test_order_gets_what_is_there():
+    result = allocate([reserve(1, mug=2, pen=1)], {}, {"mug": Level(on_hand=2), "pen": Level(on_hand=5)})
+
+    assert result.events == (StockReserved(items=items(mug=2, pen=1), at=NOW),)
+    assert result.stock == {"mug": Level(on_hand=2, reserved=2), "pen": Level(on_hand=5, reserved=1)}
+    assert result.reservations == {1: Reservation(status=Status.RESERVED, items=items(mug=2, pen=1))}
+
+
+def test_order_gets_all_items_or_none_and_the_short_ones_are_named():
+    stock = {"mug": Level(on_hand=2, reserved=1), "pen": Level(on_hand=5)}
+
+    result = allocate([reserve(1, pen=1, mug=2)], {}, stock)
+
+    assert result.events == (StockRefused(missing=(MissingItem(sku="mug", wanted=2, available=1),), at=NOW),)
+    assert result.stock == stock
+    assert result.reservations == {1: Reservation(status=Status.REFUSED)}
+
+
+def test_product_that_is_not_there_has_nothing_available():
+    result = allocate([reserve(1, ghost=1)], {}, {})
+
+    assert result.events == (StockRefused(missing=(MissingItem(sku="ghost", wanted=1, available=0),), at=NOW),)
+    assert result.stock == {}
+
+
+def test_product_mentioned_twice_counts_together():
+    twice = ReserveStock(order_id=1, items=items(mug=2) + items(mug=1), at=NOW)
+
+    assert allocate([twice], {}, {"mug": Level(on_hand=3)}).events == (StockReserved(items=items(mug=3), at=NOW),)
+    assert allocate([twice], {}, {"mug": Level(on_hand=2)}).events == (
+        StockRefused(missing=(MissingItem(sku="mug", wanted=3, available=2),), at=NOW),
+    )
+
+
+def test_earlier_order_comes_first_and_a_refused_one_leaves_the_rest_to_later_ones():
+    result = allocate([reserve(1, mug=3), reserve(2, mug=4), reserve(3, mug=2)], {}, {"mug": Level(on_hand=5)})
+
+    assert [type(event) for event in result.events] == [StockReserved, StockRefused, StockReserved]
+    assert result.events[1] == StockRefused(missing=(MissingItem(sku="mug", wanted=4, available=2),), at=NOW)
+    assert result.stock == {"mug": Level(on_hand=5, reserved=5)}
+
+
+def test_what_is_released_in_a_batch_serves_the_orders_after_it():
+    reserved = {1: Reservation(status=Status.RESERVED, items=items(mug=5))}
+    stock = {"mug": Level(on_hand=5, reserved=5)}
+
+    result = allocate([reserve(2, mug=1), release(1), reserve(3, mug=5)], reserved, stock)
+
+    assert [type(event) for event in result.events] == [StockRefused, StockReleased, StockReserved]
+    assert result.stock == stock
+
+
+def test_shipping_takes_from_on_hand_and_from_reserved():
+    reserved = {1: Reservation(status=Status.RESERVED, items=items(mug=2))}
+
+    result = allocate([ship(1)], reserved, {"mug": Level(on_hand=5, reserved=3)})
+
+    assert result.events == (StockShipped(items=items(mug=2), at=NOW),)
+    assert result.stock == {"mug": Level(on_hand=3, reserved=1)}
+    assert result.reservations[1].status is Status.SHIPPED
+
+
+def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone():
+    stock = {"mug": Level(on_hand=5)}
+
+    result = allocate([release(1), reserve(1, mug=2)], {}, stock)
+
+    assert result.events == (None, None)
+    assert result.stock == stock
+    assert result.reservations == {1: Reservation(status=Status.VOID)}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_placement_heard_of_before_does_nothing(status: Status):
+    known = {1: Reservation(status=status)}
+    stock = {"mug": Level(on_hand=5)}
+
+    result = allocate([reserve(1, mug=2)], known, stock)
+
+    assert (result.events, result.stock, result.reservations) == ((None,), stock, known)
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.RESERVED])
+def test_release_of_what_is_not_reserved_does_nothing(status: Status):
+    known = {1: Reservation(status=status)}
+
+    result = allocate([release(1)], known, {})
+
+    assert (result.events, result.reservations) == ((None,), known)
+
+
+def test_order_is_shipped_once():
+    known = {1: Reservation(status=Status.SHIPPED, items=items(mug=1))}
+
+    assert allocate([ship(1)], known, {"mug": Level(on_hand=5)}).events == (None,)
+
+
+@pytest.mark.parametrize("status", [None, Status.REFUSED, Status.RELEASED, Status.VOID])
+def test_what_is_not_reserved_cannot_be_shipped(status: Status | None):
+    with pytest.raises(NotReserved) as refused:
+        allocate([ship(1)], {1: Reservation(status=status)}, {})
+
+    assert refused.value.code == "not_reserved"
+    assert str(refused.value) == (
+        "Nothing is set aside for the order, so nothing can be shipped:"
+        f" its reservation is {status.value if status else 'unknown'}."
+    )
+
+
+SKUS = ("mug", "pen", "cup")
+quantities = st.dictionaries(st.sampled_from(SKUS), st.integers(1, 5), min_size=1)
+commands = st.lists(
+    st.one_of(
+        st.builds(lambda order_id, wanted: reserve(order_id, **wanted), st.integers(1, 6), quantities),
+        st.builds(release, st.integers(1, 6)),
+    ),
+    max_size=30,
+)
+stocks = st.fixed_dictionaries({sku: st.builds(Level, on_hand=st.integers(0, 12)) for sku in SKUS})
+
+
+@given(commands=commands, stock=stocks)
+def test_whatever_comes_nothing_is_oversold_and_every_reserved_piece_has_its_order(
+    commands: list[Command], stock: dict[str, Level]
+):
+    result = allocate(commands, {}, stock)
+
+    for sku, level in result.stock.items():
+        held = sum(
+            item.quantity
+            for reservation in result.reservations.values()
+            if reservation.status is Status.RESERVED
+            for item in reservation.items
+            if item.sku == sku
+        )
+        assert level.on_hand == stock[sku].on_hand
+        assert level.reserved == held
+        assert level.available >= 0
+
+
+@given(commands=commands, stock=stocks)
+def test_order_is_refused_only_if_what_is_left_is_too_little(commands: list[Command], stock: dict[str, Level]):
+    for count, command in enumerate(commands):
+        before = allocate(commands[:count], {}, stock)
+        event = allocate(commands[: count + 1], {}, stock).events[-1]
+        if isinstance(command, ReserveStock) and command.order_id not in before.reservations:
+            short = {
+                item.sku: before.stock[item.sku].available
+                for item in command.items
+                if before.stock[item.sku].available < item.quantity
+            }
+            if isinstance(event, StockRefused):
+                assert {item.sku: item.available for item in event.missing} == short != {}
+            else:
+                assert isinstance(event, StockReserved)
+                assert short == {}
+
+
+@given(commands=commands, stock=stocks, cut=st.integers(0, 30))
+def test_batches_make_no_difference(commands: list[Command], stock: dict[str, Level], cut: int):
+    first = allocate(commands[:cut], {}, stock)
+    second = allocate(commands[cut:], first.reservations, first.stock)
+    whole = allocate(commands, {}, stock)
+
+    assert first.events + second.events == whole.events
+    assert (second.reservations, second.stock) == (whole.reservations, whole.stock)
+
+
+@given(commands=commands, stock=stocks)
+def test_batch_delivered_again_changes_nothing(commands: list[Command], stock: dict[str, Level]):
+    # An order's end comes once and after its placement is decided on, so what is left open is not ended again.
+    placements = [command for command in commands if isinstance(command, ReserveStock)]
+    first = allocate(placements, {}, stock)
+    again = allocate(placements, first.reservations, first.stock)
+
+    assert set(again.events) <= {None}
+    assert (again.reservations, again.stock) == (first.reservations, first.stock)
+
+
+def test_wanted_quantities_of_one_product_add_up():
+    assert merge_wanted([("mug", 2), ("pen", 1), ("mug", 3)]) == {"mug": 5, "pen": 1}
+
+
+@pytest.mark.parametrize("quantity", [0, -1, 1000, 1.5, True, "2", None])
+def test_quantity_is_a_whole_number_from_1_to_999(quantity: object):
+    with pytest.raises(InvalidQuantity) as refused:
+        merge_wanted([("mug", quantity)])  # type: ignore[list-item]
+
+    assert refused.value.code == "invalid_quantity"
+    assert str(refused.value) == (
+        f"A quantity must be a whole number within limits: expected 1..999 of mug, got {quantity}."
+    )
+
+
+def test_merged_quantity_is_limited_too():
+    with pytest.raises(InvalidQuantity, match="expected 1..999 of mug, got 1000"):
+        merge_wanted([("mug", 999), ("mug", 1)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"sku": ""}, "a sku has up to 40"),
+        ({"sku": "a b"}, "a sku has up to 40"),
+        ({"sku": "x" * 41}, "a sku has up to 40"),
+        ({"sku": "mug\n"}, "a sku has up to 40"),
+        ({"name": " "}, "a name has 1..200 characters, got 0"),
+        ({"name": "n" * 201}, "a name has 1..200 characters, got 201"),
+        ({"price": 0}, "a price has 1..1000000000000 minor units, got 0"),
+        ({"price": 1.5}, "a price has"),
+        ({"currency": "eur"}, "a currency is a code of three capital letters, got 'eur'"),
+    ],
+)
+def test_product_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str):
+    with pytest.raises(InvalidProduct, match=message):
+        check_product(**{"sku": "mug", "name": "Mug", "price": 100, "currency": "EUR"} | wrong)
+
+
+def test_unknown_products_are_named():
+    error = UnknownSku("ghost", "wraith")
+
+    assert (error.skus, error.code) == (("ghost", "wraith"), "unknown_sku")
+    assert str(error) == "There is no such product: ghost, wraith."
