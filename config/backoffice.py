@@ -1,4 +1,4 @@
-"""What the admin pages of all apps share: navigation, money, links to orders, and read-only pages."""
+"""What the admin pages of all apps share: navigation, links to orders, amounts in forms, and read-only pages."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ from eventing.models import DeadLetter
 from eventing.recorded import Metadata
 from sharding import numbers
 
-# Currencies whose minor unit is not a hundredth (ISO 4217).
-DECIMALS = {"JPY": 0, "KRW": 0, "CLP": 0, "ISK": 0, "VND": 0, "BHD": 3, "JOD": 3, "KWD": 3, "OMR": 3, "TND": 3}
 MANY = 100
 
 
@@ -94,12 +92,6 @@ def _open_dead_letters() -> str:
 def environment(request: HttpRequest) -> list[str]:
     """The label beside the user's menu: which profile this is."""
     return ["embedded", "info"] if settings.EMBEDDED else ["services", "success"]
-
-
-def money(amount: int, currency: str) -> str:
-    """123456 minor units of EUR as `1,234.56 EUR`."""
-    decimals = DECIMALS.get(currency, 2)
-    return f"{Decimal(amount).scaleb(-decimals):,.{decimals}f} {currency}"
 
 
 def operator(request: HttpRequest) -> Metadata:

@@ -99,7 +99,7 @@ def relays() -> Role:
 def run(application: WSGIHandler, host: str, port: int, stop: threading.Event) -> str | None:
     """Run all roles until `stop` is set or one of them fails; returns the name of the one that failed.
 
-    The web server stops first, so that no request is cut off by what it relies on.
+    The web server stops first, so that no request is cut off from what it relies on.
     """
     failed: list[str] = []
 
@@ -114,7 +114,11 @@ def run(application: WSGIHandler, host: str, port: int, stop: threading.Event) -
     for role in roles:
         role.start(on_failure)
     stop.wait()
-    for role in roles:
+    front, *others = roles
+    front.stop()
+    front.thread.join(timeout=JOIN_SECONDS)
+    for role in others:
         role.stop()
+    for role in others:
         role.thread.join(timeout=JOIN_SECONDS)
     return failed[0] if failed else None

@@ -41,8 +41,10 @@ _ADDRESS = re.compile(r"[^\s<>()'\",:;]+@[^\s<>()'\",:;]+")
 
 
 def ask_to_send() -> None:
-    """Have a worker send what is pending, soon."""
-    current_app.send_task(TASK, retry=False)
+    """Have a worker send what is pending, soon. Raises at once if there is no broker: somebody may wait for a page."""
+    with current_app.pool.acquire(block=True) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
+        current_app.send_task(TASK, connection=connection, retry=False)
 
 
 def send_pending(limit: int = BATCH) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -209,7 +210,7 @@ def _place(command: PlaceOrder, metadata: Metadata, idempotency: IdempotencyKey 
             stream_id=command.order_id, expected_version=0, events=decide(Order(), command), metadata=metadata
         )
         recorded = _append([write], {command.order_id: []}, using=using)
-    return _placement(recorded[0], replayed=False)
+    return _placement(recorded, replayed=False)
 
 
 def _claim_key(command: PlaceOrder, idempotency: IdempotencyKey, using: str) -> bool:
@@ -244,7 +245,7 @@ def _find_key(customer_id: int, idempotency: IdempotencyKey, using: str) -> Plac
     fingerprint, order_id = row
     if fingerprint != idempotency.fingerprint:
         raise IdempotencyMismatch
-    return _placement(store.load(CATEGORY, order_id, using=using)[0], replayed=True)
+    return _placement(store.load(CATEGORY, order_id, using=using), replayed=True)
 
 
 def _placed_before(command: PlaceOrder, using: str) -> Placement | None:
@@ -254,11 +255,12 @@ def _placed_before(command: PlaceOrder, using: str) -> Placement | None:
         decide(fold(recorded.event for recorded in history), command)
     except OrderAlreadyPlaced:
         return None
-    return _placement(history[0], replayed=True)
+    return _placement(history, replayed=True)
 
 
-def _placement(first: Recorded[OrderPlaced], *, replayed: bool) -> Placement:
-    return Placement(order_id=first.stream_id, replayed=replayed, placed=first.event)
+def _placement(history: Sequence[Recorded[Any]], *, replayed: bool) -> Placement:
+    """An order's first event is always its placement."""
+    return Placement(order_id=history[0].stream_id, replayed=replayed, placed=history[0].event)
 
 
 def _handle(command: Command, metadata: Metadata, using: str) -> list[Recorded[Event]]:

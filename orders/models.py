@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from orders.domain import MAX_LINES, MAX_QUANTITY, Status
+from sharding.numbers import to_text
 
 OPEN = (Status.PLACED, Status.CONFIRMED)  # what the payment deadline applies to
 
@@ -21,7 +22,7 @@ class Order(models.Model):
     subtotal = models.BigIntegerField()
     discount = models.BigIntegerField()
     total = models.BigIntegerField()
-    coupon_code = models.TextField(null=True, blank=True)
+    coupon_code = models.TextField(null=True, blank=True)  # noqa: DJ001  (the event says None, too)
     placed_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -55,7 +56,7 @@ class Order(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.id)
+        return to_text(self.id)
 
 
 class OrderLine(models.Model):
@@ -76,6 +77,9 @@ class OrderLine(models.Model):
             models.CheckConstraint(condition=Q(unit_price__gte=0), name="order_line_unit_price_not_negative"),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.quantity} × {self.sku}"
+
 
 class IdempotencyKey(models.Model):
     """The order that a customer's request with this key has placed. `order_id` says with which bucket the row moves."""
@@ -92,3 +96,6 @@ class IdempotencyKey(models.Model):
             models.Index(fields=["order_id"], name="idempotency_key_by_order"),
             models.Index(fields=["created_at"], name="idempotency_key_by_age"),
         ]
+
+    def __str__(self) -> str:
+        return self.key

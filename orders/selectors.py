@@ -111,25 +111,38 @@ def orders_of(customer_id: int, *, before: int | None = None, limit: int) -> lis
     return _ask_owner(bucket, page)
 
 
-def all_orders(*, before: tuple[datetime, int] | None = None, limit: int, status: Status | None = None) -> Page:
-    """Up to `limit` orders of all shards, newest first, starting after the one placed at and numbered `before`."""
+def all_orders(
+    *,
+    before: tuple[datetime, int] | None = None,
+    after: tuple[datetime, int] | None = None,
+    limit: int,
+    status: Status | None = None,
+) -> Page:
+    """Up to `limit` orders of all shards, newest first: the newest, or those next to the order placed at and numbered.
+
+    `before` asks for the ones that are older than it, `after` for the ones that are newer.
+    """
     pages: list[list[OrderRow]] = []
     unavailable: list[str] = []
     for alias in shards.aliases():
         rows = models.Order.objects.using(alias).order_by("-placed_at", "-id")
         if status is not None:
             rows = rows.filter(status=status)
+        # The first condition lets the index start in the right place; the second cuts exactly.
         if before is not None:
-            placed_at, order_id = before
-            rows = rows.filter(Q(placed_at__lt=placed_at) | Q(placed_at=placed_at, id__lt=order_id))
-            rows = rows.filter(placed_at__lte=placed_at)  # lets the index start there, which the line above does not
+            at, order_id = before
+            rows = rows.filter(placed_at__lte=at).filter(Q(placed_at__lt=at) | Q(id__lt=order_id))
+        if after is not None:
+            at, order_id = after
+            rows = rows.filter(placed_at__gte=at).filter(Q(placed_at__gt=at) | Q(id__gt=order_id)).reverse()
         try:
             pages.append(_rows(rows, limit))
         except (OperationalError, InterfaceError) as error:
             logger.warning("shard.unavailable", alias=alias, error=str(error))
             unavailable.append(alias)
-    newest_first = heapq.merge(*pages, key=lambda row: (row.placed_at, row.id), reverse=True)
-    return Page(items=tuple(islice(newest_first, limit)), unavailable=tuple(unavailable))
+    merged = heapq.merge(*pages, key=lambda row: (row.placed_at, row.id), reverse=after is None)
+    items = list(islice(merged, limit))
+    return Page(items=tuple(items if after is None else reversed(items)), unavailable=tuple(unavailable))
 
 
 def _ask_owner(bucket: int, query: Callable[[str], T]) -> T:

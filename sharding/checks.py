@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
 from sharding import shards
@@ -33,7 +34,7 @@ def check_shard_map(
     try:
         owners = shards.refresh().owners
     except ShardMapMissing as error:
-        return [Warning(str(error), id="sharding.W002")]
+        return [CheckWarning(str(error), id="sharding.W002")]
     except OperationalError as error:
         return [_unreachable(DEFAULT_DB_ALIAS, error)]
     messages: list[CheckMessage] = []
@@ -51,7 +52,7 @@ def check_shard_map(
             continue
         wanted = frozenset(shards.buckets_of(alias))
         messages += [
-            Warning(
+            CheckWarning(
                 f"{alias}: {table} has partitions for buckets {_listed(buckets)}, the shard map says {_listed(wanted)}",
                 hint="A bucket may be on the move. If none is, `manage.py audit` names the orders that are affected.",
                 id="sharding.W003",
@@ -77,7 +78,7 @@ def check_configuration(app_configs: Any = None, **kwargs: Any) -> list[CheckMes
         )
     elif BUCKETS % len(aliases):
         messages.append(
-            Warning(
+            CheckWarning(
                 f"{BUCKETS} buckets do not divide evenly over {len(aliases)} order shards",
                 hint="Take a power of two, or accept that some databases get one bucket more than others.",
                 id="sharding.W001",
@@ -149,7 +150,7 @@ def check_connection_budget(
     except OperationalError as error:
         return [_unreachable("the database server", error)]
     return [
-        Warning(
+        CheckWarning(
             f"{budget}",
             hint="Run fewer processes, lower DATABASE_POOL_SIZE, raise max_connections, or spread the databases.",
             id="sharding.W004",

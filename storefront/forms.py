@@ -143,10 +143,18 @@ class OrderForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
 
-    def __init__(self, data: QueryDict | None, products: Sequence[ProductView], *, initial: QueryDict) -> None:
-        """`products` are all that have a field; `initial` is what an address says, from which only the valid is taken."""
+    def __init__(
+        self,
+        data: QueryDict | None,
+        products: Sequence[ProductView],
+        *,
+        initial: QueryDict,
+        may_be_empty: bool = False,
+    ) -> None:
+        """`products` are all that have a field; of `initial`, which comes from an address, only the valid is taken."""
         super().__init__(data, initial={"key": new_key(), "coupon": _printable(initial.get("coupon", ""))})
         self.products = tuple(products)
+        self.may_be_empty = may_be_empty
         for product in self.products:
             name = QUANTITY + product.sku
             attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "placeholder": "0", "autocomplete": "off"}
@@ -188,7 +196,7 @@ class OrderForm(forms.Form):
             self.add_error(None, f"Not on sale in this shop: {names}.")
         elif len(self.wanted) > MAX_LINES:
             self.add_error(None, f"An order has at most {MAX_LINES} different products, not {len(self.wanted)}.")
-        elif not self.wanted and not any(name.startswith(QUANTITY) for name in self.errors):
+        elif not (self.wanted or self.may_be_empty or any(name.startswith(QUANTITY) for name in self.errors)):
             self.add_error(None, "Choose at least one product: type how many you want of it.")
         return self.cleaned_data
 

@@ -92,7 +92,7 @@ def steps(history: History) -> list[Step]:
 
 def headline(history: History, payment: PaymentState) -> str:
     """How the order stands, in one sentence for its customer."""
-    status = _status(history)
+    status = status_of(history)
     match status:
         case Status.PLACED:
             coupon = any(isinstance(r.event, OrderPlaced) and r.event.coupon_code for r in history)
@@ -156,7 +156,7 @@ def _step_state(status: Status, last: Status | None, reached: dict[Status, datet
     return StepState.CURRENT if status is last and status not in FINAL else StepState.DONE
 
 
-def _status(history: History) -> Status:
+def status_of(history: History) -> Status:
     return next(status for r in reversed(history) if (status := REACHED.get(type(r.event))) is not None)
 
 

@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from sharding import shards
+
 SERVICES = os.environ["TEST_PROFILE"] == "services"
 
 
@@ -17,3 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "services" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def shard_map(request: pytest.FixtureRequest, _django_db_helper: None) -> None:
+    """Tests with a database find the first shard map in it, also after a test that emptied all tables."""
+    if request.node.get_closest_marker("django_db"):
+        shards.install()

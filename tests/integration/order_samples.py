@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,7 +82,7 @@ def refund(order_id: int) -> RefundOrder:
     return RefundOrder(order_id=order_id, at=NOON)
 
 
-WAYS = {
+WAYS: dict[Status, tuple[Callable[[int], Command], ...]] = {
     Status.PLACED: (),
     Status.CONFIRMED: (confirm,),
     Status.REJECTED: (reject,),
@@ -107,7 +108,7 @@ def ask(command: Command) -> list[str]:
 
 
 def row(order_id: int) -> dict[str, Any]:
-    return Order.objects.using(shards.alias_of(order_id)).filter(id=order_id).values().get()
+    return dict(Order.objects.using(shards.alias_of(order_id)).filter(id=order_id).values().get())
 
 
 def stored() -> dict[str, int]:

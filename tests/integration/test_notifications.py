@@ -134,7 +134,7 @@ EVENTS: dict[str, tuple[Callable[[int], Any], str, Sequence[str]]] = {
     "payment_declined": (
         lambda customer: PaymentDeclined(customer_id=customer, payment_id="p", reason="card_declined", at=NOW),
         "did not go through",
-        ["your bank declined", "You can pay again"],
+        ["Your bank declined", "You can pay again"],
     ),
     "payment_refunded": (
         lambda customer: PaymentRefunded(customer_id=customer, payment_id="p", amount=2745, currency="EUR", at=NOW),
@@ -219,7 +219,7 @@ def test_the_html_of_a_mail_says_the_same_and_escapes_it(ada: User, order_id: in
     "reason, phrase",
     [
         (CancelReason.CUSTOMER, "as you asked"),
-        (CancelReason.OPERATOR, "we had to cancel"),
+        (CancelReason.OPERATOR, "We had to cancel"),
         (CancelReason.PAYMENT_TIMEOUT, "not paid in time"),
     ],
 )

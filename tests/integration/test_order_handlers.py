@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,23 +19,23 @@ from eventing import store
 from eventing.delivery import Delivery, Outcome
 from eventing.delivery import deliver as deliver_batch
 from eventing.errors import WrongExpectedVersion
-from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
+from eventing.models import DeadLetter, InboxEntry, OutboxMessage
 from eventing.recorded import Metadata, Recorded
 from eventing.testing import Collector
+from eventing.wire import Envelope
 from inventory.events import MissingItem, StockRefused, StockReserved
 from orders import handlers, projections, subscribers, tasks
-from orders.commands import CancelOrder, Command
+from orders.commands import Command
 from orders.domain import (
     CannotCancelPaid,
     EmptyOrder,
-    NotYetPaid,
     OrderClosed,
     OrderError,
     OrderNotFound,
     PaymentMismatch,
     Status,
 )
-from orders.events import CATEGORY, CancelReason, Check, OrderPlaced
+from orders.events import CATEGORY, Check, OrderPlaced
 from orders.handlers import IdempotencyInFlight, IdempotencyKey, IdempotencyMismatch, Placement
 from orders.models import IdempotencyKey as KeyRow
 from orders.models import Order, OrderLine
@@ -57,8 +58,6 @@ from tests.integration.order_samples import (
     pay,
     place,
     placement,
-    refund,
-    reject,
     row,
     ship,
     stored,
@@ -83,6 +82,7 @@ def on_postgresql() -> bool:
 def in_threads(*operations: Callable[[], Any]) -> list[Any]:
     """Run operations at the same moment, each with connections of its own; returns results and errors in order."""
     start = threading.Barrier(len(operations))
+    connections.close_all()  # a process has few connections to a database, and this thread needs none now
 
     def run(operation: Callable[[], Any]) -> Any:
         try:
@@ -169,9 +169,9 @@ def test_an_order_lives_on_the_shard_of_its_bucket_alone() -> None:
         assert numbers.bucket_of(order_id) == customer_id % 128
         by_alias[shards.alias_of(order_id)].append(order_id)
 
-    assert {
-        alias: sorted(Order.objects.using(alias).values_list("id", flat=True)) for alias in shards.aliases()
-    } == {alias: sorted(order_ids) for alias, order_ids in by_alias.items()}
+    assert {alias: sorted(Order.objects.using(alias).values_list("id", flat=True)) for alias in shards.aliases()} == {
+        alias: sorted(order_ids) for alias, order_ids in by_alias.items()
+    }
     assert sum(1 for order_ids in by_alias.values() if order_ids) > 1
 
 
@@ -377,7 +377,7 @@ def test_the_very_same_command_again_gives_the_same_order() -> None:
 
 def test_the_row_follows_the_order_through_its_life() -> None:
     order_id = place()
-    seen = []
+    seen: list[tuple[str, int, int]] = []
     for command in (confirm, pay, ship, deliver):
         ask(replace(command(order_id), at=NOON + timedelta(minutes=len(seen) + 1)))
         now = row(order_id)
@@ -462,7 +462,7 @@ def stale_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return streams
 
     # The store itself asks again to explain a conflict, and must see the truth.
-    monkeypatch.setattr(handlers.store, "load_many", load)
+    monkeypatch.setattr(store, "load_many", load)
     monkeypatch.setattr(store, "_conflict", lambda *args: WrongExpectedVersion("stale"))
     return left
 
@@ -497,7 +497,7 @@ def test_of_a_payment_and_a_cancellation_at_the_same_time_one_wins() -> None:
     for _ in range(5):
         order_id = order_in(Status.CONFIRMED)
 
-        paid, cancelled = in_threads(lambda o=order_id: ask(pay(o)), lambda o=order_id: ask(cancel(o)))
+        paid, cancelled = in_threads(partial(ask, pay(order_id)), partial(ask, cancel(order_id)))
 
         assert (paid == ["OrderPaid"]) != (cancelled == ["OrderCancelled"])
         assert isinstance(cancelled, CannotCancelPaid) or isinstance(paid, OrderClosed)
@@ -525,9 +525,7 @@ def test_two_batches_with_the_same_orders_in_opposite_directions_both_end() -> N
             pairs = [(confirm(order_id, check=check), metadata()) for order_id in ids]
             return len(handlers.handle_batch(pairs, using=using).recorded)
 
-    results = in_threads(
-        lambda: batch(Check.STOCK, order_ids), lambda: batch(Check.COUPON, list(reversed(order_ids)))
-    )
+    results = in_threads(lambda: batch(Check.STOCK, order_ids), lambda: batch(Check.COUPON, list(reversed(order_ids))))
 
     assert results == [20, 20]
     assert {row(order_id)["status"] for order_id in order_ids} == {"confirmed"}
@@ -616,8 +614,6 @@ def captured(order_id: int, *, amount: int = TOTAL, payment_id: str = "p1") -> R
 
 def hand_out(*batch: Recorded[Any]) -> Outcome:
     """Give events to the subscriber as a worker does, through the wire format and the inbox."""
-    from eventing.wire import Envelope
-
     collector = Collector()
     envelopes = [
         Envelope(

@@ -219,6 +219,19 @@ def test_paging_over_all_shards_finds_every_order_once(limit: int) -> None:
     assert all_pages(limit) == [order_id for _, order_id in sorted(placed, reverse=True)]
 
 
+@pytest.mark.parametrize("limit", [1, 3, 100])
+def test_paging_back_shows_the_same_pages(limit: int) -> None:
+    for number in range(10):
+        place(number * 37 % 200, at=NOON + timedelta(minutes=number // 3))
+    older = selectors.all_orders(limit=100).items[limit : 2 * limit]
+    newer = selectors.all_orders(limit=limit)
+    assert older or limit == 100
+    if older:
+        assert selectors.all_orders(after=(older[0].placed_at, older[0].id), limit=limit) == newer
+    newest = newer.items[0]
+    assert selectors.all_orders(after=(newest.placed_at, newest.id), limit=limit).items == ()
+
+
 def test_orders_can_be_listed_by_status() -> None:
     waiting = [place(customer_id) for customer_id in (0, 127)]
     for customer_id in (0, 64, 127):

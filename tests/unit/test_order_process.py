@@ -1,6 +1,7 @@
 """What other contexts have done, and what is asked of the order then."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ ID = 42
 THEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
 ITEMS = (ReservedItem(sku="tea", quantity=2),)
-MONEY = {"payment_id": "p1", "customer_id": 7, "amount": 2100, "currency": "EUR", "at": THEN}
+MONEY: dict[str, Any] = {"payment_id": "p1", "customer_id": 7, "amount": 2100, "currency": "EUR", "at": THEN}
 
 
 def test_reserved_stock_passes_the_stock_check() -> None:

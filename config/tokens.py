@@ -1,0 +1,90 @@
+"""Bearer tokens of the API: JSON Web Tokens signed with the secret key, and who is behind one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import jwt
+import structlog
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+from ninja.security import HttpBearer
+from pydantic import BaseModel, Field
+
+from config.problems import Problem
+from config.schemas import PRINTABLE, Body
+
+ALGORITHM = "HS256"
+AUDIENCE = "wharf-api"
+
+router = Router(tags=["token"])
+
+
+class CustomerRequest(HttpRequest):
+    """A request that came with a valid token; `auth` is the id of the customer."""
+
+    auth: int
+
+
+class Bearer(HttpBearer):
+    """Lets in who has a valid token and is still an active user. Cookies count for nothing here."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> int:
+        """The customer's id; raises Problem `token_expired` or `invalid_token`."""
+        try:
+            claims = jwt.decode(
+                token,
+                settings.SECRET_KEY,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                options={"require": ["sub", "iat", "exp"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Problem("token_expired", "The token has expired; ask for a new one.") from None
+        except jwt.InvalidTokenError:
+            raise Problem("invalid_token", "This is not a token of ours.") from None
+        customer_id = int(claims["sub"])
+        if not User.objects.filter(pk=customer_id, is_active=True).exists():
+            raise Problem("invalid_token", "The token's user does not exist any more, or may not sign in.")
+        structlog.contextvars.bind_contextvars(user_id=customer_id)
+        return customer_id
+
+
+class Credentials(Body):
+    username: Annotated[str, Field(min_length=1, max_length=150, pattern=PRINTABLE)]
+    password: Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Token(BaseModel):
+    """`expires_in` in seconds."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+
+
+def issue(user_id: int, at: datetime) -> str:
+    """A token for a user, good for API_TOKEN_SECONDS from `at`."""
+    claims = {
+        "sub": str(user_id),
+        "aud": AUDIENCE,
+        "iat": at,
+        "exp": at + timedelta(seconds=settings.API_TOKEN_SECONDS),
+    }
+    return jwt.encode(claims, settings.SECRET_KEY, algorithm=ALGORITHM)
+
+
+@router.post("/token", response=Token, operation_id="create_token", url_name="token")
+def create_token(request: HttpRequest, body: Credentials, response: HttpResponse) -> Token:
+    """A bearer token for a user's name and password."""
+    # Django hashes a password for an unknown name too, so the time of the answer does not tell who exists.
+    user = authenticate(request, username=body.username, password=body.password)
+    if user is None:
+        raise Problem("invalid_credentials", "The name or the password is wrong.")
+    response["Cache-Control"] = "no-store"
+    token = issue(user.pk, datetime.now(UTC))
+    return Token(access_token=token, token_type="Bearer", expires_in=settings.API_TOKEN_SECONDS)

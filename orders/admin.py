@@ -1,0 +1,420 @@
+"""Orders for operators: the newest of all shards, and a page for each with everything that has happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+
+from config import backoffice
+from coupons.events import REDEMPTION
+from eventing.errors import WrongExpectedVersion
+from eventing.models import DeadLetter, Event, InboxEntry
+from eventing.recorded import event_id
+from inventory.events import RESERVATION
+from notifications import selectors as notifications
+from orders import handlers, selectors
+from orders.commands import CancelOrder, Command, DeliverOrder, RefundOrder, ShipOrder
+from orders.domain import OrderError, Status
+from orders.events import CATEGORY, CancelReason
+from orders.models import Order
+from orders.selectors import OrderDetail, OrderRow
+from payments import selectors as payments
+from payments.events import CATEGORY as PAYMENT
+from sharding import numbers, shards
+from sharding.router import database_of
+
+PAGE_SIZE = 50
+MANY_CUSTOMERS = 20
+MAX_TRACKING = 100
+SAME_MOMENT = timedelta(seconds=2)
+
+COLOURS = {
+    Status.PLACED: "info",
+    Status.CONFIRMED: "warning",
+    Status.PAID: "primary",
+    Status.SHIPPED: "primary",
+    Status.DELIVERED: "success",
+    Status.REJECTED: "danger",
+    Status.CANCELLED: "default",
+    Status.REFUNDED: "default",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What an operator can ask of an order while it has one of some statuses."""
+
+    name: str
+    title: str
+    icon: str
+    question: str
+    done: str
+    statuses: frozenset[Status]
+    command: Callable[[int, datetime, str], Command]
+    asks_for_tracking: bool = False
+    variant: str = "default"
+
+
+ACTIONS = (
+    Action(
+        name="ship",
+        title="Ship",
+        icon="local_shipping",
+        question="The parcel leaves the building: its pieces are taken out of the stock. This cannot be undone.",
+        done="is shipped",
+        statuses=frozenset({Status.PAID}),
+        command=lambda order_id, at, tracking: ShipOrder(order_id=order_id, tracking=tracking, at=at),
+        asks_for_tracking=True,
+        variant="primary",
+    ),
+    Action(
+        name="deliver",
+        title="Mark as delivered",
+        icon="task_alt",
+        question="The customer has the parcel. The order is then complete and cannot be changed any more.",
+        done="is delivered",
+        statuses=frozenset({Status.SHIPPED}),
+        command=lambda order_id, at, tracking: DeliverOrder(order_id=order_id, at=at),
+        variant="primary",
+    ),
+    Action(
+        name="cancel",
+        title="Cancel",
+        icon="block",
+        question="The order comes to an end: stock and coupon go back, and a payment under way is given back.",
+        done="is cancelled",
+        statuses=frozenset({Status.PLACED, Status.CONFIRMED}),
+        command=lambda order_id, at, tracking: CancelOrder(order_id=order_id, reason=CancelReason.OPERATOR, at=at),
+        variant="danger",
+    ),
+    Action(
+        name="refund",
+        title="Refund",
+        icon="undo",
+        question="The customer gets the whole amount back, and the stock is released. This cannot be undone.",
+        done="is refunded",
+        statuses=frozenset({Status.PAID}),
+        command=lambda order_id, at, tracking: RefundOrder(order_id=order_id, at=at),
+        variant="danger",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handling:
+    """A subscriber has handled an event, so many milliseconds after it was written, at the given attempt."""
+
+    subscriber: str
+    milliseconds: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """An event in the timeline. `at` is when it happened, where that is not when it was written."""
+
+    id: str
+    category: str
+    version: int
+    type: str
+    schema_version: int
+    data: SafeString
+    actor: str
+    correlation_id: str
+    cause_id: str | None
+    cause: str
+    recorded_at: datetime
+    at: datetime | None
+    handled: tuple[Handling, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A row of the list."""
+
+    order: OrderRow
+    customer: User | None
+    colour: str
+    alias: str
+    bucket: int
+
+
+@admin.register(Order)
+class OrderAdmin(ModelAdmin):
+    """The rows are spread over databases, so list and page read through the selectors instead of a queryset."""
+
+    def get_urls(self) -> list[URLPattern]:
+        act = self.admin_site.admin_view(self.act)
+        return [path("<str:object_id>/act/", act, name="orders_order_act"), *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
+        return False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Order | None:
+        """For the history page of the admin."""
+        detail = selectors.by_number(object_id)
+        return None if detail is None else Order(id=detail.id, customer_id=detail.customer_id)
+
+    # --- The list ---------------------------------------------------------------------------------------------------
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        search = request.GET.get("q", "").strip()
+        customers: list[User] = []
+        if search:
+            found = self._search(request, search)
+            if isinstance(found, HttpResponse):
+                return found
+            customers = found
+        customer = User.objects.filter(pk=_number(request.GET.get("customer"))).first()
+        status = next((status for status in Status if status == request.GET.get("status")), None)
+        page = self._page_of(customer, request.GET) if customer else self._page(status, request.GET)
+        context = {
+            **self.admin_site.each_context(request),
+            **page,
+            "title": "Orders",
+            "opts": self.opts,
+            "search": search,
+            "customers": customers,
+            "customer": customer,
+            "statuses": [(one, COLOURS[one]) for one in Status],
+            "status": status,
+            "first": request.path + _query(request, customer=customer and customer.pk, status=status),
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "admin/orders/order/change_list.html", context)
+
+    def _search(self, request: HttpRequest, search: str) -> HttpResponse | list[User]:
+        """The page of the order with this number, or the orders of the customer; else customers to choose from."""
+        try:
+            return HttpResponseRedirect(backoffice.order_url(numbers.parse(search)))
+        except numbers.InvalidOrderNumber:
+            pass  # then it is about a customer
+        customers = list(User.objects.filter(Q(email__iexact=search) | Q(username__iexact=search))[:MANY_CUSTOMERS])
+        if not customers:
+            like = Q(email__istartswith=search) | Q(username__istartswith=search) | Q(last_name__istartswith=search)
+            customers = list(User.objects.filter(like).order_by("username")[:MANY_CUSTOMERS])
+        if len(customers) == 1:
+            return HttpResponseRedirect(f"{request.path}?{urlencode({'customer': customers[0].pk})}")
+        if not customers:
+            messages.warning(request, f"There is no order and no customer called “{search}”.")
+        return customers
+
+    def _page(self, status: Status | None, parameters: Mapping[str, str]) -> dict[str, Any]:
+        before, after = _cursor(parameters.get("before")), _cursor(parameters.get("after"))
+        page = selectors.all_orders(before=before, after=after, limit=PAGE_SIZE + 1, status=status)
+        more = len(page.items) > PAGE_SIZE
+        # Going up, the row too many is the newest.
+        rows = page.items[-PAGE_SIZE:] if after else page.items[:PAGE_SIZE]
+        extra = {"status": status}
+        return {
+            "rows": _listed(rows),
+            "unavailable": page.unavailable,
+            "newer": _link(extra, after=rows[0]) if rows and (before or (after and more)) else None,
+            "older": _link(extra, before=rows[-1]) if rows and (after or more) else None,
+        }
+
+    def _page_of(self, customer: User, parameters: Mapping[str, str]) -> dict[str, Any]:
+        before = _cursor(parameters.get("before"))
+        try:
+            rows = selectors.orders_of(customer.pk, before=before and before[1], limit=PAGE_SIZE + 1)
+        except (OperationalError, InterfaceError):
+            alias = shards.alias_of_bucket(numbers.bucket_of_customer(customer.pk))
+            return {"rows": [], "unavailable": (alias,), "newer": None, "older": None}
+        shown = rows[:PAGE_SIZE]
+        older = _link({"customer": customer.pk}, before=shown[-1]) if len(rows) > PAGE_SIZE else None
+        return {"rows": _listed(shown), "unavailable": (), "newer": None, "older": older}
+
+    # --- The page of an order ---------------------------------------------------------------------------------------
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        try:
+            order_id = numbers.parse(object_id)
+        except numbers.InvalidOrderNumber:
+            return self._not_found(request, object_id)
+        alias = shards.alias_of(order_id)
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "alias": alias, "number": object_id}
+        try:
+            order = selectors.get(order_id)
+            if order is None:
+                return self._not_found(request, object_id)
+            context |= self._everything(order)
+        except (OperationalError, InterfaceError) as error:
+            context |= {"title": f"Order {object_id}", "error": str(error)}
+            return TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
+        context["title"] = f"Order {order.number}"
+        if self.has_change_permission(request):
+            context["actions"] = [action for action in ACTIONS if order.status in action.statuses]
+        return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
+
+    def _everything(self, order: OrderDetail) -> dict[str, Any]:
+        timeline = timeline_of(order.id)
+        return {
+            "order": order,
+            "colour": COLOURS[order.status],
+            "customer": User.objects.filter(pk=order.customer_id).first(),
+            "alias": shards.alias_of(order.id),
+            "bucket": numbers.bucket_of(order.id),
+            "timeline": timeline,
+            "payments": payments.payments_of(order.id),
+            "notifications": notifications.about([moment.id for moment in timeline]),
+            "dead_letters": DeadLetter.objects.filter(stream_id=order.id).order_by("-id"),
+        }
+
+    def _not_found(self, request: HttpRequest, number: str) -> HttpResponse:
+        messages.warning(request, f"There is no order “{number}”.")
+        return HttpResponseRedirect(reverse("admin:orders_order_changelist"))
+
+    def act(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Do what the operator has asked for and confirmed; a refusal is told on the order's page."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        try:
+            order_id = numbers.parse(object_id)
+        except numbers.InvalidOrderNumber:
+            return self._not_found(request, object_id)
+        number = numbers.to_text(order_id)
+        action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
+        if action is not None:
+            tracking = request.POST.get("tracking", "").strip()
+            if len(tracking) > MAX_TRACKING or not tracking.isprintable():
+                messages.error(request, f"A tracking number has up to {MAX_TRACKING} printable characters.")
+            else:
+                self._handle(request, action, action.command(order_id, timezone.now(), tracking), number)
+        return HttpResponseRedirect(backoffice.order_url(order_id))
+
+    def _handle(self, request: HttpRequest, action: Action, command: Command, number: str) -> None:
+        try:
+            recorded = handlers.handle(command, backoffice.operator(request))
+        except OrderError as error:
+            messages.error(request, f"{action.title} was refused. {error}")
+        except (OperationalError, InterfaceError):
+            messages.error(request, f"The database of order {number} does not answer, so nothing was changed.")
+        except WrongExpectedVersion:
+            messages.error(request, f"Order {number} was changed by somebody else just now: look at it and try again.")
+        else:
+            if not recorded:
+                messages.info(request, f"Order {number} {action.done} already.")
+                return
+            messages.success(request, f"Order {number} {action.done}.")
+            LogEntry.objects.create(
+                user_id=request.user.pk,
+                content_type_id=ContentType.objects.get_for_model(Order).pk,
+                object_id=number,
+                object_repr=f"Order {number}",
+                action_flag=CHANGE,
+                change_message=f"{action.title}.",
+            )
+
+
+def timeline_of(order_id: int) -> list[Moment]:
+    """The events of an order, its reservation, its redemption and its payments, in the order of their writing."""
+    events: list[Event] = []
+    handled: dict[str, list[Handling]] = {}
+    written: dict[str, datetime] = {}
+    aliases = dict.fromkeys(
+        [shards.alias_of(order_id), database_of("inventory"), database_of("coupons"), database_of("payments")]
+    )
+    for alias in aliases:
+        of_order = Event.objects.using(alias).filter(stream_id=order_id)
+        events += of_order.filter(category__in=[CATEGORY, RESERVATION, REDEMPTION, PAYMENT])
+    events.sort(key=lambda event: (event.recorded_at, event.category, event.version))
+    for event in events:
+        written[event.event_id] = event.recorded_at
+    for alias in dict.fromkeys([*aliases, database_of("notifications")]):
+        for entry in InboxEntry.objects.using(alias).filter(stream_id=order_id).order_by("handled_at"):
+            if (at := written.get(entry.event_id)) is not None:
+                milliseconds = round((entry.handled_at - at).total_seconds() * 1000)
+                handled.setdefault(entry.event_id, []).append(
+                    Handling(subscriber=entry.subscriber, milliseconds=milliseconds, attempts=entry.attempts)
+                )
+    types = {event.event_id: event.type for event in events}
+    return [_moment(event, types, handled.get(event.event_id, [])) for event in events]
+
+
+def _moment(event: Event, types: Mapping[str, str], handled: Iterable[Handling]) -> Moment:
+    cause_id = event.metadata.get("causation_id")
+    at = event.data.get("at")
+    happened = datetime.fromisoformat(at) if isinstance(at, str) else event.recorded_at
+    return Moment(
+        id=event_id(event.category, event.stream_id, event.version),
+        category=event.category,
+        version=event.version,
+        type=event.type,
+        schema_version=event.schema_version,
+        data=backoffice.pretty_json(event.data),
+        actor=event.metadata.get("actor", ""),
+        correlation_id=event.metadata.get("correlation_id", ""),
+        cause_id=cause_id,
+        cause=types.get(cause_id, ""),
+        recorded_at=event.recorded_at,
+        at=happened if abs(happened - event.recorded_at) > SAME_MOMENT else None,
+        handled=tuple(handled),
+    )
+
+
+def _listed(rows: Iterable[OrderRow]) -> list[Listed]:
+    rows = list(rows)
+    customers = User.objects.in_bulk({row.customer_id for row in rows})
+    return [
+        Listed(
+            order=row,
+            customer=customers.get(row.customer_id),
+            colour=COLOURS[row.status],
+            alias=shards.alias_of(row.id),
+            bucket=numbers.bucket_of(row.id),
+        )
+        for row in rows
+    ]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _cursor(text: str | None) -> tuple[datetime, int] | None:
+    """The (placed at, id) of an order that `_link` has written into an address; None for anything else."""
+    try:
+        microseconds, number = (text or "").split("-")
+        return _EPOCH + int(microseconds) * _MICROSECOND, numbers.parse(number)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _link(parameters: Mapping[str, Any], **edges: OrderRow) -> str:
+    cursors = {name: f"{(row.placed_at - _EPOCH) // _MICROSECOND}-{row.number}" for name, row in edges.items()}
+    return "?" + urlencode({key: value for key, value in {**parameters, **cursors}.items() if value is not None})
+
+
+def _query(request: HttpRequest, **parameters: Any) -> str:
+    given = {key: value for key, value in parameters.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None

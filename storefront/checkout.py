@@ -1,0 +1,174 @@
+"""What pages, API and load tests do with a customer's wish: price it, place it, pay for it, cancel it.
+
+It composes the contexts, which do not know each other; the rules are theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+from uuid import uuid4
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.utils import timezone
+
+from coupons import selectors as coupons
+from coupons.domain import CouponError
+from eventing.recorded import Metadata
+from inventory import selectors as inventory
+from inventory.domain import InventoryError
+from inventory.selectors import PricedLine
+from orders import handlers as orders
+from orders import selectors
+from orders.commands import CancelOrder, PlaceOrder
+from orders.domain import EmptyOrder, NotYetConfirmed, OrderClosed, OrderError, OrderNotFound, Status
+from orders.events import CancelReason, Line
+from orders.handlers import IdempotencyKey, Placement
+from orders.selectors import OrderDetail
+from payments import handlers as payments
+from payments.commands import RequestPayment
+from payments.handlers import AlreadyPaid
+from sharding import numbers
+
+Wanted = Sequence[tuple[str, int]]  # sku and quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """What an order would cost now; amounts in minor units of the currency."""
+
+    lines: tuple[PricedLine, ...]
+    subtotal: int
+    discount: int
+    total: int
+    currency: str
+    coupon_code: str | None
+
+
+def metadata_for(customer_id: int) -> Metadata:
+    """Metadata of what a customer does; its correlation id is the id under which the request is logged."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return Metadata(correlation_id=request_id or uuid4().hex, actor=f"customer:{customer_id}")
+
+
+def quote(customer_id: int, wanted: Wanted, coupon_code: str | None, at: datetime) -> Quote:
+    """Price the lines and the coupon, if there is one. A product that is named twice becomes one line.
+
+    Raises EmptyOrder, an InventoryError (UnknownSku, InvalidQuantity, MixedCurrencies) or a CouponError.
+    """
+    lines = tuple(inventory.price_lines(wanted))
+    if not lines:
+        raise EmptyOrder
+    currency = lines[0].currency
+    subtotal = sum(line.quantity * line.unit_price for line in lines)
+    coupon = coupons.quote(coupon_code, customer_id, subtotal, currency, at) if coupon_code else None
+    discount = coupon.discount if coupon else 0
+    return Quote(
+        lines=lines,
+        subtotal=subtotal,
+        discount=discount,
+        total=subtotal - discount,
+        currency=currency,
+        coupon_code=coupon.code if coupon else None,
+    )
+
+
+def place(
+    customer_id: int,
+    wanted: Wanted,
+    coupon_code: str | None,
+    *,
+    key: str,
+    metadata: Metadata,
+    at: datetime | None = None,
+) -> Placement:
+    """Place an order once for this key, which is 1 to 255 printable characters of the customer's choice.
+
+    Raises what `quote` raises, an OrderError, IdempotencyMismatch, IdempotencyInFlight.
+    """
+    at = at or timezone.now()
+    idempotency = IdempotencyKey(key=key, fingerprint=_fingerprint(wanted, coupon_code))
+    try:
+        quoted = quote(customer_id, wanted, coupon_code, at)
+    except (OrderError, InventoryError, CouponError):
+        # A repeated request is not refused because, say, its first copy has used up the coupon.
+        if (first := orders.replay_of(customer_id, idempotency)) is not None:
+            return first
+        raise
+    command = PlaceOrder(
+        order_id=numbers.new_order_id(customer_id, at),
+        customer_id=customer_id,
+        currency=quoted.currency,
+        lines=tuple(
+            Line(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price)
+            for line in quoted.lines
+        ),
+        coupon_code=quoted.coupon_code,
+        discount=quoted.discount,
+        payment_due_at=at + settings.ORDER_PAYMENT_TIMEOUT,
+        at=at,
+    )
+    return orders.place_order(command, metadata, idempotency=idempotency)
+
+
+def order_of(customer_id: int, order_id: int) -> OrderDetail:
+    """An order of this customer; raises OrderNotFound also for one of somebody else."""
+    # The number says in which bucket the customer is, which saves the question for most of the others.
+    if numbers.bucket_of(order_id) == numbers.bucket_of_customer(customer_id):
+        order = selectors.get(order_id)
+        if order is not None and order.customer_id == customer_id:
+            return order
+    raise OrderNotFound
+
+
+def pay(order_id: int, customer_id: int, token: str, metadata: Metadata, at: datetime | None = None) -> str:
+    """Ask for the payment of a confirmed order and return the payment's id; the outcome comes with its events.
+
+    Raises OrderNotFound, NotYetConfirmed, OrderClosed or a PaymentError (AlreadyPaid, PaymentInProgress, …).
+    """
+    order = order_of(customer_id, order_id)
+    match order.status:
+        case Status.PLACED:
+            raise NotYetConfirmed
+        case Status.PAID | Status.SHIPPED | Status.DELIVERED | Status.REFUNDED:
+            raise AlreadyPaid
+        case Status.REJECTED | Status.CANCELLED:
+            raise OrderClosed(f"it is {order.status}")
+        case Status.CONFIRMED:
+            return payments.request_payment(
+                RequestPayment(
+                    order_id=order_id,
+                    customer_id=customer_id,
+                    amount=order.total,
+                    currency=order.currency,
+                    token=token,
+                    at=at or timezone.now(),
+                ),
+                metadata,
+            )
+        case _:
+            assert_never(order.status)
+
+
+def cancel(order_id: int, customer_id: int, metadata: Metadata, at: datetime | None = None) -> None:
+    """Cancel an order that is not paid yet; one that is cancelled already stays so.
+
+    Raises OrderNotFound, CannotCancelPaid, CannotCancelShipped, OrderClosed.
+    """
+    order_of(customer_id, order_id)
+    orders.handle(
+        CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=at or timezone.now()), metadata
+    )
+
+
+def _fingerprint(wanted: Wanted, coupon_code: str | None) -> str:
+    """The same for every way to write down the same wish."""
+    quantities: dict[str, int] = {}
+    for sku, quantity in wanted:
+        quantities[sku] = quantities.get(sku, 0) + quantity
+    return hashlib.sha256(msgspec.json.encode([sorted(quantities.items()), coupon_code])).hexdigest()

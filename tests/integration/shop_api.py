@@ -1,0 +1,101 @@
+"""A customer who talks to the API, a small shop to talk about, and what has been written in all databases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import router
+from django.http import HttpResponse
+from django.test import Client
+
+from config import tokens
+from coupons import handlers as coupons
+from coupons.domain import Kind
+from eventing.recorded import Metadata
+from inventory import handlers as inventory
+
+PASSWORD = "correct horse battery staple"
+METADATA = Metadata(correlation_id="test")
+WATCHED = ("eventing", "orders", "inventory", "coupons", "payments", "notifications")
+
+
+def stock_the_shop() -> None:
+    """BOOK (10.00), PEN (2.50) and LAMP (30.00), and a coupon TEN of ten percent."""
+    inventory.add_category(slug="things", name="Things")
+    for sku, name, price in (("BOOK", "A book", 1000), ("PEN", "A pen", 250), ("LAMP", "A lamp", 3000)):
+        inventory.add_product(sku=sku, name=name, category="things", price=price, currency="EUR")
+        inventory.receive_stock(sku, 1000, "delivery", datetime.now(UTC), METADATA)
+    coupons.add_coupon(code="TEN", kind=Kind.PERCENTAGE, value=1000, currency="EUR")
+
+
+@dataclass
+class Api:
+    """A customer's client. Every request carries the token, unless it says otherwise."""
+
+    customer: User
+    client: Client = field(default_factory=Client)
+
+    @classmethod
+    def of(cls, username: str) -> Api:
+        return cls(User.objects.create_user(username, f"{username}@example.org", PASSWORD))
+
+    def headers(self, token: str | None, more: dict[str, str]) -> dict[str, str]:
+        token = tokens.issue(self.customer.pk, datetime.now(UTC)) if token is None else token
+        return ({"Authorization": f"Bearer {token}"} if token else {}) | more
+
+    def get(self, path: str, *, token: str | None = None, **query: Any) -> Any:
+        """GET below /api/v1; a token of "" sends none."""
+        return self.client.get(f"/api/v1{path}", query, headers=self.headers(token, {}))
+
+    def post(self, path: str, body: Any = None, *, token: str | None = None, **headers: str) -> Any:
+        """POST below /api/v1; a body of bytes is sent as it is."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.post(
+            f"/api/v1{path}", data, content_type="application/json", headers=self.headers(token, more)
+        )
+
+    def order(self, body: Any, *, key: str | None = None, token: str | None = None) -> Any:
+        return self.post("/orders", body, token=token, Idempotency_Key=key or uuid4().hex)
+
+    def place(self, *wanted: tuple[str, int], coupon: str | None = None) -> str:
+        """Place an order and return its number."""
+        body: dict[str, Any] = {"lines": [{"sku": sku, "quantity": quantity} for sku, quantity in wanted]}
+        if coupon is not None:
+            body["coupon"] = coupon
+        response = self.order(body)
+        assert response.status_code == 202, response.content
+        return str(response.json()["number"])
+
+
+def rows() -> dict[tuple[str, str], int]:
+    """How many rows there are: events, orders, outbox and everything else, in every database."""
+    return {
+        (alias, model._meta.label): model._default_manager.using(alias).count()
+        for alias in settings.DATABASES
+        for label in WATCHED
+        for model in apps.get_app_config(label).get_models()
+        if router.allow_migrate_model(alias, model)
+    }
+
+
+def assert_problem(response: HttpResponse, status: int, code: str) -> dict[str, Any]:
+    """The answer is a problem of exactly this kind, in the form of RFC 9457; returns its body."""
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json"), (
+        response.content
+    )
+    body: dict[str, Any] = json.loads(response.content)
+    assert body["code"] == code, body
+    assert set(body) - {"errors"} == {"type", "title", "status", "code", "detail"}
+    assert body["status"] == status
+    assert body["type"] == f"urn:wharf:problem:{code}"
+    assert body["title"]
+    assert body["detail"]
+    return body
