@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -17,8 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import escape, format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 from unfold.views import ChangeList
@@ -108,7 +104,7 @@ def order_link(order_id: int | None) -> str:
     """A link to an order's page; a dash for something that belongs to none."""
     if order_id is None:
         return "–"
-    return format_html('<a class="wharf-number" href="{}">{}</a>', order_url(order_id), numbers.to_text(order_id))
+    return format_html('<a class="bo-number" href="{}">{}</a>', order_url(order_id), numbers.to_text(order_id))
 
 
 def customer_link(user: User | None, customer_id: int) -> str:
@@ -116,25 +112,6 @@ def customer_link(user: User | None, customer_id: int) -> str:
     if user is None:
         return format_html("customer {}", customer_id)
     return format_html('<a href="{}">{}</a>', reverse("admin:auth_user_change", args=[user.pk]), user.get_username())
-
-
-_TOKENS = re.compile(r'("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
-
-
-def pretty_json(data: Any) -> SafeString:
-    """JSON as an indented block with coloured keys, texts and numbers."""
-
-    def coloured(text: str) -> Iterable[str]:
-        end = 0
-        for token in _TOKENS.finditer(text):
-            kind = "key" if token[2] else "text" if token[1] else "word" if token[3] else "number"
-            yield escape(text[end : token.start()])
-            yield f'<span class="wharf-json-{kind}">{escape(token[1] or token[0])}</span>{token[2] or ""}'
-            end = token.end()
-        yield escape(text[end:])
-
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    return mark_safe(f'<pre class="wharf-json">{"".join(coloured(text))}</pre>')
 
 
 class MinorUnitsField(forms.DecimalField):

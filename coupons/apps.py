@@ -2,8 +2,8 @@
 
 from django.apps import AppConfig
 
-from eventing import registry
 from coupons import events
+from eventing import registry
 
 
 class CouponsConfig(AppConfig):

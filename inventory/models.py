@@ -73,9 +73,9 @@ class Stock(models.Model):
     product = models.OneToOneField(
         Product, to_field="sku", db_column="sku", primary_key=True, on_delete=models.PROTECT, related_name="stock"
     )
-    on_hand = models.PositiveIntegerField(default=0)
-    reserved = models.PositiveIntegerField(default=0)
-    available = models.PositiveIntegerField(default=0)
+    on_hand = models.IntegerField(default=0)
+    reserved = models.IntegerField(default=0)
+    available = models.IntegerField(default=0)
     version = models.PositiveIntegerField(default=0)
 
     class Meta:

@@ -1,7 +1,8 @@
-"""Reads of messages for the shop's inbox."""
+"""Reads of messages for the shop's inbox and the admin."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db.models import Q, QuerySet
@@ -22,6 +23,12 @@ def inbox(customer_id: int, *, before: tuple[datetime, int] | None = None, limit
 def unread(customer_id: int) -> int:
     """How many messages of the inbox the customer has not read."""
     return _inbox(customer_id).filter(read_at__isnull=True).count()
+
+
+def about(event_ids: Iterable[str]) -> list[Message]:
+    """What customers were told about some events, on all channels, oldest first."""
+    messages = Message.objects.using(database_of("notifications"))
+    return list(messages.filter(event_id__in=list(event_ids)).order_by("id"))
 
 
 def _inbox(customer_id: int) -> QuerySet[Message]:

@@ -25,6 +25,7 @@ from unfold.admin import ModelAdmin
 from config import backoffice
 from coupons.events import REDEMPTION
 from eventing.errors import WrongExpectedVersion
+from eventing.html import pretty_json
 from eventing.models import DeadLetter, Event, InboxEntry
 from eventing.recorded import event_id
 from inventory.events import RESERVATION
@@ -367,7 +368,7 @@ def _moment(event: Event, types: Mapping[str, str], handled: Iterable[Handling])
         version=event.version,
         type=event.type,
         schema_version=event.schema_version,
-        data=backoffice.pretty_json(event.data),
+        data=pretty_json(event.data),
         actor=event.metadata.get("actor", ""),
         correlation_id=event.metadata.get("correlation_id", ""),
         cause_id=cause_id,

@@ -1,3 +1,5 @@
+"""Makes the shard map a Django app and registers the system checks."""
+
 from django.apps import AppConfig
 
 

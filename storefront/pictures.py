@@ -35,8 +35,8 @@ def version(category: str, seed: str) -> str:
 
 
 def render(sku: str, category: str, seed: str) -> str:
-    """An SVG document of 320 × 240."""
-    chance = random.Random(_digest(category, sku, seed))  # noqa: S311 (decoration)
+    """An SVG document of 320 by 240."""
+    chance = random.Random(_digest(category, sku, seed))
     hue, draw = _kind(category)
     colours = _colours((hue + chance.randint(-24, 24)) % 360, chance)
     return (
@@ -70,7 +70,7 @@ def _shadow(width: int) -> str:
 
 
 def _decoration(colours: Colours, chance: random.Random, left: int, top: int, width: int, height: int) -> str:
-    """Stripes, dots or a label inside a box; at least 40 × 30."""
+    """Stripes, dots or a label inside a box; at least 40 by 30."""
     match chance.choice(("stripes", "dots", "label")):
         case "stripes":
             return "".join(
@@ -232,5 +232,5 @@ def _kind(category: str) -> tuple[int, Draw]:
     for word, kind in KINDS.items():
         if word in category.lower():
             return kind
-    chance = random.Random(_digest(category))  # noqa: S311 (decoration)
+    chance = random.Random(_digest(category))
     return chance.randrange(360), chance.choice([draw for _, draw in KINDS.values()])

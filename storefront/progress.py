@@ -31,8 +31,8 @@ from payments.selectors import PaymentState, Progress
 History = Sequence[Recorded[Event]]
 
 WAY = (Status.PLACED, Status.CONFIRMED, Status.PAID, Status.SHIPPED, Status.DELIVERED)
-SOON = 0.5  # seconds between two looks at an order while machines work on it
-LATER = 3.0  # and while it waits for a person
+SOON = 500  # milliseconds between two looks at an order while machines work on it
+LATER = 3000  # and while it waits for a person
 
 REACHED: dict[type[Event], Status] = {
     OrderPlaced: Status.PLACED,
@@ -137,8 +137,8 @@ def tell(history: History) -> list[Told]:
     ]
 
 
-def seconds_to_next_look(status: Status, payment: PaymentState) -> float | None:
-    """When something may be new; None when nothing will be any more."""
+def pause(status: Status, payment: PaymentState) -> int | None:
+    """Milliseconds until something may be new; None when nothing will be any more."""
     if payment.progress in (Progress.IN_PROGRESS, Progress.REFUNDING):
         return SOON
     if status in FINAL:

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import stamina
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
@@ -27,7 +26,7 @@ from inventory import selectors as inventory
 from inventory.domain import InventoryError, UnknownSku
 from inventory.selectors import CataloguePage
 from notifications import handlers as notifications
-from notifications import selectors as messages_of
+from notifications import selectors as inboxes
 from orders import selectors
 from orders.domain import OrderError, Status
 from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
@@ -108,7 +107,7 @@ def _order_form(request: HttpRequest, page: CataloguePage) -> OrderForm:
 
 def _place(request: HttpRequest, page: CataloguePage, form: OrderForm) -> HttpResponse:
     if not isinstance(request.user, User):
-        return redirect_to_login(_address(None, None, form) + "#order", settings.LOGIN_URL)
+        return redirect_to_login(_address(None, None, form) + "#order")
     try:
         placement = _place_once(request.user, form)
     except IdempotencyMismatch:
@@ -270,8 +269,8 @@ def cancel(request: HttpRequest, number: str) -> HttpResponse:
 
 
 def _customer_id(request: HttpRequest) -> int:
-    customer_id: int = request.user.pk
-    return customer_id
+    assert isinstance(request.user, User)  # every caller is for people who are signed in
+    return request.user.pk
 
 
 def _own_order(request: HttpRequest, number: str) -> OrderDetail:
@@ -301,7 +300,8 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
         "can_cancel": status in CANCELLABLE and payment.progress in PAYABLE,
         "payment_form": form,
         "seen": f"{len(history)}.{payment.progress}.{payment.payment_id}",
-        "next_look": progress.seconds_to_next_look(status, payment),
+        "pause": (pause := progress.pause(status, payment)),
+        "hurried": pause == progress.SOON,
     }
 
 
@@ -317,7 +317,7 @@ def inbox(request: HttpRequest) -> HttpResponse:
         notifications.mark_read(customer_id)
         return redirect("storefront:inbox")
     before = _position(request.GET.get("before", ""))
-    rows = messages_of.inbox(customer_id, before=before, limit=PAGE_OF_MESSAGES + 1)
+    rows = inboxes.inbox(customer_id, before=before, limit=PAGE_OF_MESSAGES + 1)
     shown = rows[:PAGE_OF_MESSAGES]
     following = f"{shown[-1].created_at.isoformat()},{shown[-1].pk}" if len(rows) > len(shown) else None
     entries = [(row, numbers.to_text(row.order_id) if row.order_id else None) for row in shown]
@@ -388,10 +388,6 @@ class Register(RedirectURLMixin, FormView[RegistrationForm]):
 
 
 def _too_often(request: HttpRequest, limit: throttle.Limit) -> HttpResponse:
-    return render(
-        request,
-        "storefront/too_often.html",
-        {"minutes": max(1, limit.seconds // 60)},
-        status=429,
-        headers={"Retry-After": str(limit.seconds)},
-    )
+    response = render(request, "storefront/too_often.html", {"minutes": limit.seconds // 60}, status=429)
+    response.headers["Retry-After"] = str(limit.seconds)
+    return response

@@ -6,9 +6,12 @@ from datetime import datetime, timedelta
 
 from django import template
 from django.contrib.auth.models import AnonymousUser, User
+from django.urls import reverse
 from django.utils import timezone
 
+from inventory.selectors import ProductView
 from notifications import selectors as notifications
+from storefront import pictures
 
 register = template.Library()
 
@@ -23,7 +26,7 @@ def money(minor_units: int, currency: str) -> str:
     decimals = OTHER_DECIMALS.get(currency, 2)
     whole, fraction = divmod(abs(minor_units), 10**decimals)
     amount = f"{whole:,}" + (f".{fraction:0{decimals}}" if decimals else "")
-    sign = "−" if minor_units < 0 else ""
+    sign = "-" if minor_units < 0 else ""
     symbol = SYMBOLS.get(currency)
     return f"{sign}{symbol}{amount}" if symbol else f"{sign}{amount} {currency}"
 
@@ -34,6 +37,13 @@ def availability(available: int) -> str:
     if available <= 0:
         return "Sold out"
     return f"Only {available} left" if available <= FEW else f"{available} in stock"
+
+
+@register.filter
+def picture(product: ProductView) -> str:
+    """The address of the product's picture, which changes with the picture."""
+    version = pictures.version(product.category, product.picture)
+    return f"{reverse('storefront:picture', args=[product.sku])}?v={version}"
 
 
 @register.filter
@@ -52,6 +62,12 @@ def duration(seconds: int) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@register.filter
+def precise(at: datetime) -> str:
+    """To the millisecond: machines are quick."""
+    return at.isoformat(sep=" ", timespec="milliseconds").partition("+")[0]
 
 
 @register.simple_tag

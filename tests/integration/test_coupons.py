@@ -161,7 +161,7 @@ def assert_books_balance() -> None:
     assert streams == dict(Redemption.objects.exclude(version=0).values_list("order_id", "version"))
 
 
-# --- An order's way ------------------------------------------------------------------------------------------------
+# --- An order's way --------------------------------------------------------------------------------------------------
 
 
 def test_order_with_a_coupon_redeems_it() -> None:
@@ -390,7 +390,7 @@ def test_news_of_orders_reaches_the_handler_as_one_batch() -> None:
     assert redeemed() == 100
 
 
-# --- What the database refuses -----------------------------------------------------------------------------------------
+# --- What the database refuses ---------------------------------------------------------------------------------------
 
 
 def test_database_refuses_impossible_rows() -> None:
@@ -433,12 +433,22 @@ def test_database_refuses_impossible_rows() -> None:
 
 def test_form_says_what_the_database_would_refuse() -> None:
     with pytest.raises(ValidationError) as refused:
-        Coupon(code="five", kind="percentage", value=10_001, currency="eur", total_limit=0).full_clean()
+        Coupon(code="five", kind="percentage", value=10_001, currency="eur", per_customer_limit=0).full_clean()
+    assert refused.value.message_dict == {
+        "code": ["A code has up to 40 capital letters, digits and dashes."],
+        "currency": ["A currency is a code of three capital letters."],
+        "__all__": [
+            "A percentage is 1 to 10000 basis points, an amount at least 1.",
+            "A limit is at least 1.",
+        ],
+    }
 
-    assert refused.value.message_dict == {}
+    with pytest.raises(ValidationError) as refused:
+        Coupon(code="FIVE", kind="fixed", value=1, currency="EUR", total_limit=2, redeemed=3).clean()
+    assert refused.value.message_dict == {"total_limit": ["The coupon is in use 3 times already."]}
 
 
-# --- Many workers at once ----------------------------------------------------------------------------------------------
+# --- Many workers at once --------------------------------------------------------------------------------------------
 
 
 @on_several_connections
@@ -495,7 +505,28 @@ def test_workers_with_mixed_news_of_the_same_orders_and_coupons_do_not_stand_in_
     assert_books_balance()
 
 
-# --- Quotes and terms --------------------------------------------------------------------------------------------------
+@on_several_connections
+def test_workers_whose_batches_name_the_coupons_in_different_order_do_not_stand_in_each_others_way() -> None:
+    codes = [f"CODE-{n}" for n in range(20)]
+    for code in codes:
+        five_euros(code=code)
+    rng = random.Random(1)
+
+    def work(worker: int) -> list[list[Command]]:
+        starts = range(worker * 1000, worker * 1000 + 250, 10)
+        return [[redeem(start + n, code) for n, code in enumerate(rng.sample(codes, 10))] for start in starts]
+
+    errors = at_once(
+        [lambda batches=work(worker): [run(*batch) for batch in batches] for worker in range(8)],
+        using=database_of("coupons"),
+    )
+
+    assert errors == []
+    assert sum(redeemed(code) for code in codes) == 8 * 25 * 10
+    assert_books_balance()
+
+
+# --- Quotes and terms ------------------------------------------------------------------------------------------------
 
 
 def quoted(code: str = "FIVE", *, customer_id: int = 7, subtotal: int = 2000, currency: str = "EUR") -> Quote:

@@ -181,7 +181,7 @@ def assert_books_balance() -> None:
     assert streams == dict(Reservation.objects.exclude(version=0).values_list("order_id", "version"))
 
 
-# --- An order's way ------------------------------------------------------------------------------------------------
+# --- An order's way --------------------------------------------------------------------------------------------------
 
 
 def test_placed_order_has_its_stock_reserved() -> None:
@@ -224,7 +224,7 @@ def test_order_that_comes_to_nothing_gives_its_stock_back(end: Any) -> None:
 
     settle()
 
-    reserved, released = stream(1)
+    _, released = stream(1)
     assert released == StockReleased(items=items(mug=2), at=released.at)
     assert (status(1), level("mug")) == ("released", (5, 0, 5))
     assert_books_balance()
@@ -399,7 +399,7 @@ def test_news_of_orders_reaches_the_handler_as_one_batch() -> None:
     assert level("mug") == (1000, 100, 900)
 
 
-# --- What the database refuses -----------------------------------------------------------------------------------------
+# --- What the database refuses ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_database_refuses_other_impossible_rows() -> None:
         Product.objects.get(sku="mug").delete()
 
 
-# --- Many workers at once ----------------------------------------------------------------------------------------------
+# --- Many workers at once --------------------------------------------------------------------------------------------
 
 
 @on_several_connections
@@ -511,6 +511,27 @@ def test_workers_with_mixed_news_of_the_same_orders_and_products_do_not_stand_in
     assert {status(order_id) for order_id in range(21, 41)} == {"released"}
     assert {status(order_id) for order_id in range(41, 61)} <= {"released", "void"}
     assert {status(order_id) for order_id in range(61, 101)} == {"reserved"}
+    assert_books_balance()
+
+
+@on_several_connections
+def test_workers_whose_orders_name_the_products_in_different_order_do_not_stand_in_each_others_way() -> None:
+    skus = [f"mug-{n}" for n in range(20)]
+    for sku in skus:
+        add(sku, 1000)
+    rng = random.Random(1)
+
+    def work(worker: int) -> list[ReserveStock]:
+        orders = range(worker * 100, worker * 100 + 25)
+        return [reserve(order_id, **dict.fromkeys(rng.sample(skus, 10), 1)) for order_id in orders]
+
+    errors = at_once(
+        [lambda orders=work(worker): [run(order) for order in orders] for worker in range(8)],
+        using=database_of("inventory"),
+    )
+
+    assert errors == []
+    assert Reservation.objects.filter(status="reserved").count() == 200
     assert_books_balance()
 
 
@@ -563,7 +584,7 @@ def test_deliveries_to_a_product_while_it_is_sold_are_all_counted() -> None:
     assert_books_balance()
 
 
-# --- Products and deliveries -------------------------------------------------------------------------------------------
+# --- Products and deliveries -----------------------------------------------------------------------------------------
 
 
 def test_received_stock_is_on_the_shelf_in_the_ledger_and_in_the_products_stream() -> None:
@@ -632,7 +653,7 @@ def test_category_added_again_is_renamed() -> None:
     ]
 
 
-# --- Reading -----------------------------------------------------------------------------------------------------------
+# --- Reading ---------------------------------------------------------------------------------------------------------
 
 
 def skus_of(page: selectors.CataloguePage) -> list[str]:
@@ -706,7 +727,8 @@ def test_catalogue_may_be_a_little_old_but_a_product_page_is_not(settings: Any) 
     assert statements(selectors.catalogue) == 0
     assert [view.available for view in selectors.catalogue().items] == [5]
     view = selectors.product("mug")
-    assert view is not None and view.available == 3
+    assert view is not None
+    assert view.available == 3
     assert selectors.availability(["mug", "ghost"]) == {"mug": 3, "ghost": 0}
 
 
@@ -748,7 +770,8 @@ def test_product_that_is_no_longer_on_sale_can_still_be_seen() -> None:
     add("old", 5, active=False)
 
     view = selectors.product("old")
-    assert view is not None and (view.active, view.available) == (False, 5)
+    assert view is not None
+    assert (view.active, view.available) == (False, 5)
     assert selectors.catalogue().items == ()
 
 

@@ -587,3 +587,11 @@ def test_messages_are_unread_until_their_customer_reads_them(ada: User, order_id
     assert handlers.mark_read(ada.id) == 2
     assert selectors.unread(ada.id) == 0
     assert all(message.read_at is None for message in emails())
+
+
+def test_the_messages_about_events_are_found_on_all_channels(ada: User, order_id: int) -> None:
+    told(order_id, placed(ada.id), OrderConfirmed(customer_id=ada.id, at=NOW + timedelta(seconds=1)))
+    stream_name = f"order-{numbers.to_text(order_id)}"
+    found = selectors.about([f"{stream_name}@2", f"{stream_name}@1", f"{stream_name}@3"])
+    assert [message.about for message in found] == ["order_placed"] * 2 + ["order_confirmed"] * 2
+    assert {message.channel for message in found} == {"email", "inbox"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -62,6 +61,7 @@ from tests.integration.order_samples import (
     ship,
     stored,
 )
+from tests.integration.parallel import at_once
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 several_connections = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -70,31 +70,23 @@ KEY = IdempotencyKey(key="k1", fingerprint="f1")
 DUE = NOON + TERM
 
 
-@pytest.fixture(autouse=True)
-def shard_map(db: None) -> None:
-    shards.install()
-
-
 def on_postgresql() -> bool:
     return connections["default"].vendor == "postgresql"
 
 
 def in_threads(*operations: Callable[[], Any]) -> list[Any]:
-    """Run operations at the same moment, each with connections of its own; returns results and errors in order."""
-    start = threading.Barrier(len(operations))
-    connections.close_all()  # a process has few connections to a database, and this thread needs none now
+    """Run operations on orders of customer 7 at the same moment; returns results and errors in order."""
+    results: list[Any] = [None] * len(operations)
 
-    def run(operation: Callable[[], Any]) -> Any:
+    def run(number: int) -> None:
         try:
-            start.wait(timeout=10)
-            return operation()
+            results[number] = operations[number]()
         except (OrderError, DatabaseError, WrongExpectedVersion) as error:
-            return error
-        finally:
-            connections.close_all()
+            results[number] = error
 
-    with ThreadPoolExecutor(len(operations)) as pool:
-        return list(pool.map(run, operations))
+    actions = [partial(run, number) for number in range(len(operations))]
+    assert at_once(actions, using=shards.alias_of_bucket(7)) == []
+    return results
 
 
 # --- Placing ------------------------------------------------------------------------------------------------------

@@ -22,11 +22,6 @@ from tests.integration.order_samples import NOON, TERM, ask, cancel, order_in, p
 pytestmark = pytest.mark.django_db(databases="__all__")
 
 
-@pytest.fixture(autouse=True)
-def shard_map(db: None) -> None:
-    shards.install()
-
-
 @contextmanager
 def down(alias: str) -> Iterator[None]:
     def refuse(*args: Any) -> None:

@@ -451,14 +451,15 @@ def create_parcel(partition_column: str = "order_id") -> CreateBucketedModel:
 
 
 def test_operation_survives_being_written_to_a_migration_file(tmp_path: Path) -> None:
-    migration = migrations.Migration("0001_initial", "orders")
-    migration.operations = [create_parcel()]
-    text = MigrationWriter(migration, include_header=False).as_string()
+    class Written(migrations.Migration):
+        operations = [create_parcel()]
+
+    text = MigrationWriter(Written("0001_initial", "orders"), include_header=False).as_string()
     file = tmp_path / "migration.py"
     file.write_text(text)
-    migration.operations = runpy.run_path(str(file))["Migration"].operations
-    assert isinstance(migration.operations[0], CreateBucketedModel)
-    assert MigrationWriter(migration, include_header=False).as_string() == text
+    read = runpy.run_path(str(file))["Migration"]("0001_initial", "orders")
+    assert isinstance(read.operations[0], CreateBucketedModel)
+    assert MigrationWriter(read, include_header=False).as_string() == text
 
 
 def test_squashing_keeps_the_partitions() -> None:

@@ -78,11 +78,11 @@ RELEASED = CouponReleased(code="FIVE", customer_id=7, at=NOW)
         (10000, 0, 0),
     ],
 )
-def test_percentage_is_rounded_to_the_nearest_unit(basis_points: int, subtotal: int, discount: int):
+def test_percentage_is_rounded_to_the_nearest_unit(basis_points: int, subtotal: int, discount: int) -> None:
     assert discount_of(replace(TEN_PERCENT, value=basis_points), subtotal) == discount
 
 
-def test_fixed_amount_is_no_more_than_the_order():
+def test_fixed_amount_is_no_more_than_the_order() -> None:
     assert discount_of(FIVE_EUROS, 501) == 500
     assert discount_of(FIVE_EUROS, 499) == 499
 
@@ -94,11 +94,11 @@ def test_fixed_amount_is_no_more_than_the_order():
     ),
     subtotal=st.integers(0, 10**14),
 )
-def test_discount_is_never_negative_nor_more_than_the_subtotal(coupon: Coupon, subtotal: int):
+def test_discount_is_never_negative_nor_more_than_the_subtotal(coupon: Coupon, subtotal: int) -> None:
     assert 0 <= discount_of(coupon, subtotal) <= subtotal
 
 
-def test_coupon_without_limits_is_always_worth_its_value():
+def test_coupon_without_limits_is_always_worth_its_value() -> None:
     assert quote_for(FIVE_EUROS, uses=1000) == 500
 
 
@@ -135,7 +135,7 @@ def test_coupon_without_limits_is_always_worth_its_value():
         ),
     ],
 )
-def test_coupon_is_refused_with_a_reason(coupon: Coupon | None, error: type[CouponError], message: str):
+def test_coupon_is_refused_with_a_reason(coupon: Coupon | None, error: type[CouponError], message: str) -> None:
     with pytest.raises(error) as refused:
         quote_for(coupon, uses=2)
 
@@ -152,7 +152,7 @@ def test_coupon_is_refused_with_a_reason(coupon: Coupon | None, error: type[Coup
         replace(FIVE_EUROS, per_customer_limit=3),
     ],
 )
-def test_coupon_just_within_its_limits_is_good(coupon: Coupon):
+def test_coupon_just_within_its_limits_is_good(coupon: Coupon) -> None:
     assert quote_for(coupon, uses=2) == 500
 
 
@@ -160,17 +160,17 @@ def test_coupon_just_within_its_limits_is_good(coupon: Coupon):
     ("currency", "text"),
     [("JPY", "it takes 5000 JPY, the order has 7 JPY"), ("KWD", "it takes 5.000 KWD, the order has 0.007 KWD")],
 )
-def test_amounts_are_told_in_the_decimals_of_their_currency(currency: str, text: str):
+def test_amounts_are_told_in_the_decimals_of_their_currency(currency: str, text: str) -> None:
     with pytest.raises(SpendTooLow, match=text):
         quote_for(replace(FIVE_EUROS, currency=currency, minimum_spend=5000), subtotal=7, currency=currency)
 
 
 @pytest.mark.parametrize("error", [UnknownCoupon, CouponUsedUp, SpendTooLow])
-def test_code_of_an_error_is_its_name(error: type[CouponError]):
+def test_code_of_an_error_is_its_name(error: type[CouponError]) -> None:
     assert error().code == {UnknownCoupon: "unknown_coupon", CouponUsedUp: "coupon_used_up"}.get(error, "spend_too_low")
 
 
-def test_redeemed_coupon_is_counted():
+def test_redeemed_coupon_is_counted() -> None:
     result = settle([redeem(1)], {}, {"FIVE": FIVE_EUROS}, {})
 
     assert result.events == (REDEEMED,)
@@ -178,35 +178,35 @@ def test_redeemed_coupon_is_counted():
     assert result.redemptions == {1: Redemption(status=Status.REDEEMED, code="FIVE", customer_id=7, discount=500)}
 
 
-def test_case_of_the_code_does_not_matter():
+def test_case_of_the_code_does_not_matter() -> None:
     lower = replace(redeem(1), code=" five ")
 
     assert settle([lower], {}, {"FIVE": FIVE_EUROS}, {}).events == (REDEEMED,)
     assert normalise(" five ") == "FIVE"
 
 
-def test_refused_coupon_is_not_counted_and_says_why():
+def test_refused_coupon_is_not_counted_and_says_why() -> None:
     result = settle([redeem(1)], {}, {}, {})
 
     assert result.events == (refusal("FIVE", "unknown_coupon", "There is no such coupon."),)
     assert result.redemptions == {1: Redemption(status=Status.REFUSED, code="FIVE", customer_id=7)}
 
 
-def test_coupon_edited_after_the_promise_is_refused():
+def test_coupon_edited_after_the_promise_is_refused() -> None:
     result = settle([redeem(1)], {}, {"FIVE": replace(FIVE_EUROS, value=400)}, {})
 
     detail = "The coupon is not worth what it was when the order was placed: 4.00 EUR instead of 5.00 EUR."
     assert result.events == (refusal("FIVE", "coupon_changed", detail),)
 
 
-def test_coupon_that_was_valid_when_the_order_was_placed_is_good_later():
+def test_coupon_that_was_valid_when_the_order_was_placed_is_good_later() -> None:
     until = replace(FIVE_EUROS, valid_until=NOW + timedelta(seconds=1))
     late = replace(redeem(1), at=NOW + timedelta(minutes=5))
 
     assert settle([late], {}, {"FIVE": until}, {}).events == (replace(REDEEMED, at=late.at),)
 
 
-def test_last_use_goes_to_the_first_order():
+def test_last_use_goes_to_the_first_order() -> None:
     limited = replace(FIVE_EUROS, total_limit=1)
 
     result = settle([redeem(1), redeem(2)], {}, {"FIVE": limited}, {})
@@ -215,7 +215,7 @@ def test_last_use_goes_to_the_first_order():
     assert result.coupons == {"FIVE": replace(limited, redeemed=1)}
 
 
-def test_limit_per_customer_counts_only_that_customer_within_the_batch_too():
+def test_limit_per_customer_counts_only_that_customer_within_the_batch_too() -> None:
     limited = replace(FIVE_EUROS, per_customer_limit=2)
 
     result = settle([redeem(1), redeem(2), redeem(3, customer_id=8)], {}, {"FIVE": limited}, {("FIVE", 7): 1})
@@ -223,7 +223,7 @@ def test_limit_per_customer_counts_only_that_customer_within_the_batch_too():
     assert [type(event) for event in result.events] == [CouponRedeemed, CouponRefused, CouponRedeemed]
 
 
-def test_released_use_can_be_had_again():
+def test_released_use_can_be_had_again() -> None:
     limited = replace(FIVE_EUROS, total_limit=1, per_customer_limit=1, redeemed=1)
     known = {1: Redemption(status=Status.REDEEMED, code="FIVE", customer_id=7, discount=500)}
 
@@ -233,7 +233,7 @@ def test_released_use_can_be_had_again():
     assert result.coupons == {"FIVE": limited}
 
 
-def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone():
+def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone() -> None:
     result = settle([release(1), redeem(1)], {}, {"FIVE": FIVE_EUROS}, {})
 
     assert result.events == (None, None)
@@ -242,7 +242,7 @@ def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone():
 
 
 @pytest.mark.parametrize("status", Status)
-def test_placement_heard_of_before_does_nothing(status: Status):
+def test_placement_heard_of_before_does_nothing(status: Status) -> None:
     known = {1: Redemption(status=status, code="FIVE", customer_id=7)}
 
     result = settle([redeem(1)], known, {"FIVE": FIVE_EUROS}, {})
@@ -251,7 +251,7 @@ def test_placement_heard_of_before_does_nothing(status: Status):
 
 
 @pytest.mark.parametrize("status", [Status.REFUSED, Status.RELEASED, Status.VOID])
-def test_release_of_what_is_not_redeemed_does_nothing(status: Status):
+def test_release_of_what_is_not_redeemed_does_nothing(status: Status) -> None:
     known = {1: Redemption(status=status, code="FIVE", customer_id=7)}
 
     result = settle([release(1)], known, {"FIVE": FIVE_EUROS}, {})
@@ -274,7 +274,7 @@ def test_release_of_what_is_not_redeemed_does_nothing(status: Status):
 )
 def test_whatever_comes_no_limit_is_exceeded_and_every_use_has_its_order(
     commands: list[Command], total: int | None, each: int | None
-):
+) -> None:
     coupon = replace(FIVE_EUROS, total_limit=total, per_customer_limit=each)
 
     result = settle(commands, {}, {"FIVE": coupon}, {})
@@ -300,6 +300,6 @@ def test_whatever_comes_no_limit_is_exceeded_and_every_use_has_its_order(
         ({"per_customer_limit": -1}, "a limit is at least 1, got -1"),
     ],
 )
-def test_coupon_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str):
+def test_coupon_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidCoupon, match=message):
         check_terms(replace(FIVE_EUROS, **wrong))

@@ -47,7 +47,7 @@ def ship(order_id: int) -> ShipStock:
     return ShipStock(order_id=order_id, at=NOW)
 
 
-def test_order_gets_what_is_there():
+def test_order_gets_what_is_there() -> None:
     result = allocate([reserve(1, mug=2, pen=1)], {}, {"mug": Level(on_hand=2), "pen": Level(on_hand=5)})
 
     assert result.events == (StockReserved(items=items(mug=2, pen=1), at=NOW),)
@@ -55,7 +55,7 @@ def test_order_gets_what_is_there():
     assert result.reservations == {1: Reservation(status=Status.RESERVED, items=items(mug=2, pen=1))}
 
 
-def test_order_gets_all_items_or_none_and_the_short_ones_are_named():
+def test_order_gets_all_items_or_none_and_the_short_ones_are_named() -> None:
     stock = {"mug": Level(on_hand=2, reserved=1), "pen": Level(on_hand=5)}
 
     result = allocate([reserve(1, pen=1, mug=2)], {}, stock)
@@ -65,14 +65,14 @@ def test_order_gets_all_items_or_none_and_the_short_ones_are_named():
     assert result.reservations == {1: Reservation(status=Status.REFUSED)}
 
 
-def test_product_that_is_not_there_has_nothing_available():
+def test_product_that_is_not_there_has_nothing_available() -> None:
     result = allocate([reserve(1, ghost=1)], {}, {})
 
     assert result.events == (StockRefused(missing=(MissingItem(sku="ghost", wanted=1, available=0),), at=NOW),)
     assert result.stock == {}
 
 
-def test_product_mentioned_twice_counts_together():
+def test_product_mentioned_twice_counts_together() -> None:
     twice = ReserveStock(order_id=1, items=items(mug=2) + items(mug=1), at=NOW)
 
     assert allocate([twice], {}, {"mug": Level(on_hand=3)}).events == (StockReserved(items=items(mug=3), at=NOW),)
@@ -81,7 +81,7 @@ def test_product_mentioned_twice_counts_together():
     )
 
 
-def test_earlier_order_comes_first_and_a_refused_one_leaves_the_rest_to_later_ones():
+def test_earlier_order_comes_first_and_a_refused_one_leaves_the_rest_to_later_ones() -> None:
     result = allocate([reserve(1, mug=3), reserve(2, mug=4), reserve(3, mug=2)], {}, {"mug": Level(on_hand=5)})
 
     assert [type(event) for event in result.events] == [StockReserved, StockRefused, StockReserved]
@@ -89,7 +89,7 @@ def test_earlier_order_comes_first_and_a_refused_one_leaves_the_rest_to_later_on
     assert result.stock == {"mug": Level(on_hand=5, reserved=5)}
 
 
-def test_what_is_released_in_a_batch_serves_the_orders_after_it():
+def test_what_is_released_in_a_batch_serves_the_orders_after_it() -> None:
     reserved = {1: Reservation(status=Status.RESERVED, items=items(mug=5))}
     stock = {"mug": Level(on_hand=5, reserved=5)}
 
@@ -99,7 +99,7 @@ def test_what_is_released_in_a_batch_serves_the_orders_after_it():
     assert result.stock == stock
 
 
-def test_shipping_takes_from_on_hand_and_from_reserved():
+def test_shipping_takes_from_on_hand_and_from_reserved() -> None:
     reserved = {1: Reservation(status=Status.RESERVED, items=items(mug=2))}
 
     result = allocate([ship(1)], reserved, {"mug": Level(on_hand=5, reserved=3)})
@@ -109,7 +109,7 @@ def test_shipping_takes_from_on_hand_and_from_reserved():
     assert result.reservations[1].status is Status.SHIPPED
 
 
-def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone():
+def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone() -> None:
     stock = {"mug": Level(on_hand=5)}
 
     result = allocate([release(1), reserve(1, mug=2)], {}, stock)
@@ -120,7 +120,7 @@ def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone():
 
 
 @pytest.mark.parametrize("status", Status)
-def test_placement_heard_of_before_does_nothing(status: Status):
+def test_placement_heard_of_before_does_nothing(status: Status) -> None:
     known = {1: Reservation(status=status)}
     stock = {"mug": Level(on_hand=5)}
 
@@ -130,7 +130,7 @@ def test_placement_heard_of_before_does_nothing(status: Status):
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.RESERVED])
-def test_release_of_what_is_not_reserved_does_nothing(status: Status):
+def test_release_of_what_is_not_reserved_does_nothing(status: Status) -> None:
     known = {1: Reservation(status=status)}
 
     result = allocate([release(1)], known, {})
@@ -138,14 +138,14 @@ def test_release_of_what_is_not_reserved_does_nothing(status: Status):
     assert (result.events, result.reservations) == ((None,), known)
 
 
-def test_order_is_shipped_once():
+def test_order_is_shipped_once() -> None:
     known = {1: Reservation(status=Status.SHIPPED, items=items(mug=1))}
 
     assert allocate([ship(1)], known, {"mug": Level(on_hand=5)}).events == (None,)
 
 
 @pytest.mark.parametrize("status", [None, Status.REFUSED, Status.RELEASED, Status.VOID])
-def test_what_is_not_reserved_cannot_be_shipped(status: Status | None):
+def test_what_is_not_reserved_cannot_be_shipped(status: Status | None) -> None:
     with pytest.raises(NotReserved) as refused:
         allocate([ship(1)], {1: Reservation(status=status)}, {})
 
@@ -171,7 +171,7 @@ stocks = st.fixed_dictionaries({sku: st.builds(Level, on_hand=st.integers(0, 12)
 @given(commands=commands, stock=stocks)
 def test_whatever_comes_nothing_is_oversold_and_every_reserved_piece_has_its_order(
     commands: list[Command], stock: dict[str, Level]
-):
+) -> None:
     result = allocate(commands, {}, stock)
 
     for sku, level in result.stock.items():
@@ -188,7 +188,7 @@ def test_whatever_comes_nothing_is_oversold_and_every_reserved_piece_has_its_ord
 
 
 @given(commands=commands, stock=stocks)
-def test_order_is_refused_only_if_what_is_left_is_too_little(commands: list[Command], stock: dict[str, Level]):
+def test_order_is_refused_only_if_what_is_left_is_too_little(commands: list[Command], stock: dict[str, Level]) -> None:
     for count, command in enumerate(commands):
         before = allocate(commands[:count], {}, stock)
         event = allocate(commands[: count + 1], {}, stock).events[-1]
@@ -206,7 +206,7 @@ def test_order_is_refused_only_if_what_is_left_is_too_little(commands: list[Comm
 
 
 @given(commands=commands, stock=stocks, cut=st.integers(0, 30))
-def test_batches_make_no_difference(commands: list[Command], stock: dict[str, Level], cut: int):
+def test_batches_make_no_difference(commands: list[Command], stock: dict[str, Level], cut: int) -> None:
     first = allocate(commands[:cut], {}, stock)
     second = allocate(commands[cut:], first.reservations, first.stock)
     whole = allocate(commands, {}, stock)
@@ -216,7 +216,7 @@ def test_batches_make_no_difference(commands: list[Command], stock: dict[str, Le
 
 
 @given(commands=commands, stock=stocks)
-def test_batch_delivered_again_changes_nothing(commands: list[Command], stock: dict[str, Level]):
+def test_batch_delivered_again_changes_nothing(commands: list[Command], stock: dict[str, Level]) -> None:
     # An order's end comes once and after its placement is decided on, so what is left open is not ended again.
     placements = [command for command in commands if isinstance(command, ReserveStock)]
     first = allocate(placements, {}, stock)
@@ -226,12 +226,12 @@ def test_batch_delivered_again_changes_nothing(commands: list[Command], stock: d
     assert (again.reservations, again.stock) == (first.reservations, first.stock)
 
 
-def test_wanted_quantities_of_one_product_add_up():
+def test_wanted_quantities_of_one_product_add_up() -> None:
     assert merge_wanted([("mug", 2), ("pen", 1), ("mug", 3)]) == {"mug": 5, "pen": 1}
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 1000, 1.5, True, "2", None])
-def test_quantity_is_a_whole_number_from_1_to_999(quantity: object):
+def test_quantity_is_a_whole_number_from_1_to_999(quantity: object) -> None:
     with pytest.raises(InvalidQuantity) as refused:
         merge_wanted([("mug", quantity)])  # type: ignore[list-item]
 
@@ -241,8 +241,8 @@ def test_quantity_is_a_whole_number_from_1_to_999(quantity: object):
     )
 
 
-def test_merged_quantity_is_limited_too():
-    with pytest.raises(InvalidQuantity, match="expected 1..999 of mug, got 1000"):
+def test_merged_quantity_is_limited_too() -> None:
+    with pytest.raises(InvalidQuantity, match=r"expected 1\.\.999 of mug, got 1000"):
         merge_wanted([("mug", 999), ("mug", 1)])
 
 
@@ -260,12 +260,12 @@ def test_merged_quantity_is_limited_too():
         ({"currency": "eur"}, "a currency is a code of three capital letters, got 'eur'"),
     ],
 )
-def test_product_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str):
+def test_product_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidProduct, match=message):
         check_product(**{"sku": "mug", "name": "Mug", "price": 100, "currency": "EUR"} | wrong)
 
 
-def test_unknown_products_are_named():
+def test_unknown_products_are_named() -> None:
     error = UnknownSku("ghost", "wraith")
 
     assert (error.skus, error.code) == (("ghost", "wraith"), "unknown_sku")

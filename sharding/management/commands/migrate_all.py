@@ -189,7 +189,8 @@ def _exists(connection: BaseDatabaseWrapper) -> bool:
 def _create(connection: BaseDatabaseWrapper) -> None:
     name = _name(connection)
     statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
-    with _connect_for_maintenance(connection, None) as session, suppress(errors.DuplicateDatabase):
+    # The suppressed errors are another migrate_all's database: one that was there, and one that came that moment.
+    with _connect_for_maintenance(connection) as session, suppress(errors.DuplicateDatabase, errors.UniqueViolation):
         try:
             session.execute(statement)
         except errors.InsufficientPrivilege as error:
@@ -200,7 +201,7 @@ def _create(connection: BaseDatabaseWrapper) -> None:
 
 
 def _connect_for_maintenance(
-    connection: BaseDatabaseWrapper, failed: psycopg.OperationalError | None
+    connection: BaseDatabaseWrapper, failed: psycopg.OperationalError | None = None
 ) -> psycopg.Connection[Any]:
     try:
         return _connect(connection, MAINTENANCE_DATABASE)

@@ -1,0 +1,281 @@
+"""Products, stock and reservations for operators. Stock changes only by receiving pieces, with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.validators import RegexValidator
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from unfold.decorators import action, display
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+
+from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link
+from inventory import handlers
+from inventory.domain import MAX_RECEIVED, InventoryError, Status, check_product
+from inventory.models import Category, Product, Reservation, Stock, StockMovement
+from storefront.templatetags.shop import money
+
+FEW = 5
+MOVEMENTS = 10
+
+NO_CONTROL_CHARACTERS = RegexValidator(r"[\x00-\x1f\x7f]", "A reason is one line of text.", inverse_match=True)
+
+
+class StockFilter(admin.SimpleListFilter):
+    title = "stock"
+    parameter_name = "stock"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("none", "Sold out"), ("few", f"{FEW} or fewer"), ("some", "Available")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
+        match self.value():
+            case "none":
+                return queryset.filter(stock__available=0)
+            case "few":
+                return queryset.filter(stock__available__lte=FEW)
+            case "some":
+                return queryset.filter(stock__available__gt=0)
+            case _:
+                return queryset
+
+
+class ProductForm(forms.ModelForm):
+    price = MinorUnitsField(help_text=f"In {settings.SHOP_CURRENCY}, as customers see it.")
+
+    class Meta:
+        model = Product
+        fields = ("sku", "name", "category", "description", "price", "picture", "active")
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        if not self.errors:
+            try:
+                check_product(
+                    sku=values.get("sku", self.instance.sku),
+                    name=values["name"],
+                    price=values["price"],
+                    currency=self.instance.currency or settings.SHOP_CURRENCY,
+                )
+            except InventoryError as error:
+                raise ValidationError(str(error), code=error.code) from error
+        return values
+
+
+class ReceiveStockForm(forms.Form):
+    quantity = forms.IntegerField(
+        min_value=1, max_value=MAX_RECEIVED, widget=UnfoldAdminIntegerFieldWidget, help_text="Pieces that have come in."
+    )
+    reason = forms.CharField(
+        max_length=200,
+        widget=UnfoldAdminTextInputWidget,
+        validators=[NO_CONTROL_CHARACTERS],
+        help_text="For the ledger, for instance the number of the delivery.",
+    )
+    # A form that is sent twice, by a double click or with "back", must not receive the pieces twice.
+    seen = forms.IntegerField(widget=forms.HiddenInput)
+
+    def __init__(self, stock: Stock, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"seen": stock.version}, **kwargs)
+        self.stock = stock
+
+    def clean_seen(self) -> int:
+        seen: int = self.cleaned_data["seen"]
+        if seen != self.stock.version:
+            self.data = {**self.data.dict(), "seen": self.stock.version}
+            raise ValidationError(
+                "Stock of this product has been received since this form was opened. If that was not you, send it again."
+            )
+        return seen
+
+
+@admin.register(Product)
+class ProductAdmin(CarefulModelAdmin):
+    form = ProductForm
+    list_display = ("sku", "name", "category", "list_price", "on_hand", "reserved", "available", "active")
+    list_display_links = ("sku", "name")
+    list_filter = ("category", StockFilter, "active")
+    list_filter_sheet = False
+    list_select_related = ("category", "stock")
+    list_per_page = 50
+    search_fields = ("sku", "name")
+    search_help_text = "Name or SKU"
+    actions_detail = ("receive_stock",)
+    actions_row = ("receive_stock",)
+    save_always = ("updated_at",)
+    fieldsets = (
+        (None, {"fields": (("sku", "category"), "name", "description", ("price", "picture"), "active")}),
+        ("Stock", {"fields": (("on_hand", "reserved", "available"), "movements")}),
+    )
+    readonly_fields = ("on_hand", "reserved", "available", "movements")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
+        return super().get_queryset(request).select_related("stock")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> tuple[str, ...]:
+        # Orders and stock know a product by its number.
+        return ("sku", *self.readonly_fields) if obj else self.readonly_fields
+
+    def get_fieldsets(self, request: HttpRequest, obj: Product | None = None) -> Any:
+        return self.fieldsets if obj else self.fieldsets[:1]
+
+    def save_model(self, request: HttpRequest, obj: Product, form: forms.ModelForm, change: bool) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        handlers.add_product(
+            sku=obj.sku,
+            name=obj.name,
+            category=obj.category.slug,
+            price=obj.price,
+            currency=settings.SHOP_CURRENCY,
+            description=obj.description,
+            picture=obj.picture,
+            active=obj.active,
+        )
+        obj.pk = Product.objects.values_list("pk", flat=True).get(sku=obj.sku)
+
+    @display(description="price", ordering="price")
+    def list_price(self, product: Product) -> str:
+        return money(product.price, product.currency)
+
+    @display(description="on hand", ordering="stock__on_hand")
+    def on_hand(self, product: Product) -> int:
+        return product.stock.on_hand
+
+    @display(description="reserved", ordering="stock__reserved")
+    def reserved(self, product: Product) -> int:
+        return product.stock.reserved
+
+    @display(description="available", ordering="stock__available")
+    def available(self, product: Product) -> str:
+        available = product.stock.available
+        state = "none" if not available else "few" if available <= FEW else "some"
+        return format_html('<span class="bo-stock-{}">{}</span>', state, available)
+
+    @display(description=f"last {MOVEMENTS} movements")
+    def movements(self, product: Product) -> str:
+        rows = StockMovement.objects.filter(sku=product.sku)[:MOVEMENTS]
+        return _movements([_movement(row) for row in rows])
+
+    @action(description="Receive stock", url_path="receive-stock", permissions=["change"], icon="add_box")
+    def receive_stock(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        product = self.get_object(request, object_id)
+        if product is None:
+            raise Http404
+        form = ReceiveStockForm(product.stock, request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            quantity, reason = form.cleaned_data["quantity"], form.cleaned_data["reason"]
+            try:
+                handlers.receive_stock(product.sku, quantity, reason, timezone.now(), operator(request))
+            except InventoryError as error:
+                form.add_error(None, str(error))
+            else:
+                self.log_change(request, product, f"Received {quantity}: {reason}.")
+                messages.success(request, f"{quantity} × {product.name} received.")
+                return HttpResponseRedirect(reverse("admin:inventory_product_change", args=[product.pk]))
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": product,
+            "title": f"Receive {product.name}",
+            "form": form,
+        }
+        return TemplateResponse(request, "admin/inventory/product/receive_stock.html", context)
+
+
+@admin.register(Category)
+class CategoryAdmin(CarefulModelAdmin):
+    list_display = ("name", "slug", "position")
+    list_editable = ("position",)
+    prepopulated_fields = {"slug": ("name",)}
+    search_fields = ("name",)
+
+
+@admin.register(Reservation)
+class ReservationAdmin(OfOrders):
+    list_display = ("order", "state", "items", "created_at", "updated_at")
+    list_display_links = ("state",)
+    list_filter = ("status",)
+    ordering = ("-updated_at",)
+    fields = ("order", "state", "items", "created_at", "updated_at", "version")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
+        return super().get_queryset(request).prefetch_related("lines")
+
+    @display(description="order")
+    def order(self, reservation: Reservation) -> str:
+        return order_link(reservation.order_id)
+
+    @display(
+        description="status",
+        label={
+            Status.RESERVED: "info",
+            Status.SHIPPED: "success",
+            Status.REFUSED: "danger",
+            Status.RELEASED: "default",
+            Status.VOID: "default",
+        },
+    )
+    def state(self, reservation: Reservation) -> str:
+        return reservation.status
+
+    @display(description="pieces")
+    def items(self, reservation: Reservation) -> str:
+        return ", ".join(f"{line.quantity} × {line.sku}" for line in reservation.lines.all()) or "–"
+
+
+@admin.register(StockMovement)
+class StockMovementAdmin(OfOrders):
+    list_display = ("at", "kind_label", "pieces", "sku", "reason", "order")
+    list_filter = ("kind",)
+    search_fields = ("sku", "order_id")
+    search_help_text = "SKU or order number"
+    fields = ("at", "kind_label", "quantity", "sku", "reason", "order")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        of_product = queryset.filter(sku=search_term.strip())
+        if of_product.exists():
+            return of_product, False
+        return super().get_search_results(request, queryset, search_term)
+
+    @display(description="kind", label={"received": "success", "shipped": "info"})
+    def kind_label(self, movement: StockMovement) -> str:
+        return movement.kind
+
+    @display(description="pieces", ordering="quantity")
+    def pieces(self, movement: StockMovement) -> str:
+        return _signed(movement)
+
+    @display(description="order")
+    def order(self, movement: StockMovement) -> str:
+        return order_link(movement.order_id)
+
+
+def _signed(movement: StockMovement) -> str:
+    return f"{'+' if movement.kind == StockMovement.Kind.RECEIVED else '−'}{movement.quantity}"
+
+
+def _movement(movement: StockMovement) -> tuple[str, str, str]:
+    why = order_link(movement.order_id) if movement.order_id is not None else movement.reason
+    return f"{movement.at:%Y-%m-%d %H:%M}", _signed(movement), why
+
+
+def _movements(rows: list[tuple[str, str, str]]) -> str:
+    if not rows:
+        return "None yet."
+    body = format_html_join("", '<tr><td>{}</td><td class="bo-right">{}</td><td>{}</td></tr>', rows)
+    return format_html('<table class="bo-table bo-compact">{}</table>', body)
