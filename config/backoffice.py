@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
@@ -90,6 +91,14 @@ def environment(request: HttpRequest) -> list[str]:
     return ["embedded", "info"] if settings.EMBEDDED else ["services", "success"]
 
 
+def stylesheet(request: HttpRequest) -> str:
+    return static("config/admin.css")
+
+
+def mark(request: HttpRequest) -> str:
+    return static("storefront/mark.svg")
+
+
 def operator(request: HttpRequest) -> Metadata:
     """Whoever is at the keyboard, as what caused the events that follow."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
@@ -100,10 +109,10 @@ def order_url(order_id: int) -> str:
     return reverse("admin:orders_order_change", args=[numbers.to_text(order_id)])
 
 
-def order_link(order_id: int | None) -> str:
-    """A link to an order's page; a dash for something that belongs to none."""
+def order_link(order_id: int | None) -> str | None:
+    """A link to an order's page; None for something that belongs to none."""
     if order_id is None:
-        return "–"
+        return None
     return format_html('<a class="bo-number" href="{}">{}</a>', order_url(order_id), numbers.to_text(order_id))
 
 

@@ -262,7 +262,32 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "var" / "static"
 WHITENOISE_USE_FINDERS = EMBEDDED or DEBUG
-UNFOLD = {"SITE_TITLE": "Wharf", "SITE_HEADER": "Wharf", "SITE_URL": "/"}
+UNFOLD = {
+    "SITE_TITLE": "Wharf back office",
+    "SITE_HEADER": "Wharf",
+    "SITE_SUBHEADER": "Back office",
+    "SITE_URL": "/",
+    "SITE_ICON": "config.backoffice.mark",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.backoffice.mark"}],
+    "STYLES": ["config.backoffice.stylesheet"],
+    "ENVIRONMENT": "config.backoffice.environment",
+    "SIDEBAR": {"navigation": "config.backoffice.navigation"},
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97.5% .014 205)",
+            "100": "oklch(94.5% .03 205)",
+            "200": "oklch(89% .055 205)",
+            "300": "oklch(81% .08 205)",
+            "400": "oklch(72% .095 206)",
+            "500": "oklch(60% .095 207)",
+            "600": "oklch(49% .082 208)",
+            "700": "oklch(43.5% .073 208)",
+            "800": "oklch(38% .062 209)",
+            "900": "oklch(33% .05 210)",
+            "950": "oklch(24% .038 210)",
+        },
+    },
+}
 
 # --- Security: HTTPS is taken for granted where the shop is not run for trying it out ------------------------------
 

@@ -56,7 +56,8 @@ class Bearer(HttpBearer):
 
 class Credentials(Body):
     username: Annotated[str, Field(min_length=1, max_length=150, pattern=PRINTABLE)]
-    password: Annotated[str, Field(min_length=1, max_length=1000)]
+    # PBKDF2 does not see zero bytes at the end of a password.
+    password: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
 
 
 class Token(BaseModel):

@@ -30,13 +30,13 @@ def quote(code: str, customer_id: int, subtotal: int, currency: str, at: datetim
         raise domain.UnknownCoupon  # a database may not even accept it as a question
     using = database_of("coupons")
     coupon = Coupon.objects.using(using).filter(code=code).first()
+    if coupon is None:
+        raise domain.UnknownCoupon
     uses = 0
-    if coupon is not None and coupon.per_customer_limit is not None:
+    if coupon.per_customer_limit is not None:
         in_use = Redemption.objects.using(using).filter(
             coupon=coupon, customer_id=customer_id, status=Status.REDEEMED.value
         )
         uses = in_use.count()
-    discount = domain.quote(
-        coupon and coupon.terms(), uses_by_customer=uses, subtotal=subtotal, currency=currency, at=at
-    )
+    discount = domain.quote(coupon.terms(), uses_by_customer=uses, subtotal=subtotal, currency=currency, at=at)
     return Quote(code=code, discount=discount)

@@ -32,14 +32,14 @@ def _commands(batch: Sequence[Recorded[OrderEvent]], now: datetime) -> Iterator[
     for recorded in batch:
         metadata = Metadata.caused_by(recorded, actor="coupons")
         match recorded.event:
-            case OrderPlaced(coupon_code=None):
-                pass
-            case OrderPlaced(coupon_code=str(code)) as placed:
+            case OrderPlaced() as placed:
+                if placed.coupon_code is None:
+                    continue
                 yield (
                     RedeemCoupon(
                         order_id=recorded.stream_id,
                         customer_id=placed.customer_id,
-                        code=code,
+                        code=placed.coupon_code,
                         subtotal=sum(line.quantity * line.unit_price for line in placed.lines),
                         currency=placed.currency,
                         discount=placed.discount,

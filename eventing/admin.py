@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -29,11 +31,15 @@ class DeadLetterAdmin(ModelAdmin):
     ordering = ("-failed_at", "-id")
     actions = ("redrive", "archive")
     change_form_outer_before_template = "admin/eventing/deadletter/actions.html"
-    fieldsets = (
-        (None, {"fields": ("state", "subscriber", "attempts", "failed_at", "settled_at")}),
-        ("Why it failed", {"fields": ("error", "message", "trace")}),
-        ("The event", {"fields": ("event", "type", "schema_version", "recorded_at", "event_data", "event_metadata")}),
-    )
+    summary: tuple[str, ...] = ("state", "subscriber", "attempts", "failed_at", "settled_at")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        event = ("event", "type", "schema_version", "recorded_at", "event_data", "event_metadata")
+        return (
+            (None, {"fields": self.summary}),
+            ("Why it failed", {"fields": ("error", "message", "trace")}),
+            ("The event", {"fields": event}),
+        )
 
     @display(description="event", ordering="type")
     def event_type(self, letter: DeadLetter) -> str:

@@ -36,7 +36,7 @@ class Message:
 
 @dataclass(slots=True)
 class DirectSender:
-    """Stands in for the broker. What it delivers has gone through the wire format; subscribers in `skip` get nothing."""
+    """Stands in for the broker. What it delivers has been through the wire format; those in `skip` get nothing."""
 
     skip: frozenset[str] = frozenset()
     messages: int = 0

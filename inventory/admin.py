@@ -93,7 +93,7 @@ class ReceiveStockForm(forms.Form):
         if seen != self.stock.version:
             self.data = {**self.data.dict(), "seen": self.stock.version}
             raise ValidationError(
-                "Stock of this product has been received since this form was opened. If that was not you, send it again."
+                "Pieces of this product have come in since this form was opened. If that was not you, send it again."
             )
         return seen
 
@@ -183,7 +183,7 @@ class ProductAdmin(CarefulModelAdmin):
                 form.add_error(None, str(error))
             else:
                 self.log_change(request, product, f"Received {quantity}: {reason}.")
-                messages.success(request, f"{quantity} × {product.name} received.")
+                messages.success(request, f"{quantity} pieces of {product.name} received.")
                 return HttpResponseRedirect(reverse("admin:inventory_product_change", args=[product.pk]))
         context = {
             **self.admin_site.each_context(request),
@@ -215,7 +215,7 @@ class ReservationAdmin(OfOrders):
         return super().get_queryset(request).prefetch_related("lines")
 
     @display(description="order")
-    def order(self, reservation: Reservation) -> str:
+    def order(self, reservation: Reservation) -> str | None:
         return order_link(reservation.order_id)
 
     @display(
@@ -233,7 +233,7 @@ class ReservationAdmin(OfOrders):
 
     @display(description="pieces")
     def items(self, reservation: Reservation) -> str:
-        return ", ".join(f"{line.quantity} × {line.sku}" for line in reservation.lines.all()) or "–"
+        return ", ".join(f"{line.quantity} of {line.sku}" for line in reservation.lines.all())
 
 
 @admin.register(StockMovement)
@@ -261,16 +261,16 @@ class StockMovementAdmin(OfOrders):
         return _signed(movement)
 
     @display(description="order")
-    def order(self, movement: StockMovement) -> str:
+    def order(self, movement: StockMovement) -> str | None:
         return order_link(movement.order_id)
 
 
 def _signed(movement: StockMovement) -> str:
-    return f"{'+' if movement.kind == StockMovement.Kind.RECEIVED else '−'}{movement.quantity}"
+    return f"{'+' if movement.kind == StockMovement.Kind.RECEIVED else '-'}{movement.quantity}"
 
 
 def _movement(movement: StockMovement) -> tuple[str, str, str]:
-    why = order_link(movement.order_id) if movement.order_id is not None else movement.reason
+    why = order_link(movement.order_id) or movement.reason
     return f"{movement.at:%Y-%m-%d %H:%M}", _signed(movement), why
 
 

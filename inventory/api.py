@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from django.http import HttpRequest
-from django.templatetags.static import static
 from msgspec import Meta
 from ninja import Path, Query, Router
 from pydantic import BaseModel
@@ -14,6 +13,7 @@ from config.problems import Problem
 from config.schemas import PRINTABLE, Cursor, Limit, Page, from_cursor, invalid_cursor, to_cursor
 from inventory import selectors
 from inventory.selectors import InvalidPosition, ProductView, Sort
+from storefront.templatetags.shop import picture
 
 Position = tuple[str | Annotated[int, Meta(ge=0, le=2**53)], str]
 
@@ -21,7 +21,7 @@ router = Router(tags=["products"])
 
 
 class Product(BaseModel):
-    """`price` in minor units of `currency`; `available` is how many pieces could be ordered now."""
+    """`price` in minor units of `currency`; `picture` is an address; `available` is how many could be ordered now."""
 
     sku: str
     name: str
@@ -72,7 +72,7 @@ def _product(view: ProductView) -> Product:
         category=view.category,
         price=view.price,
         currency=view.currency,
-        picture=static(view.picture) if view.picture else "",
+        picture=picture(view),
         active=view.active,
         available=view.available,
     )

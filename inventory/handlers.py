@@ -118,10 +118,10 @@ def _lock_stock(skus: Iterable[str], using: str) -> dict[str, Level]:
     wanted = sorted(skus)
     if not wanted:
         return {}
-    rows = Stock.objects.using(using).select_for_update().filter(product_id__in=wanted).order_by("product_id")
+    rows = Stock.objects.using(using).select_for_update().filter(product__sku__in=wanted).order_by("product__sku")
     return {
         sku: Level(on_hand=on_hand, reserved=reserved)
-        for sku, on_hand, reserved in rows.values_list("product_id", "on_hand", "reserved")
+        for sku, on_hand, reserved in rows.values_list("product__sku", "on_hand", "reserved")
     }
 
 
@@ -249,7 +249,7 @@ def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: 
     using = database_of("inventory")
     with transaction.atomic(using=using):
         stock = Stock.objects.using(using).select_for_update(of=("self",)).select_related("product")
-        row = stock.filter(product_id=sku).first()
+        row = stock.filter(product__sku=sku).first()
         if row is None:
             raise domain.UnknownSku(sku)
         domain.check_quantity(sku, row.on_hand + quantity, domain.MAX_ON_HAND)

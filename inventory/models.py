@@ -139,7 +139,7 @@ class ReservationLine(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} × {self.sku}"
+        return f"{self.quantity} of {self.sku}"
 
 
 class StockMovement(models.Model):
@@ -169,4 +169,4 @@ class StockMovement(models.Model):
         indexes = [models.Index(fields=["sku", "-id"], name="stock_movement_by_sku")]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.quantity} × {self.sku}"
+        return f"{self.kind} {self.quantity} of {self.sku}"

@@ -150,8 +150,8 @@ def products_by_sku(skus: Iterable[str]) -> dict[str, ProductView]:
 def availability(skus: Iterable[str]) -> dict[str, int]:
     """How many pieces of each product could be reserved now; 0 for a product that does not exist."""
     asked = list(skus)
-    stock = Stock.objects.using(database_of("inventory")).filter(product_id__in=_possible(asked))
-    return dict.fromkeys(asked, 0) | dict(stock.values_list("product_id", "available"))
+    stock = Stock.objects.using(database_of("inventory")).filter(product__sku__in=_possible(asked))
+    return dict.fromkeys(asked, 0) | dict(stock.values_list("product__sku", "available"))
 
 
 def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:

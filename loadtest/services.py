@@ -205,7 +205,7 @@ def _initialise_postgresql(initdb: Path, data: Path, password_file: Path, user: 
     password_file.write_text(password)
     if user is not None and not _may_enter(data.parent, user):
         # The checkout is in a home directory that is closed to other users.
-        home = Path(tempfile.mkdtemp(prefix="wharf-postgresql-", dir="/var/tmp"))  # noqa: S108  (made with mkdtemp)
+        home = Path(tempfile.mkdtemp(prefix="wharf-postgresql-", dir="/var/tmp"))
         data.symlink_to(home, target_is_directory=True)
     data.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w") as copy:
@@ -307,7 +307,12 @@ def stop(instance: Instance) -> None:
 
 
 def spawn(
-    command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, user: str | None = None, cwd: Path = ROOT
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    cwd: Path = ROOT,
 ) -> Process:
     """Start a program that outlives this one, in a session of its own."""
     with log.open("ab") as output:
@@ -383,7 +388,9 @@ def is_open(port: int) -> bool:
 
 def postgresql_programs() -> Path | None:
     """The folder with initdb and postgres, the newest where there are several; Debian keeps them off PATH."""
-    folders = [folder for pattern in ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin") for folder in Path("/").glob(pattern)]
+    folders = [
+        folder for pattern in ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin") for folder in Path("/").glob(pattern)
+    ]
     folders.sort(key=lambda folder: int("".join(filter(str.isdigit, folder.parent.name)) or 0), reverse=True)
     if on_path := shutil.which("initdb"):
         folders.append(Path(on_path).resolve().parent)
@@ -535,9 +542,7 @@ class Services:
         if known := self._state().get(kind.name):
             instance = _instance(known)
             if all(is_running(process) for process in instance.processes):
-                return Found(
-                    kind=kind, url=instance.url, version=kind.probe(instance.url), origin="private instance"
-                )
+                return Found(kind=kind, url=instance.url, version=kind.probe(instance.url), origin="private instance")
         if self.private:
             raise Unusable("no private instance is running")
         return self._find_local(kind)

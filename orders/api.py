@@ -34,6 +34,8 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+LOCATION = {"responses": {202: {"headers": {"Location": {"description": "The order.", "schema": {"type": "string"}}}}}}
+
 router = Router(tags=["orders"])
 
 
@@ -110,7 +112,7 @@ class HistoryEvent(BaseModel):
     data: dict[str, Any]
 
 
-@router.post("", response={202: Order}, operation_id="place_order", url_name="orders")
+@router.post("", response={202: Order}, operation_id="place_order", url_name="orders", openapi_extra=LOCATION)
 def place_order(
     request: CustomerRequest, body: OrderRequest, idempotency_key: IdempotencyKey, response: HttpResponse
 ) -> Order:
@@ -153,7 +155,9 @@ def list_order_events(request: CustomerRequest, number: str) -> Page[HistoryEven
     return Page[HistoryEvent](items=[_history_event(recorded) for recorded in history], next_cursor=None)
 
 
-@router.post("/{number}/pay", response={202: Order}, operation_id="pay_order", url_name="pay_order")
+@router.post(
+    "/{number}/pay", response={202: Order}, operation_id="pay_order", url_name="pay_order", openapi_extra=LOCATION
+)
 def pay_order(request: CustomerRequest, number: str, body: PayRequest, response: HttpResponse) -> Order:
     """Pay a confirmed order. The payment gateway is asked afterwards: follow the order to see how it went."""
     order_id = _order_id(number)

@@ -41,7 +41,7 @@ class SignInForm(AuthenticationForm):
         )
 
 
-class RegistrationForm(UserCreationForm[User]):
+class RegistrationForm(UserCreationForm):
     """A user name nobody has (whatever its capitals), an e-mail address nobody has, and a password twice."""
 
     email = forms.EmailField(
@@ -175,13 +175,6 @@ class OrderForm(forms.Form):
         ]
         return [shelf for shelf in found if shelf.choices]
 
-    def clean_key(self) -> str:
-        key = str(self.cleaned_data["key"])
-        if KEY.fullmatch(key) is None:
-            self.renew_key()
-            raise forms.ValidationError("The form was not complete. Please look through it and send it again.")
-        return key
-
     def clean_coupon(self) -> str | None:
         coupon = str(self.cleaned_data["coupon"])
         if not coupon.isprintable():
@@ -189,6 +182,9 @@ class OrderForm(forms.Form):
         return coupon or None
 
     def clean(self) -> dict[str, Any]:
+        if KEY.fullmatch(self.cleaned_data.get("key", "")) is None:
+            self.renew_key()
+            self.add_error(None, "The form was not complete. Please look through it and send it again.")
         on_sale = {product.sku for product in self.products if product.active}
         unknown = [sku for sku in picked(self._typed) if sku not in on_sale]
         if unknown:
@@ -220,6 +216,17 @@ class OrderForm(forms.Form):
     @property
     def coupon_code(self) -> str | None:
         return (self.cleaned_data if self.is_bound else self.initial).get("coupon") or None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether there is something in the field of any product, be it right or wrong."""
+        return bool(self.wanted or picked(self._typed))
+
+    @property
+    def complaints(self) -> list[str]:
+        """All that is wrong, each in a sentence of its own."""
+        labels = {name: f"{field.label or name.capitalize()}: " for name, field in self.fields.items()}
+        return [f"{labels.get(name, '')}{message}" for name, errors in self.errors.items() for message in errors]
 
     def as_query(self) -> str:
         """What is chosen, as part of an address from which the same form can be made again."""

@@ -85,9 +85,7 @@ def steps(history: History) -> list[Step]:
         way.append(last)
     elif last is not Status.DELIVERED:
         way += [status for status in WAY if status not in reached]
-    return [
-        Step(name=status.value, state=_step_state(status, last, reached), at=reached.get(status)) for status in way
-    ]
+    return [Step(name=status.value, state=_step_state(status, last, reached), at=reached.get(status)) for status in way]
 
 
 def headline(history: History, payment: PaymentState) -> str:
@@ -117,9 +115,9 @@ def headline(history: History, payment: PaymentState) -> str:
             assert_never(status)
 
 
-def short_items(history: History) -> dict[str, ShortItem]:
-    """By sku, the products of which there was not enough; empty unless that stopped the order."""
-    return {item.sku: item for r in history if isinstance(r.event, OrderRejected) for item in r.event.short}
+def short_items(history: History) -> list[ShortItem]:
+    """The products of which there was not enough; empty unless that stopped the order."""
+    return [item for recorded in history if isinstance(recorded.event, OrderRejected) for item in recorded.event.short]
 
 
 def tell(history: History) -> list[Told]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import stamina
@@ -81,7 +81,7 @@ def quote(request: HttpRequest) -> HttpResponse:
     """What the form would cost, while it is being filled in."""
     form = _order_form(request, CataloguePage(items=(), next=None))
     summary = _summary(request, form) if form.is_valid() else None
-    return render(request, "storefront/_summary.html", {"form": form, "summary": summary})
+    return render(request, "storefront/_summary.html", {"form": form, "summary": summary, "live": True})
 
 
 def _products(request: HttpRequest) -> CataloguePage:
@@ -165,7 +165,7 @@ def _shop(request: HttpRequest, page: CataloguePage, form: OrderForm) -> HttpRes
 
 def _summary(request: HttpRequest, form: OrderForm) -> Summary | None:
     """None while nothing is chosen, or something that cannot be ordered."""
-    if not form.wanted:
+    if not form.wanted or form.errors.keys() - {"coupon"}:
         return None
     customer_id = request.user.pk or 0  # who is not signed in has not used any coupon yet
     now = timezone.now()
@@ -269,8 +269,7 @@ def cancel(request: HttpRequest, number: str) -> HttpResponse:
 
 
 def _customer_id(request: HttpRequest) -> int:
-    assert isinstance(request.user, User)  # every caller is for people who are signed in
-    return request.user.pk
+    return cast(User, request.user).pk  # every caller is for people who are signed in
 
 
 def _own_order(request: HttpRequest, number: str) -> OrderDetail:
@@ -300,8 +299,7 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
         "can_cancel": status in CANCELLABLE and payment.progress in PAYABLE,
         "payment_form": form,
         "seen": f"{len(history)}.{payment.progress}.{payment.payment_id}",
-        "pause": (pause := progress.pause(status, payment)),
-        "hurried": pause == progress.SOON,
+        "pause": progress.pause(status, payment),
     }
 
 
@@ -355,7 +353,7 @@ class SignIn(LoginView):
         return throttle.address_of(self.request), self.request.POST.get("username", "").strip().lower()
 
 
-class Register(RedirectURLMixin, FormView[RegistrationForm]):
+class Register(RedirectURLMixin, FormView):
     """Makes an account and signs in to it."""
 
     template_name = "storefront/register.html"

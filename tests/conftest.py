@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from sharding import shards
+from tests.live import Live, running
 
 SERVICES = os.environ["TEST_PROFILE"] == "services"
 
@@ -26,3 +28,10 @@ def shard_map(request: pytest.FixtureRequest, _django_db_helper: None) -> None:
     """Tests with a database find the first shard map in it, also after a test that emptied all tables."""
     if request.node.get_closest_marker("django_db"):
         shards.install()
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A whole shop as processes, on the profile under test; started when the first test wants it."""
+    with running(tmp_path_factory.mktemp("live")) as live:
+        yield live

@@ -18,5 +18,7 @@ os.environ["EVENTING_NAMESPACE"] = "_".join(filter(None, ["test", RUN, WORKER]))
 os.environ["SANDBOX_SLOW_SECONDS"] = "0.1"
 if PROFILE == "services":
     os.environ.setdefault("DATABASE_URL", "postgres://root@127.0.0.1:5432/wharf")
+    # Emptying a database costs a test a tenth of a second; the live shop of the flow tests has all eight shards.
+    os.environ.setdefault("ORDER_SHARDS", "3")
     os.environ.setdefault("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:5672//")
     os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:6379/9")

@@ -9,7 +9,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.urls import reverse
 from django.utils import timezone
 
-from inventory.selectors import ProductView
+from inventory.selectors import PricedLine, ProductView
 from notifications import selectors as notifications
 from storefront import pictures
 
@@ -29,6 +29,12 @@ def money(minor_units: int, currency: str) -> str:
     sign = "-" if minor_units < 0 else ""
     symbol = SYMBOLS.get(currency)
     return f"{sign}{symbol}{amount}" if symbol else f"{sign}{amount} {currency}"
+
+
+@register.filter
+def amount(line: PricedLine) -> int:
+    """What a line costs, in minor units."""
+    return line.quantity * line.unit_price
 
 
 @register.filter

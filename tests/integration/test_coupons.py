@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ from sharding.router import database_of
 from tests.integration.parallel import at_once
 
 pytestmark = pytest.mark.django_db(databases="__all__")
-on_several_connections = pytest.mark.django_db(databases="__all__", transaction=True)
+on_several_connections = pytest.mark.django_db(databases=[database_of("coupons")], transaction=True)
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 METADATA = Metadata(correlation_id="test")
@@ -74,7 +75,8 @@ PLACED = OrderPlaced(
 
 
 def five_euros(**terms: Any) -> None:
-    handlers.add_coupon(**({"code": "FIVE", "kind": Kind.FIXED, "value": 500, "currency": "EUR"} | terms))
+    coupon: dict[str, Any] = {"code": "FIVE", "kind": Kind.FIXED, "value": 500, "currency": "EUR"}
+    handlers.add_coupon(**coupon | terms)
 
 
 def happens(*news: tuple[int, Any]) -> list[Recorded[Any]]:
@@ -101,6 +103,11 @@ def settle() -> None:
 def run(*commands: Command) -> None:
     with transaction.atomic(using=database_of("coupons")):
         handlers.handle_batch([(command, METADATA) for command in commands])
+
+
+def run_each(batches: Iterable[Sequence[Command]]) -> None:
+    for batch in batches:
+        run(*batch)
 
 
 def redeem(order_id: int, code: str = "FIVE", *, customer_id: int = 7, discount: int = 500) -> RedeemCoupon:
@@ -211,7 +218,7 @@ def test_order_that_comes_to_nothing_gives_its_coupon_back(end: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "discount", "reason"),
+    "terms, discount, reason",
     [
         ({"active": False}, 500, "unknown_coupon"),
         ({"value": 400}, 500, "coupon_changed"),
@@ -455,7 +462,7 @@ def test_form_says_what_the_database_would_refuse() -> None:
 def test_coupon_with_one_use_is_redeemed_once_by_64_customers_at_once() -> None:
     five_euros(total_limit=1)
 
-    errors = at_once([lambda n=n: run(redeem(n, customer_id=n)) for n in range(1, 65)], using=database_of("coupons"))
+    errors = at_once([partial(run, redeem(n, customer_id=n)) for n in range(1, 65)], using=database_of("coupons"))
 
     assert errors == []
     assert redeemed() == 1
@@ -467,7 +474,7 @@ def test_coupon_with_one_use_is_redeemed_once_by_64_customers_at_once() -> None:
 def test_customer_with_one_use_gets_it_once_in_many_orders_at_once() -> None:
     five_euros(per_customer_limit=1)
 
-    errors = at_once([lambda n=n: run(redeem(n)) for n in range(1, 17)], using=database_of("coupons"))
+    errors = at_once([partial(run, redeem(n)) for n in range(1, 17)], using=database_of("coupons"))
 
     assert errors == []
     assert redeemed() == 1
@@ -482,21 +489,14 @@ def test_workers_with_mixed_news_of_the_same_orders_and_coupons_do_not_stand_in_
     rng = random.Random(1)
     code_of = {order_id: rng.choice(codes) for order_id in range(1, 101)}
 
-    def news(worker: int) -> list[Command]:
+    def news() -> list[list[Command]]:
         commands: list[Command] = [redeem(order_id, code) for order_id, code in code_of.items()]
         commands += [release(order_id) for order_id in range(1, 51)]
         rng.shuffle(commands)
-        return commands
+        return [commands[start : start + 15] for start in range(0, len(commands), 15)]
 
     # Every worker has all the news, cut into batches of its own: whatever can wait for each other, will.
-    batches = [news(worker) for worker in range(8)]
-    errors = at_once(
-        [
-            lambda batch=batch: [run(*batch[start : start + 15]) for start in range(0, len(batch), 15)]
-            for batch in batches
-        ],
-        using=database_of("coupons"),
-    )
+    errors = at_once([partial(run_each, news()) for _ in range(8)], using=database_of("coupons"))
 
     assert errors == []
     assert {status(order_id) for order_id in range(1, 51)} <= {"released", "void"}
@@ -516,10 +516,7 @@ def test_workers_whose_batches_name_the_coupons_in_different_order_do_not_stand_
         starts = range(worker * 1000, worker * 1000 + 250, 10)
         return [[redeem(start + n, code) for n, code in enumerate(rng.sample(codes, 10))] for start in starts]
 
-    errors = at_once(
-        [lambda batches=work(worker): [run(*batch) for batch in batches] for worker in range(8)],
-        using=database_of("coupons"),
-    )
+    errors = at_once([partial(run_each, work(worker)) for worker in range(8)], using=database_of("coupons"))
 
     assert errors == []
     assert sum(redeemed(code) for code in codes) == 8 * 25 * 10
@@ -541,7 +538,7 @@ def test_quote_tells_the_discount_and_redeems_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "error"),
+    "terms, error",
     [
         ({"code": "OTHER"}, UnknownCoupon),
         ({"active": False}, UnknownCoupon),

@@ -553,6 +553,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
                 session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
+@pytest.mark.slow
 def test_one_command_migrates_fresh_databases_and_later_what_is_missing(installation: Installation) -> None:
     unapplied = installation.manage("migrate_all", "--check")
     assert unapplied.returncode == 1, unapplied.stdout

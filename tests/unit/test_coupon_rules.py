@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ RELEASED = CouponReleased(code="FIVE", customer_id=7, at=NOW)
 
 
 @pytest.mark.parametrize(
-    ("basis_points", "subtotal", "discount"),
+    "basis_points, subtotal, discount",
     [
         (1000, 2000, 200),
         (1000, 199, 20),  # 19.9
@@ -103,7 +104,7 @@ def test_coupon_without_limits_is_always_worth_its_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("coupon", "error", "message"),
+    "coupon, error, message",
     [
         (None, UnknownCoupon, "There is no such coupon."),
         (replace(FIVE_EUROS, active=False), UnknownCoupon, "There is no such coupon."),
@@ -157,7 +158,7 @@ def test_coupon_just_within_its_limits_is_good(coupon: Coupon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("currency", "text"),
+    "currency, text",
     [("JPY", "it takes 5000 JPY, the order has 7 JPY"), ("KWD", "it takes 5.000 KWD, the order has 0.007 KWD")],
 )
 def test_amounts_are_told_in_the_decimals_of_their_currency(currency: str, text: str) -> None:
@@ -286,7 +287,7 @@ def test_whatever_comes_no_limit_is_exceeded_and_every_use_has_its_order(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    "wrong, message",
     [
         ({"code": "five"}, "a code has up to 40 capital letters"),
         ({"code": ""}, "a code has up to 40 capital letters"),
@@ -300,6 +301,6 @@ def test_whatever_comes_no_limit_is_exceeded_and_every_use_has_its_order(
         ({"per_customer_limit": -1}, "a limit is at least 1, got -1"),
     ],
 )
-def test_coupon_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str) -> None:
+def test_coupon_that_makes_no_sense_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidCoupon, match=message):
         check_terms(replace(FIVE_EUROS, **wrong))

@@ -1,6 +1,7 @@
 """Who gets which stock: the rules of one order, and what a batch of orders comes to."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -247,7 +248,7 @@ def test_merged_quantity_is_limited_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    "wrong, message",
     [
         ({"sku": ""}, "a sku has up to 40"),
         ({"sku": "a b"}, "a sku has up to 40"),
@@ -260,9 +261,11 @@ def test_merged_quantity_is_limited_too() -> None:
         ({"currency": "eur"}, "a currency is a code of three capital letters, got 'eur'"),
     ],
 )
-def test_product_that_makes_no_sense_is_refused(wrong: dict[str, object], message: str) -> None:
+def test_product_that_makes_no_sense_is_refused(wrong: dict[str, Any], message: str) -> None:
+    product: dict[str, Any] = {"sku": "mug", "name": "Mug", "price": 100, "currency": "EUR"}
+
     with pytest.raises(InvalidProduct, match=message):
-        check_product(**{"sku": "mug", "name": "Mug", "price": 100, "currency": "EUR"} | wrong)
+        check_product(**product | wrong)
 
 
 def test_unknown_products_are_named() -> None:

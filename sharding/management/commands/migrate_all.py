@@ -80,10 +80,9 @@ class Command(BaseCommand):
 
     def _create_if_missing(self, alias: str) -> None:
         connection = connections[alias]
-        if _exists(connection):
+        if connection.vendor != "postgresql" or _exists(connection):  # SQLite makes its file by itself
             return
-        if connection.vendor == "postgresql":
-            _create(connection)
+        _create(connection)
         self._say(alias, f"created {_name(connection)}")
 
     def _migrate(self, alias: str, lock_timeout: float, verbosity: int) -> None:

@@ -1,0 +1,90 @@
+"""Messages for operators: what customers were told, as it was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from config.backoffice import OfOrders, WithCustomers, customer_link, order_link
+from notifications import sending
+from notifications.models import Message
+
+
+@admin.register(Message)
+class MessageAdmin(OfOrders):
+    list_display = ("created_at", "subject", "kind", "customer", "state", "order")
+    list_display_links = ("created_at", "subject")
+    list_filter = ("channel", "status", "about")
+    ordering = ("-created_at", "-id")
+    actions = ("send_again",)
+    fieldsets = (
+        (None, {"fields": ("subject", ("customer_link", "recipient"), ("kind", "state"), "order")}),
+        ("As it was sent", {"fields": ("text", "mail")}),
+        (
+            "Sending",
+            {
+                "fields": (
+                    ("created_at", "sent_at", "read_at"),
+                    ("attempts", "next_attempt_at", "claimed_at"),
+                    "last_error",
+                    ("event_id", "correlation_id"),
+                )
+            },
+        ),
+    )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WithCustomers]:
+        return WithCustomers
+
+    def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
+        return ()
+
+    @display(description="channel", label={"email": "primary", "inbox": "info"})
+    def kind(self, message: Message) -> tuple[str, str]:
+        return message.channel, message.get_channel_display()
+
+    @display(
+        description="status", label={"pending": "info", "sending": "warning", "sent": "success", "failed": "danger"}
+    )
+    def state(self, message: Message) -> tuple[str, str]:
+        return message.status, message.get_status_display()
+
+    @display(description="order")
+    def order(self, message: Message) -> str | None:
+        return order_link(message.order_id)
+
+    @display(description="customer")
+    def customer(self, message: Message) -> str:
+        return customer_link(getattr(message, "customer", None), message.customer_id)
+
+    @display(description="customer")
+    def customer_link(self, message: Message) -> str:
+        return customer_link(User.objects.filter(pk=message.customer_id).first(), message.customer_id)
+
+    @display(description="text")
+    def text(self, message: Message) -> str:
+        return format_html('<pre class="bo-pre">{}</pre>', message.body)
+
+    @display(description="mail")
+    def mail(self, message: Message) -> str | None:
+        if not message.html:
+            return None
+        # Without any permission, the mail can neither run scripts nor look at this page.
+        return format_html('<iframe class="bo-mail" sandbox srcdoc="{}" title="The mail"></iframe>', message.html)
+
+    @admin.action(description="Send again: mails that failed or were cut off", permissions=["send"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        count = sending.send_again(queryset.values_list("id", flat=True))
+        if count:
+            messages.success(request, f"{count} mail{'' if count == 1 else 's'} queued once more.")
+        else:
+            messages.warning(request, "None of these mails has failed.")
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("notifications.change_message")

@@ -1,0 +1,427 @@
+"""The files around the code: compose, image, scripts, requirements, import contracts."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+
+from eventing import topology
+from loadtest import stack
+from loadtest.compose import ComposeError, interpolate, read_services
+from loadtest.dotenv import read_dotenv
+from loadtest.services import KINDS, Services
+from loadtest.stack import Stack, StackError
+from tests.architecture.contracts import OnlyContract, PrivateContract
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+OWN = {name: service for name, service in COMPOSE.items() if "build" in service}
+SCRIPTS = sorted(path for path in [*(ROOT / "script").iterdir(), ROOT / ".ci" / "run"] if path.is_file())
+EXAMPLE = read_dotenv(ROOT / ".env.example")
+
+
+# --- docker-compose.yml --------------------------------------------------------------------------------------------
+
+
+def test_compose_file_fits_the_compose_schema() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_service_that_stays_has_a_health_check_and_comes_back() -> None:
+    for name, service in COMPOSE.items():
+        if name == "setup":
+            assert service["healthcheck"] == {"disable": True}
+            assert service["restart"] == "no"
+        else:
+            assert service["healthcheck"]["test"], name
+            assert service["restart"] == "unless-stopped", name
+
+
+def test_services_start_after_what_they_need_is_healthy_and_set_up() -> None:
+    for name, service in OWN.items():
+        needed = {other: how["condition"] for other, how in service["depends_on"].items()}
+        assert needed["postgres"] == needed["rabbitmq"] == "service_healthy", name
+        if name != "setup":
+            assert needed["setup"] == "service_completed_successfully", name
+
+
+def test_every_queue_has_exactly_one_worker_service() -> None:
+    variables = {**EXAMPLE, "EVENTING_NAMESPACE": "shop"}
+    consumed = []
+    for service in read_services().values():
+        for argument in service.arguments(variables):
+            if argument.startswith("--queues="):
+                consumed += argument.removeprefix("--queues=").split(",")
+    prefix = topology.qualified("")
+    assert sorted(consumed) == sorted("shop_" + queue.name.removeprefix(prefix) for queue in topology.work_queues())
+
+
+def test_passwords_come_from_the_environment_and_are_required() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for line in text.splitlines():
+        if re.search(r"(PASSWORD|_PASS|SECRET_KEY)\b", line.partition("#")[0]):
+            assert re.search(r"\$\{(POSTGRES_PASSWORD|RABBITMQ_PASSWORD|SECRET_KEY):\?", line), line
+
+
+def test_ports_are_open_to_this_machine_only() -> None:
+    published = [port for service in COMPOSE.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_example_environment_is_enough_for_every_command() -> None:
+    for service in read_services().values():
+        assert service.arguments(EXAMPLE)
+        environment = service.environ(EXAMPLE, {})
+        assert EXAMPLE["POSTGRES_PASSWORD"] in environment["DATABASE_URL"]
+        assert environment["PROFILE"] == "services"
+
+
+def test_missing_password_names_the_variable_and_the_way_out() -> None:
+    with pytest.raises(ComposeError, match=r"^POSTGRES_PASSWORD is not set: copy \.env\.example to \.env$"):
+        read_services()["web"].environ({}, {})
+
+
+@pytest.mark.parametrize(
+    "text,expected",
+    [
+        ("a $SET b", "a set b"),
+        ("${SET}$$", "set$"),
+        ("<$UNSET${UNSET}>", "<>"),
+        ("${UNSET:-other} ${EMPTY:-other} ${SET:-other}", "other other set"),
+        ("<${UNSET-other}> <${EMPTY-other}>", "<other> <>"),
+        ("<${UNSET:+there}> <${EMPTY:+there}> <${EMPTY+there}> <${SET:+there}>", "<> <> <there> <there>"),
+        ("${SET:+${SET}_}queue ${UNSET:+${UNSET}_}queue ${UNSET:-${SET}}", "set_queue queue set"),
+        ("${SET:?must be set} ${EMPTY?must be set}", "set "),
+    ],
+)
+def test_variables_are_filled_in_as_compose_does(text: str, expected: str) -> None:
+    assert interpolate(text, {"SET": "set", "EMPTY": ""}) == expected
+
+
+@pytest.mark.parametrize("text", ["${UNSET?why}", "${EMPTY:?why}", "${SET", "${SET/a/b}", "100 % $"])
+def test_what_compose_refuses_is_refused(text: str) -> None:
+    with pytest.raises(ComposeError):
+        interpolate(text, {"SET": "set", "EMPTY": ""})
+
+
+# --- The image -----------------------------------------------------------------------------------------------------
+
+
+def test_image_is_multi_stage_not_root_and_has_a_health_check() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert len(re.findall(r"^FROM ", dockerfile, re.MULTILINE)) == 2
+    final = dockerfile.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d*$", final, re.MULTILINE)
+    assert "HEALTHCHECK" in final
+    assert "STOPSIGNAL SIGTERM" in final
+    assert "collectstatic" in final
+    assert "requirements-dev" not in dockerfile
+
+
+def test_image_takes_in_no_secrets_and_no_leftovers() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".*", "var", "tests"} <= set(ignored)
+
+
+@contextmanager
+def web_server(status: int) -> Iterator[tuple[int, list[str | None]]]:
+    """Answers every request with `status`, and notes the host that was asked for."""
+    hosts: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            hosts.append(self.headers["Host"] if self.path == "/healthz" else None)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port, hosts
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def healthcheck(what: str, **environment: str) -> int:
+    command = [sys.executable, ROOT / "deploy" / "healthcheck", what]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=False).returncode
+
+
+@pytest.mark.parametrize("status,code", [(200, 0), (503, 1)])
+def test_health_of_the_web_server_is_what_healthz_says(status: int, code: int) -> None:
+    with web_server(status) as (port, hosts):
+        assert healthcheck("web", GRANIAN_PORT=str(port), ALLOWED_HOSTS=".shop.example,other.example") == code
+    assert hosts == ["shop.example"]
+
+
+def test_web_server_that_does_not_answer_is_not_healthy() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert healthcheck("web", GRANIAN_PORT=str(bound.getsockname()[1])) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of connections")
+@pytest.mark.parametrize("what,variable", [("broker", "CELERY_BROKER_URL"), ("database", "DATABASE_URL")])
+def test_process_is_healthy_while_it_is_connected(what: str, variable: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = {variable: f"scheme://user:password@127.0.0.1:{server.getsockname()[1]}/name"}
+        assert healthcheck(what, **url) == 1
+        with socket.create_connection(server.getsockname()[:2]):
+            assert healthcheck(what, **url) == 0
+
+
+def test_health_check_refuses_what_it_does_not_know() -> None:
+    assert healthcheck("printer") == 2
+
+
+# --- Running local processes ---------------------------------------------------------------------------------------
+
+STUBBORN = "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+STUBBORN += "child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"
+
+
+def compose_file(folder: Path, services: Mapping[str, Any]) -> Path:
+    file = folder / "docker-compose.yml"
+    file.write_text(yaml.safe_dump({"services": {name: {"build": ".", **how} for name, how in services.items()}}))
+    return file
+
+
+@pytest.fixture
+def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    stacks = []
+
+    def make(**services: Any) -> Stack:
+        env = {"DATABASE_URL": "postgres://nowhere/x", "CELERY_BROKER_URL": "amqp://nowhere//"}
+        made = Stack(env=env, log_dir=tmp_path / "log", file=compose_file(tmp_path, services))
+        stacks.append(made)
+        return made
+
+    yield make
+    for made in stacks:
+        made.stop()
+
+
+def is_running(pid: int) -> bool:
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(status.strip()) and not status.startswith("Z")
+
+
+def child_of(made: Stack, name: str) -> int:
+    """The process that the service said it started."""
+    for _ in stack_polls():
+        if text := made.tail(name).strip():
+            return int(text)
+    raise AssertionError("the service has said nothing")
+
+
+def stack_polls(seconds: float = 10) -> Iterator[None]:
+    waiting = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        yield
+        waiting.wait(0.05)
+
+
+def test_stopping_leaves_no_process_behind(make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "STOP_SECONDS", 0.3)
+    made = make_stack(stubborn={"command": ["python", "-c", STUBBORN]})
+    made.start()
+    pids = [made.pids["stubborn"], child_of(made, "stubborn")]
+    assert all(is_running(pid) for pid in pids)
+    made.stop()
+    assert not any(is_running(pid) for pid in pids)
+    made.stop()
+
+
+def test_killing_a_service_takes_its_children_and_restarting_brings_it_back(make_stack: Callable[..., Stack]) -> None:
+    made = make_stack(stubborn={"command": ["python", "-c", STUBBORN]})
+    made.start()
+    first = made.pids["stubborn"]
+    child = child_of(made, "stubborn")
+    made.kill("stubborn")
+    assert made.failed() == "stubborn"
+    assert not is_running(child)
+    made.restart("stubborn")
+    assert made.failed() is None
+    assert made.pids["stubborn"] != first
+
+
+def test_frozen_service_can_be_stopped(make_stack: Callable[..., Stack]) -> None:
+    made = make_stack(sleeper={"command": "sleep 600"})
+    made.start()
+    pid = made.pids["sleeper"]
+    made.kill("sleeper", signal.SIGSTOP)
+    made.stop_service("sleeper")
+    assert not is_running(pid)
+
+
+def test_set_up_runs_first_and_its_failure_shows_its_last_words(make_stack: Callable[..., Stack]) -> None:
+    made = make_stack(
+        after={"command": "sleep 600", "depends_on": {"setup": {"condition": "service_completed_successfully"}}},
+        setup={"command": "sh -c 'echo no such table; exit 3'"},
+    )
+    with pytest.raises(StackError, match=r"setup failed with code 3:\nno such table"):
+        made.start()
+    assert made.pids == {}
+
+
+def test_service_gets_the_environment_of_the_file_with_local_addresses(make_stack: Callable[..., Stack]) -> None:
+    made = make_stack(
+        web={
+            "command": "sleep 600",
+            "environment": {"DATABASE_URL": "postgres://${NOBODY_SETS_THIS:?}@db/x", "GRANIAN_HOST": "0.0.0.0"},
+        }
+    )
+    environment = made._environ(made.known["web"])
+    assert environment["DATABASE_URL"] == "postgres://nowhere/x"
+    assert environment["GRANIAN_HOST"] == "127.0.0.1"
+
+
+def test_stack_names_what_it_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="no service printer"):
+        Stack(env={"DATABASE_URL": "x", "CELERY_BROKER_URL": "y"}, log_dir=tmp_path, services=["printer"])
+
+
+# --- Finding services ----------------------------------------------------------------------------------------------
+
+
+def test_service_that_is_named_but_does_not_answer_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        for kind in KINDS:
+            monkeypatch.setenv(kind.variable, f"{kind.name}://user@127.0.0.1:{bound.getsockname()[1]}/0")
+        monkeypatch.setenv("CELERY_BROKER_URL", f"amqp://guest@127.0.0.1:{bound.getsockname()[1]}//")
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{bound.getsockname()[1]}/0")
+        services = Services(tmp_path)
+        found, reasons = services.find()
+        assert found == {}
+        assert set(reasons) == {"postgresql", "rabbitmq", "redis"}
+        monkeypatch.setattr("loadtest.services.chromium_program", lambda: Path("chromium"))
+        found, reasons = services.up()
+    assert found == {}
+    assert set(reasons) == {"postgresql", "rabbitmq", "redis"}
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_private_instances_are_found_only_where_they_run(tmp_path: Path) -> None:
+    found, reasons = Services(tmp_path, private=True).find()
+    assert found == {}
+    assert set(reasons.values()) == {"no private instance is running"}
+
+
+# --- Scripts, requirements -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_script_is_valid_bash_and_stops_at_errors(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+    if script.name != "bootstrap":
+        text = script.read_text()
+        assert text.startswith("#!/usr/bin/env bash\n")
+        assert "\nset -euo pipefail\n" in text
+        assert os.access(script, os.X_OK)
+
+
+def test_demo_explains_itself_without_setting_anything_up(tmp_path: Path) -> None:
+    copy = tmp_path / "script" / "demo"
+    copy.parent.mkdir()
+    copy.write_text((ROOT / "script" / "demo").read_text())
+    shown = subprocess.run(["bash", copy, "--help"], capture_output=True, text=True, check=True)
+    assert "DEMO_DIR" in shown.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+def test_every_requirement_is_pinned(name: str) -> None:
+    wanted = (ROOT / f"{name}.in").read_text().splitlines()
+    pinned = [line for line in (ROOT / f"{name}.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.match(r"[a-z0-9.-]+==\S+", line) for line in pinned)
+    names = {line.partition("==")[0] for line in pinned}
+    for line in wanted:
+        if line and not line.startswith(("#", "-")):
+            assert re.split(r"[\[~=<>]", line)[0].lower().replace("_", "-") in names
+
+
+# --- Import contracts of our own -----------------------------------------------------------------------------------
+
+
+def imports(*links: tuple[str, str]) -> grimp.ImportGraph:
+    graph = grimp.ImportGraph()
+    for importer, imported in links:
+        graph.add_import(importer=importer, imported=imported, line_number=1, line_contents="")
+    return graph
+
+
+def refused(contract: type[Any], graph: grimp.ImportGraph, **options: list[str]) -> list[tuple[str, str]]:
+    check = contract("name", {"root_packages": []}, options).check(graph, verbose=False)
+    links = check.metadata["refused"]
+    assert check.kept is not bool(links)
+    return [(link.importer, link.imported) for link in links]
+
+
+def test_only_contract_lets_through_what_it_lists() -> None:
+    graph = imports(
+        ("orders.process", "datetime"),
+        ("orders.process", "orders.commands"),
+        ("orders.process", "coupons.events"),
+        ("orders.handlers", "django"),
+    )
+    assert refused(OnlyContract, graph, modules=["*.process"], may_import=[".commands", "*.events"]) == []
+
+
+def test_only_contract_refuses_everything_else() -> None:
+    links = [
+        ("orders.domain", "coupons.events"),
+        ("orders.domain", "django"),
+        ("orders.domain", "orders.models"),
+        ("orders.domain.rules", "orders.eventsourcing"),
+    ]
+    allowed = [("orders.domain", "orders.domain.rules"), ("orders.domain.rules", "orders.events")]
+    graph = imports(*links, *allowed)
+    assert refused(OnlyContract, graph, modules=["*.domain"], may_import=[".events", ".commands"]) == links
+
+
+def test_private_contract_keeps_models_within_their_app() -> None:
+    graph = imports(
+        ("orders.handlers", "orders.models"),
+        ("storefront.views", "orders.models"),
+        ("storefront.views", "orders.handlers"),
+        ("storefront.views", "storefront.models"),
+    )
+    broken = refused(PrivateContract, graph, packages=["orders", "coupons"], files=["models"])
+    assert broken == [("storefront.views", "orders.models")]
+
+
+def test_contract_names_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    contract = PrivateContract("name", {}, {"packages": ["orders"], "files": ["models"]})
+    check = contract.check(imports(("storefront.views", "orders.models")), verbose=False)
+    contract.render_broken_contract(check)
+    assert "storefront.views -> orders.models (l.1)" in capsys.readouterr().out

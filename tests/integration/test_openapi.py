@@ -1,0 +1,110 @@
+"""The OpenAPI document is complete, is served without anybody else's server, and is what the API does."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import schemathesis
+from django.contrib.staticfiles import finders
+from django.test import Client
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.config import GenerationConfig
+from schemathesis.generation.case import Case
+
+from config.wsgi import application
+from eventing.testing import drain
+from tests.integration.shop_api import Api, stock_the_shop
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+OPERATIONS = {
+    ("post", "/api/v1/token"),
+    ("get", "/api/v1/products"),
+    ("get", "/api/v1/products/{sku}"),
+    ("post", "/api/v1/orders"),
+    ("get", "/api/v1/orders"),
+    ("get", "/api/v1/orders/{number}"),
+    ("get", "/api/v1/orders/{number}/events"),
+    ("post", "/api/v1/orders/{number}/pay"),
+    ("post", "/api/v1/orders/{number}/cancel"),
+}
+EXAMPLES = 40  # of each operation
+
+
+@pytest.fixture
+def document(client: Client) -> dict[str, Any]:
+    response = client.get("/api/v1/openapi.json")
+    assert response.status_code == 200
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def test_the_document_has_every_operation(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert {(method, path) for path, methods in document["paths"].items() for method in methods} == OPERATIONS
+
+
+def test_every_operation_can_answer_with_a_problem_and_only_browsing_needs_no_token(document: dict[str, Any]) -> None:
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert {"4XX", "5XX"} <= set(operation["responses"])
+            assert ("security" in operation) == path.startswith("/api/v1/orders")
+
+
+def test_orders_need_an_idempotency_key_and_say_where_they_are(document: dict[str, Any]) -> None:
+    operation = document["paths"]["/api/v1/orders"]["post"]
+    [parameter] = operation["parameters"]
+    assert (parameter["in"], parameter["name"], parameter["required"]) == ("header", "Idempotency-Key", True)
+    assert "Location" in operation["responses"]["202"]["headers"]
+
+
+def test_the_documentation_needs_no_server_but_ours(client: Client) -> None:
+    page = client.get("/api/v1/docs").content.decode()
+    assert re.findall(r"https?:|[\"'(]//", page) == []
+    addresses = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert any(address.endswith(".js") for address in addresses)
+    assert any(address.endswith(".css") for address in addresses)
+    for address in addresses:
+        assert finders.find(address.removeprefix("/static/")), address
+    found = re.search(r"id=\"swagger-settings\">(.*?)</script>", page, re.DOTALL)
+    assert found is not None
+    swagger = json.loads(found[1])
+    assert swagger["url"] == "/api/v1/openapi.json"
+    assert swagger["validatorUrl"] is None
+
+
+@pytest.fixture
+def api_schema(db: None) -> Any:
+    """The document as served in-process, with real names for schemathesis to start from."""
+    stock_the_shop()
+    api = Api.of("ann")
+    number = api.place(("BOOK", 1))
+    drain()
+    config = schemathesis.Config.from_dict(
+        {
+            "headers": api.headers(None, {}),
+            "parameters": {"path.number": number, "path.sku": "BOOK"},
+            # A cursor is opaque: of the texts that its schema allows only those that the API has given out are good.
+            "checks": {"positive_data_acceptance": {"enabled": False}},
+        }
+    )
+    config.projects.default.generation = GenerationConfig(deterministic=True, max_examples=EXAMPLES)
+    return schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application, config=config)
+
+
+schema = schemathesis.pytest.from_fixture("api_schema")
+
+
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_api_does_what_its_document_says(case: Case) -> None:
+    case.call_and_validate()

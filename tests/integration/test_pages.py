@@ -1,0 +1,902 @@
+"""The shop's pages, as a browser without JavaScript sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from html import unescape
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.db import connections
+from django.http import HttpResponse
+from django.template.loader import render_to_string
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from coupons import handlers as coupons
+from coupons.domain import Kind
+from eventing.recorded import Metadata
+from eventing.testing import drain
+from inventory import handlers as inventory
+from notifications import handlers as notifications
+from notifications.models import Message
+from orders import handlers as orders
+from orders import selectors
+from orders.commands import RefundOrder, ShipOrder
+from sharding import numbers
+from storefront import accounts, pictures, throttle
+from tests.integration.parallel import at_once
+from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+KEY = re.compile(r'name="key" value="([0-9a-f]{32})"')
+ERROR = re.compile(r'<p class="error" id="id_([^"]+)_error">(.*?)</p>', re.DOTALL)
+
+
+@dataclass
+class Browser:
+    """A visitor's browser: keeps cookies, follows redirects when told to, and knows how to fill in the forms."""
+
+    client: Client = field(default_factory=Client)
+    user: User | None = None
+
+    @classmethod
+    def of(cls, username: str) -> Browser:
+        browser = cls(user=User.objects.create_user(username, f"{username}@example.org", PASSWORD))
+        assert browser.user is not None
+        browser.client.force_login(browser.user)
+        return browser
+
+    def get(self, path: str, **extra: Any) -> Any:
+        return self.client.get(path, **extra)
+
+    def text(self, path: str) -> str:
+        response = self.client.get(path)
+        assert response.status_code == 200, response
+        return body(response)
+
+    def key(self) -> str:
+        """The key of a freshly opened order form."""
+        found = KEY.search(self.text("/"))
+        assert found is not None
+        return found[1]
+
+    def order(self, *, key: str | None = None, path: str = "/", **typed: Any) -> Any:
+        """Send the order form; `BOOK=2` is what is typed beside the book."""
+        data = {name if name in ("coupon", "action") else f"q-{name}": value for name, value in typed.items()}
+        return self.client.post(path, {"key": key or self.key(), "action": "place"} | data)
+
+    def place(self, **typed: Any) -> str:
+        """Place an order and return the path of its page."""
+        response = self.order(**typed)
+        assert response.status_code == 302, body(response)
+        return str(response.url)
+
+
+def body(response: HttpResponse) -> str:
+    return unescape(response.content.decode())
+
+
+def errors(response: HttpResponse) -> dict[str, str]:
+    """What stands beside the fields, by field."""
+    return {name: " ".join(text.split()) for name, text in ERROR.findall(body(response))}
+
+
+def number_of(path: str) -> int:
+    return numbers.parse(path.rstrip("/").rpartition("/")[2])
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def visitor(db: None) -> Browser:
+    stock_the_shop()
+    return Browser()
+
+
+@pytest.fixture
+def ann(visitor: Browser) -> Browser:
+    return Browser.of("ann")
+
+
+# --- The shop --------------------------------------------------------------------------------------------------------
+
+
+def test_shop_shows_name_price_picture_and_availability_of_every_product(visitor: Browser) -> None:
+    inventory.add_product(sku="GONE", name="A dodo", category="things", price=123_456, currency="EUR")
+    inventory.add_product(sku="FEW", name="A phoenix", category="things", price=5, currency="EUR")
+    inventory.receive_stock("FEW", 3, "delivery", datetime.now(UTC), METADATA)
+    page = visitor.text("/")
+    for expected in ("A book", "€10.00", "1000 in stock", "A dodo", "€1,234.56", "Sold out", "€0.05", "Only 3 left"):
+        assert expected in page
+    assert re.search(r'<img src="/pictures/BOOK\.svg\?v=[0-9a-f]{8}"', page)
+    assert 'name="q-BOOK"' in page
+
+
+def test_shop_without_products_says_so(db: None) -> None:
+    assert "The shelves are empty" in Browser().text("/")
+
+
+def test_whatever_is_in_the_catalogue_is_escaped(visitor: Browser) -> None:
+    nasty = "<script>alert(1)</script>"
+    inventory.add_category(slug="nasty", name=nasty)
+    inventory.add_product(
+        sku="NASTY", name=nasty, category="nasty", price=1, currency="EUR", description=nasty, picture=nasty
+    )
+    inventory.receive_stock("NASTY", 10, "delivery", datetime.now(UTC), METADATA)
+    ann = Browser.of("ann")
+    path = ann.place(NASTY=1)
+    drain()
+    for address in ("/?q-NASTY=1", path, "/inbox/", "/pictures/NASTY.svg"):
+        assert nasty not in ann.get(address).content.decode()
+
+
+def test_order_form_places_an_order_and_leads_to_its_page(ann: Browser) -> None:
+    path = ann.place(BOOK=2, PEN=1, coupon="ten")
+    order = selectors.get(number_of(path))
+    assert order is not None
+    assert ann.user is not None
+    assert [(line.sku, line.quantity) for line in order.lines] == [("BOOK", 2), ("PEN", 1)]
+    assert (order.customer_id, order.total, order.coupon_code) == (ann.user.pk, 2025, "TEN")
+    page = ann.text(path)
+    assert "We are checking our stock and your coupon." in page
+    assert "€20.25" in page
+
+
+def test_visitor_signs_in_and_finds_the_form_as_it_was(visitor: Browser) -> None:
+    Browser.of("ann")
+    response = visitor.order(BOOK=2, coupon="TEN")
+    assert response.url.startswith("/sign-in/?next=")
+    next_page = parse_qs(urlsplit(response.url).query)["next"][0]
+    response = visitor.client.post("/sign-in/", {"username": "ann", "password": PASSWORD, "next": next_page})
+    assert response.url == next_page
+    page = visitor.text(next_page.partition("#")[0])
+    assert re.search(r'name="q-BOOK" value="2"', page)
+    assert 'value="TEN"' in page
+    assert "€18.00" in page
+    assert not Message.objects.filter(about="order_placed").exists()
+
+
+def test_same_form_sent_again_leads_to_the_same_order(ann: Browser) -> None:
+    key = ann.key()
+    first = ann.order(key=key, BOOK=1)
+    before = rows()
+    second = ann.order(key=key, BOOK=1)
+    assert second.url == first.url
+    assert rows() == before
+    assert "Nothing was ordered twice" in ann.text(second.url)
+
+
+def test_form_that_used_up_its_coupon_leads_to_the_same_order_again(ann: Browser) -> None:
+    coupons.add_coupon(code="ONCE", kind=Kind.FIXED, value=100, currency="EUR", total_limit=1)
+    key = ann.key()
+    first = ann.order(key=key, BOOK=1, coupon="ONCE")
+    drain()
+    assert ann.order(key=key, BOOK=1, coupon="ONCE").url == first.url
+
+
+def test_form_changed_after_back_is_explained_and_gets_a_fresh_key(ann: Browser) -> None:
+    key = ann.key()
+    ann.order(key=key, BOOK=1)
+    before = rows()
+    response = ann.order(key=key, BOOK=3)
+    assert "has placed an order before it was changed" in body(response)
+    assert 'name="q-BOOK" value="3"' in body(response)
+    assert rows() == before
+    fresh = KEY.search(body(response))
+    assert fresh is not None
+    assert fresh[1] != key
+    assert ann.order(key=fresh[1], BOOK=3).status_code == 302
+
+
+def test_every_opened_form_has_a_key_of_its_own(ann: Browser) -> None:
+    assert ann.key() != ann.key()
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_double_clicks_at_the_same_moment_make_one_order() -> None:
+    stock_the_shop()
+    ann = Browser.of("ann")
+    key = ann.key()
+    answers: list[str] = []
+
+    def click() -> None:
+        browser = Browser()
+        browser.client.cookies.update(ann.client.cookies)
+        answers.append(str(browser.order(key=key, BOOK=1).url))
+
+    assert at_once([click] * 6, using="default") == []
+    assert len(answers) == 6
+    assert len(set(answers)) == 1
+    assert ann.user is not None
+    assert len(selectors.orders_of(ann.user.pk, limit=10)) == 1
+
+
+def test_update_total_orders_nothing_and_keeps_everything_in_the_address(ann: Browser) -> None:
+    before = rows()
+    response = ann.order(BOOK=2, LAMP=1, coupon="TEN", action="review")
+    assert response.url.endswith("#order")
+    page = ann.text(response.url.partition("#")[0])
+    assert "€45.00" in page
+    assert "-€5.00" in page
+    assert rows() == before
+
+
+def test_enter_key_presses_the_button_that_orders_nothing(visitor: Browser) -> None:
+    buttons = re.findall(r'<button[^>]*name="action" value="(\w+)"', visitor.text("/"))
+    assert buttons == ["review", "place"]
+
+
+def test_summary_follows_the_form(ann: Browser) -> None:
+    response = ann.client.post("/quote/", {"key": uuid4().hex, "q-PEN": "4", "coupon": "nope"})
+    assert "€10.00" in body(response)
+    assert "There is no such coupon." in body(response)
+    response = ann.client.post("/quote/", {"key": uuid4().hex, "q-PEN": "1.5"})
+    assert "Quantity of A pen: A whole number from 1 to 999, please." in body(response)
+    response = ann.client.post("/quote/", {"key": uuid4().hex})
+    assert "Nothing chosen yet" in body(response)
+
+
+def test_summary_gives_visitors_a_price_too(visitor: Browser) -> None:
+    response = visitor.client.post("/quote/", {"key": uuid4().hex, "q-PEN": "4", "coupon": "TEN"})
+    assert "€9.00" in body(response)
+
+
+@pytest.fixture
+def many(ann: Browser) -> Browser:
+    """Ann, in a shop of more products than a page shows."""
+    for number in range(110):
+        inventory.add_product(sku=f"M{number}", name=f"Mug {number:03}", category="things", price=100, currency="EUR")
+    return ann
+
+
+def test_choice_survives_turning_the_page(many: Browser) -> None:
+    response = many.order(BOOK=2, action="more")
+    page = many.text(response.url)
+    assert 'name="q-BOOK" value="2"' in page
+    assert "Mug 109" in page
+    assert "Mug 000" not in page
+    path = many.order(path=response.url, BOOK=2, M109=1).url
+    order = selectors.get(number_of(path))
+    assert order is not None
+    assert {line.sku for line in order.lines} == {"BOOK", "M109"}
+
+
+def test_page_can_be_turned_with_nothing_chosen(many: Browser) -> None:
+    assert "Mug 109" in many.text(many.order(action="more").url)
+
+
+def test_page_that_does_not_exist_is_404(visitor: Browser) -> None:
+    for address in ("/?after=x%00y&sku=BOOK", "/?after=x&sku=%00", "/?after=x&sku=" + "x" * 50):
+        assert visitor.get(address).status_code == 404, address
+
+
+# --- What the order form refuses -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(ann: Browser) -> Callable[..., Any]:
+    """Sends a form and sees to it that nothing is written; returns the answer."""
+
+    def send(**typed: Any) -> Any:
+        key = ann.key()
+        before = rows()
+        response = ann.order(key=key, **typed)
+        assert response.status_code == 200
+        assert rows() == before
+        return response
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "typed, message",
+    [
+        ("-1", "A whole number from 1 to 999, please."),
+        ("1.5", "A whole number from 1 to 999, please."),
+        ("1e3", "A whole number from 1 to 999, please."),
+        ("two", "A whole number from 1 to 999, please."),
+        ("\u0663", "A whole number from 1 to 999, please."),
+        ("1\x00", "A whole number from 1 to 999, please."),
+        ("1000", "At most 999 pieces of one product."),
+        ("9" * 60_000, "A whole number from 1 to 999, please."),
+    ],
+)
+def test_bad_quantity_is_explained_beside_its_field_and_kept(
+    refused: Callable[..., Any], typed: str, message: str
+) -> None:
+    response = refused(BOOK=typed, PEN="2", coupon="TEN")
+    assert errors(response) == {"q-BOOK": message}
+    assert f'value="{typed}"' in body(response)
+    assert 'name="q-PEN" value="2"' in body(response)
+    assert 'name="coupon" value="TEN"' in body(response)
+
+
+@pytest.mark.parametrize("typed", [{}, {"BOOK": "0"}, {"BOOK": " "}, {"coupon": "TEN"}])
+def test_form_with_nothing_chosen_is_refused(refused: Callable[..., Any], typed: dict[str, str]) -> None:
+    assert "Choose at least one product" in body(refused(**typed))
+
+
+@pytest.mark.parametrize("sku", ["NOPE", "'; --", "x" * 500, "\x00", "<b>"])
+def test_product_that_is_not_on_sale_is_refused(refused: Callable[..., Any], sku: str) -> None:
+    response = refused(**{sku: "1", "BOOK": "1"})
+    assert "Not on sale in this shop" in body(response)
+    assert "<b>" not in response.content.decode().replace("<b>1 ", "")
+
+
+def test_product_taken_out_of_the_shop_is_refused(refused: Callable[..., Any]) -> None:
+    inventory.add_product(sku="OLD", name="An LP", category="things", price=1, currency="EUR", active=False)
+    assert "Not on sale in this shop: OLD." in body(refused(OLD="1"))
+
+
+def test_more_than_100_products_are_refused(many: Browser) -> None:
+    before = rows()
+    response = many.order(**{f"M{number}": "1" for number in range(101)})
+    assert "An order has at most 100 different products, not 101." in body(response)
+    assert rows() == before
+
+
+def test_product_named_twice_is_ordered_once_with_the_sum(ann: Browser) -> None:
+    path = ann.place(BOOK=["2", "3"])
+    order = selectors.get(number_of(path))
+    assert order is not None
+    assert [(line.sku, line.quantity) for line in order.lines] == [("BOOK", 5)]
+
+
+def test_product_named_twice_too_often_is_refused(refused: Callable[..., Any]) -> None:
+    assert errors(refused(BOOK=["600", "400"])) == {"q-BOOK": "At most 999 pieces of one product."}
+    assert "q-BOOK" in errors(refused(BOOK=["1", "x"]))
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ("NOPE", "There is no such coupon."),
+        ("SOON", "The coupon is not valid yet"),
+        ("LATE", "The coupon has expired"),
+        ("USED", "The coupon has been used up."),
+        ("MINE", "The coupon may not be used again by the same customer"),
+        ("RICH", "The order is too small for this coupon"),
+        ("A\x07B", "A coupon has no characters that cannot be seen."),
+        ("A\x00B", "Null characters are not allowed."),
+        ("x" * 41, "Ensure this value has at most 40 characters (it has 41)."),
+    ],
+)
+def test_refused_coupon_is_explained_beside_its_field(ann: Browser, code: str, message: str) -> None:
+    now = datetime.now(UTC)
+    terms: dict[str, dict[str, Any]] = {
+        "SOON": {"valid_from": now + timedelta(days=1)},
+        "LATE": {"valid_until": now - timedelta(days=1)},
+        "USED": {"total_limit": 1},
+        "MINE": {"per_customer_limit": 1},
+        "RICH": {"minimum_spend": 100_000},
+    }
+    if code in terms:
+        coupons.add_coupon(code=code, kind=Kind.FIXED, value=100, currency="EUR", **terms[code])
+    if code in ("USED", "MINE"):
+        ann.place(BOOK=1, coupon=code)
+        drain()
+    key = ann.key()
+    before = rows()
+    response = ann.order(key=key, BOOK=1, coupon=code)
+    assert response.status_code == 200
+    assert errors(response)["coupon"].startswith(message)
+    assert 'name="q-BOOK" value="1"' in body(response)
+    assert rows() == before
+
+
+@pytest.mark.parametrize("key", ["", "x", "G" * 32, "0" * 300])
+def test_form_without_its_key_is_refused_and_gets_one(ann: Browser, key: str) -> None:
+    before = rows()
+    response = ann.client.post("/", {"key": key, "q-BOOK": "1"})
+    assert "The form was not complete" in body(response)
+    assert KEY.search(body(response))
+    assert rows() == before
+
+
+def test_form_of_another_site_is_refused(ann: Browser) -> None:
+    browser = Browser(client=Client(enforce_csrf_checks=True))
+    assert ann.user is not None
+    browser.client.force_login(ann.user)
+    path = ann.place(BOOK=1)
+    before = rows()
+    for address in (
+        "/",
+        "/quote/",
+        f"{path}pay/",
+        f"{path}cancel/",
+        "/inbox/",
+        "/sign-in/",
+        "/sign-out/",
+        "/register/",
+    ):
+        response = browser.client.post(address, {"q-BOOK": "1"})
+        assert response.status_code == 403, address
+        assert "This form has gone stale" in body(response)
+    assert rows() == before
+
+
+def test_form_over_64_kilobytes_is_refused(ann: Browser) -> None:
+    key = ann.key()
+    before = rows()
+    response = ann.order(key=key, BOOK="1", coupon="x" * 70_000)
+    assert response.status_code in (400, 413)
+    assert rows() == before
+
+
+# --- The order's page ------------------------------------------------------------------------------------------------
+
+
+def live(browser: Browser, path: str, seen: str = "") -> Any:
+    return browser.get(f"{path}live/", query_params={"seen": seen}, headers={"HX-Request": "true"})
+
+
+def poll(page: str) -> tuple[str, int] | None:
+    """What the page has seen, and after how many milliseconds it asks again; None if it does not."""
+    found = re.search(r'hx-get="[^"]*\?seen=([^"]*)"\s+hx-trigger="every (\d+)ms"', page)
+    return (found[1], int(found[2])) if found else None
+
+
+def test_order_page_follows_the_order_to_its_end(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    seen = poll(ann.text(path))
+    assert seen is not None
+    assert seen[1] == 500
+    assert live(ann, path, seen[0]).status_code == 204
+    drain()
+    response = live(ann, path, seen[0])
+    assert "Confirmed: everything is set aside for you. Please pay now." in body(response)
+    seen = poll(body(response))
+    assert seen is not None
+    assert seen[1] == 3000
+
+    ann.client.post(f"{path}pay/", {"token": "tok_ok"})
+    response = live(ann, path, seen[0])
+    assert "Your payment is on its way." in body(response)
+    asked = poll(body(response))
+    assert asked is not None
+    assert asked[1] == 500
+    drain()
+    assert "Paid. We are packing your order." in body(live(ann, path, asked[0]))
+
+    now = datetime.now(UTC)
+    orders.handle(ShipOrder(order_id=number_of(path), tracking="TRACK-1", at=now), Metadata(correlation_id="x"))
+    assert "Shipped, tracking number TRACK-1." in ann.text(path)
+    assert poll(ann.text(path)) is not None
+
+
+def test_order_page_tells_the_events_and_who_caused_them(ann: Browser) -> None:
+    path = ann.place(BOOK=1, coupon="TEN")
+    drain()
+    page = ann.text(path)
+    for expected in ("order.placed", "order.check_passed", "order.confirmed", "by you"):
+        assert expected in page
+    text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Version 3 Confirmed: all checks have passed." in text
+    assert re.search(r"because of (reservation|redemption)-\w{13}@1", text)
+
+
+def test_order_page_counts_down_to_the_payment_deadline(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    assert "data-seconds-left" not in ann.text(path)
+    drain()
+    found = re.search(r'data-seconds-left="(\d+)">([^<]+)<', ann.text(path))
+    assert found is not None
+    assert 0 < int(found[1]) <= settings.ORDER_PAYMENT_TIMEOUT.total_seconds()
+    assert "min" in found[2]
+
+
+def test_rejected_order_names_what_is_short_and_is_not_asked_for_again(ann: Browser) -> None:
+    inventory.add_product(sku="FEW", name="A phoenix", category="things", price=5, currency="EUR")
+    inventory.receive_stock("FEW", 3, "delivery", datetime.now(UTC), METADATA)
+    path = ann.place(FEW=5, BOOK=1)
+    drain()
+    page = ann.text(path)
+    assert "Rejected: we do not have enough of what you ordered." in page
+    assert "We have only 3 of the 5 you want." in page
+    assert 'class="step stopped"' in page
+    assert poll(page) is None
+    assert "Cancel this order" not in page
+    assert "/pay/" not in page
+
+
+def test_order_of_somebody_else_is_404_everywhere(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    drain()
+    bob = Browser.of("bob")
+    before = rows()
+    for response in (
+        bob.get(path),
+        live(bob, path),
+        bob.client.post(f"{path}pay/", {"token": "tok_ok"}),
+        bob.client.post(f"{path}cancel/"),
+    ):
+        assert response.status_code == 404
+        assert "Nothing is moored here" in body(response)
+    assert rows() == before
+
+
+@pytest.mark.parametrize("number", ["0000000000001", "nonsense", "7ZZZZZZZZZZZZ", "%00", "x" * 3000])
+def test_order_that_does_not_exist_is_404(ann: Browser, number: str) -> None:
+    assert ann.get(f"/orders/{number}/").status_code == 404
+
+
+def test_order_number_may_be_typed_in_small_letters(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    assert ann.get(path.lower()).url == path
+
+
+def test_pages_of_a_customer_ask_visitors_to_sign_in(ann: Browser, visitor: Browser) -> None:
+    path = ann.place(BOOK=1)
+    for address in (path, "/orders/", "/inbox/"):
+        assert visitor.get(address).url == f"/sign-in/?next={address}"
+    assert live(visitor, path).headers["HX-Refresh"] == "true"
+
+
+def test_fragment_opened_by_itself_leads_to_the_page(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    assert ann.get(f"{path}live/").url == path
+
+
+def test_declined_payment_leaves_the_order_payable(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    drain()
+    ann.client.post(f"{path}pay/", {"token": "tok_declined"})
+    drain()
+    page = ann.text(path)
+    assert "The bank declined the payment. You can try again." in page
+    ann.client.post(f"{path}pay/", {"token": "tok_error_then_ok"})
+    drain()
+    assert "Paid. We are packing your order." in ann.text(path)
+
+
+@pytest.mark.parametrize("token", ["", "tok_unheard_of", "tok_ok\x00", "x" * 5000])
+def test_unknown_token_is_explained_beside_the_field(ann: Browser, token: str) -> None:
+    path = ann.place(BOOK=1)
+    drain()
+    before = rows()
+    response = ann.client.post(f"{path}pay/", {"token": token})
+    assert response.status_code == 200
+    assert errors(response)["token"] in (
+        "Choose one of the tokens.",
+        "The sandbox knows only the tokens of this list.",
+    )
+    assert rows() == before
+
+
+def test_what_cannot_be_paid_says_why_and_writes_nothing(ann: Browser) -> None:
+    def try_to_pay(path: str) -> str:
+        before = rows()
+        response = ann.client.post(f"{path}pay/", {"token": "tok_ok"}, follow=True)
+        assert rows() == before
+        return body(response)
+
+    path = ann.place(BOOK=1)
+    assert "is still being checked and cannot be paid yet" in try_to_pay(path)
+    drain()
+    ann.client.post(f"{path}pay/", {"token": "tok_ok"})
+    assert "A payment for this order is being processed." in try_to_pay(path)
+    drain()
+    assert "This order is paid." in try_to_pay(path)
+
+    cancelled = ann.place(BOOK=2)
+    ann.client.post(f"{cancelled}cancel/")
+    assert "nothing more can be done with it" in try_to_pay(cancelled)
+
+
+def test_order_can_be_cancelled_until_it_is_paid(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    assert ann.client.post(f"{path}cancel/").url == path
+    drain()
+    page = ann.text(path)
+    assert "Cancelled at your wish." in page
+    assert poll(page) is None
+
+    paid = ann.place(BOOK=2)
+    drain()
+    ann.client.post(f"{paid}pay/", {"token": "tok_ok"})
+    drain()
+    before = rows()
+    response = ann.client.post(f"{paid}cancel/", follow=True)
+    assert "is paid and can no longer be cancelled" in body(response)
+    orders.handle(ShipOrder(order_id=number_of(paid), at=datetime.now(UTC)), METADATA)
+    response = ann.client.post(f"{paid}cancel/", follow=True)
+    assert "has been shipped and can no longer be cancelled" in body(response)
+    assert rows() != before
+    assert "Cancel this order" not in body(response)
+
+
+def test_refunded_order_is_followed_until_the_money_is_back(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    drain()
+    ann.client.post(f"{path}pay/", {"token": "tok_ok"})
+    drain()
+    orders.handle(RefundOrder(order_id=number_of(path), at=datetime.now(UTC)), METADATA)
+    assert "Your money is on its way back." in ann.text(path)
+    drain()
+    page = ann.text(path)
+    assert "Your money has been given back." in page
+    assert poll(page) is None
+
+
+@pytest.mark.parametrize("action", ["pay", "cancel"])
+def test_reload_after_signing_in_to_pay_or_cancel_leads_to_the_order(ann: Browser, action: str) -> None:
+    path = ann.place(BOOK=1)
+    assert ann.get(f"{path}{action}/").url == path
+
+
+def test_history_shows_all_orders_newest_first_a_page_at_a_time(ann: Browser) -> None:
+    assert "No orders yet" in ann.text("/orders/")
+    placed = [ann.place(PEN=1) for _ in range(23)]
+    placed.sort(key=number_of, reverse=True)
+    first = ann.text("/orders/")
+    links = re.findall(r'<a class="row" href="([^"]+)"', first)
+    assert links == placed[:20]
+    older = re.search(r'href="(\?before=[^"]+)"', first)
+    assert older is not None
+    assert re.findall(r'<a class="row" href="([^"]+)"', ann.text(f"/orders/{older[1]}")) == placed[20:]
+
+
+@pytest.mark.parametrize("address", ["/orders/?before=nonsense", "/inbox/?before=now,1", "/inbox/?before=2026-01-01,x"])
+def test_garbage_as_a_position_is_404(ann: Browser, address: str) -> None:
+    assert ann.get(address).status_code == 404
+
+
+# --- Messages --------------------------------------------------------------------------------------------------------
+
+
+def test_inbox_shows_messages_until_they_are_read(ann: Browser) -> None:
+    assert "No messages" in ann.text("/inbox/")
+    path = ann.place(BOOK=1)
+    drain()
+    page = ann.text("/inbox/")
+    assert page.count("Unread:") == 2
+    assert f'href="{path}"' in page
+    assert ann.client.post("/inbox/").url == "/inbox/"
+    assert "Unread:" not in ann.text("/inbox/")
+    assert Browser.of("bob").text("/inbox/").count("<summary>") == 0
+
+
+def test_inbox_is_shown_a_page_at_a_time(ann: Browser) -> None:
+    assert ann.user is not None
+    now = datetime.now(UTC)
+    occasion = notifications.Occasion
+    notifications.tell(
+        [
+            occasion(about="welcome", customer_id=ann.user.pk, event_id=f"test-{n}@1", correlation_id="x", at=now)
+            for n in range(25)
+        ]
+    )
+    first = ann.text("/inbox/")
+    older = re.search(r'href="(\?before=[^"]+)"', first)
+    assert older is not None
+    assert first.count("<summary>") + ann.text(f"/inbox/{older[1]}").count("<summary>") == 25
+
+
+# --- Accounts --------------------------------------------------------------------------------------------------------
+
+NEW = {"username": "zoe", "email": "Zoe@Example.org", "password1": PASSWORD, "password2": PASSWORD}
+
+
+def test_registering_signs_in_and_queues_the_welcome(visitor: Browser) -> None:
+    visitor.client.session["before"] = True
+    visitor.text("/register/")
+    response = visitor.client.post("/register/", NEW | {"next": "/orders/"})
+    assert response.url == "/orders/"
+    assert "Welcome to Wharf, zoe." in visitor.text("/orders/")
+    user = User.objects.get(username="zoe")
+    assert (user.email, user.is_staff, user.check_password(PASSWORD)) == ("zoe@example.org", False, True)
+    welcome = Message.objects.filter(customer_id=user.pk, about="welcome")
+    assert sorted(welcome.values_list("channel", "recipient")) == [("email", "zoe@example.org"), ("inbox", "")]
+
+
+def test_registering_gives_the_session_a_new_key(visitor: Browser) -> None:
+    session = visitor.client.session
+    session["anything"] = 1
+    session.save()
+    before = session.session_key
+    visitor.client.post("/register/", NEW)
+    assert visitor.client.session.session_key != before
+
+
+@pytest.mark.parametrize(
+    "changes, field, message",
+    [
+        ({"username": ""}, "username", "This field is required."),
+        ({"username": "ann"}, "username", "This user name is taken."),
+        ({"username": "ANN"}, "username", "This user name is taken."),
+        ({"username": "a b"}, "username", "Enter a valid username."),
+        ({"username": "a\x00b"}, "username", "Null characters are not allowed."),
+        ({"username": "a" * 151}, "username", "Ensure this value has at most 150 characters"),
+        ({"email": ""}, "email", "This field is required."),
+        ({"email": "nobody"}, "email", "Enter a valid email address."),
+        ({"email": "zoe@example.org\r\nBcc: all@example.org"}, "email", "Enter a valid email address."),
+        ({"email": "ANN@example.org"}, "email", "There is an account with this address already."),
+        ({"email": f"{'a' * 300}@example.org"}, "email", "Ensure this value has at most 254 characters"),
+        ({"password2": "other"}, "password2", "The two password fields"),
+        ({"password1": "short", "password2": "short"}, "password2", "This password is too short."),
+        ({"password1": "password", "password2": "password"}, "password2", "This password is too common."),
+        ({"password1": "x" * 500, "password2": "x" * 500}, "password1", "A password has at most 128 characters."),
+    ],
+)
+def test_registration_that_cannot_be_says_why_beside_the_field(
+    ann: Browser, visitor: Browser, changes: dict[str, str], field: str, message: str
+) -> None:
+    before = rows()
+    response = visitor.client.post("/register/", NEW | changes)
+    assert response.status_code == 200
+    assert errors(response)[field].startswith(message)
+    for name in ("username", "email"):
+        if name != field:
+            assert f'value="{NEW[name]}"' in body(response)
+    assert PASSWORD not in body(response)
+    assert User.objects.count() == 1
+    assert rows() == before
+
+
+def test_name_taken_after_the_form_was_checked_is_explained(ann: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(accounts.UsernameTaken):
+        accounts.register("ann", "other@example.org", PASSWORD)
+    with pytest.raises(accounts.EmailTaken):
+        accounts.register("other", "Ann@Example.org", PASSWORD)
+    assert User.objects.count() == 1
+
+
+def test_account_without_a_welcome_is_not_made(visitor: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise RuntimeError("no paper left")
+
+    monkeypatch.setattr(notifications, "welcome", fail)
+    with pytest.raises(RuntimeError, match="no paper left"):
+        visitor.client.post("/register/", NEW)
+    assert not User.objects.exists()
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_many_registrations_at_once_make_one_account_for_an_address() -> None:
+    names = [f"zoe{number}" for number in range(6)]
+    failed = at_once(
+        [lambda name=name: accounts.register(name, "zoe@example.org", PASSWORD) for name in names], using="default"
+    )
+    assert {type(error) for error in failed} == {accounts.EmailTaken}
+    assert User.objects.count() == 1
+    assert Message.objects.filter(channel="email").count() == 1
+
+
+def test_who_is_signed_in_need_not_register_or_sign_in(ann: Browser) -> None:
+    assert ann.get("/register/").url == "/"
+    assert ann.get("/sign-in/").url == "/"
+
+
+def test_signing_in_and_out(ann: Browser, visitor: Browser) -> None:
+    assert "Sign in" in visitor.text("/")
+    response = visitor.client.post("/sign-in/", {"username": "ann", "password": PASSWORD})
+    assert response.url == "/"
+    assert "Sign out" in visitor.text("/")
+    assert visitor.get("/sign-out/").status_code == 405
+    assert visitor.client.post("/sign-out/").url == "/"
+    assert "Sign out" not in visitor.text("/")
+
+
+def test_wrong_password_is_explained_and_the_name_kept(ann: Browser, visitor: Browser) -> None:
+    response = visitor.client.post("/sign-in/", {"username": "ann", "password": "wrong"})
+    assert "do not belong together" in body(response)
+    assert 'value="ann"' in body(response)
+
+
+@pytest.mark.parametrize("page", ["/sign-in/", "/register/"])
+def test_nobody_is_led_to_another_site(ann: Browser, visitor: Browser, page: str) -> None:
+    data = NEW | {"username": "ann", "password": PASSWORD} if page == "/sign-in/" else NEW
+    response = visitor.client.post(page, data | {"next": "https://evil.example/"})
+    assert response.url == "/"
+
+
+def test_guessing_passwords_is_bounded(ann: Browser, visitor: Browser) -> None:
+    for _ in range(throttle.SIGN_IN.attempts):
+        assert visitor.client.post("/sign-in/", {"username": "ann", "password": "x"}).status_code == 200
+    response = visitor.client.post("/sign-in/", {"username": "Ann", "password": PASSWORD})
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "300"
+    assert "Too many attempts" in body(response)
+    assert visitor.client.post("/sign-in/", {"username": "bob", "password": "x"}).status_code == 200
+
+
+def test_signing_in_often_is_nothing_to_be_stopped(ann: Browser, visitor: Browser) -> None:
+    for _ in range(throttle.SIGN_IN.attempts + 2):
+        assert visitor.client.post("/sign-in/", {"username": "ann", "password": PASSWORD}).status_code == 302
+
+
+def test_registrations_from_one_address_are_bounded(visitor: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "REGISTER", throttle.Limit(name="register", attempts=2, seconds=60))
+    for _ in range(2):
+        assert visitor.client.post("/register/", {}).status_code == 200
+    assert visitor.client.post("/register/", NEW).status_code == 429
+
+
+# --- Everything else -------------------------------------------------------------------------------------------------
+
+
+def test_picture_is_made_for_the_product_and_kept_by_browsers(visitor: Browser) -> None:
+    first, second = visitor.get("/pictures/BOOK.svg"), visitor.get("/pictures/BOOK.svg")
+    assert first.content == second.content
+    assert first.headers["Content-Type"] == "image/svg+xml"
+    assert first.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert "Vary" not in first.headers
+    assert first.content != visitor.get("/pictures/PEN.svg").content
+    assert visitor.get("/pictures/NOPE.svg").status_code == 404
+
+
+def test_picture_has_another_address_when_it_changes() -> None:
+    assert pictures.version("tea", "a") != pictures.version("tea", "b")
+    assert pictures.render("A", "tea", "a") != pictures.render("A", "tea", "b")
+
+
+def queries(action: Callable[[], object]) -> int:
+    with ExitStack() as stack:
+        captured = [stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in settings.DATABASES]
+        action()
+        return sum(len(context) for context in captured)
+
+
+def test_number_of_queries_does_not_depend_on_the_number_of_things(ann: Browser) -> None:
+    ann.place(BOOK=1)
+    path = ann.place(BOOK=1)
+    drain()
+
+    def all_pages(order: str, chosen: str) -> list[int]:
+        counts = []
+        for address in (f"/?{chosen}", "/orders/", "/inbox/", order):
+            cache.clear()
+            counts.append(queries(lambda address=address: ann.text(address)))  # type: ignore[misc]
+        return counts
+
+    few = all_pages(path, "q-BOOK=1")
+    for number in range(30):
+        inventory.add_product(sku=f"M{number}", name=f"Mug {number}", category="things", price=1, currency="EUR")
+    path = ann.place(**{f"M{number}": 1 for number in range(30)})
+    for _ in range(5):
+        ann.place(PEN=1)
+    drain()
+    many = all_pages(path, "&".join(f"q-M{number}=1" for number in range(30)))
+    assert many == few
+    assert max(many) <= 10
+
+
+def test_page_that_does_not_exist_is_friendly(visitor: Browser) -> None:
+    response = visitor.get("/no/such/page")
+    assert response.status_code == 404
+    assert "Nothing is moored here" in body(response)
+
+
+@pytest.mark.parametrize("template", ["400.html", "403.html", "403_csrf.html", "404.html", "500.html", "503.html"])
+def test_page_for_a_failure_needs_neither_request_nor_database(
+    template: str, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    with django_assert_num_queries(0):
+        assert "Wharf" in render_to_string(template)
+
+
+def test_pages_have_no_script_or_style_inside_and_nothing_from_elsewhere(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    drain()
+    for address in ("/", "/?q-BOOK=1", path, "/orders/", "/inbox/"):
+        page = ann.text(address)
+        assert not re.search(r"<script(?![^>]*\bsrc=)", page), address
+        assert not re.search(r"<style|\sstyle=|\son\w+=", page), address
+        assert not re.search(r'(?:src|href|action)="(?:https?:)?//', page), address
+        assert "django_htmx/htmx-2.min.js" in page

@@ -1,0 +1,142 @@
+"""A whole shop of its own, as processes: what a test can do to it and ask of it, the same on both profiles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+
+from loadtest.client import Client
+from loadtest.stack import ROOT, Embedded, Processes, Stack
+from tests import profile
+
+SHARDS = 8
+
+
+@dataclass
+class Live:
+    """A running shop. `env` is what a further process needs to be part of it."""
+
+    processes: Processes
+    env: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return self.processes.url
+
+    def shell(self, code: str) -> Any:
+        """Run Python inside the shop (as `manage.py shell` does) and return what it assigned to `answer`."""
+        program = f"import json\nanswer = None\n{code}\nprint(json.dumps(answer, default=str))"
+        done = subprocess.run(
+            [sys.executable, "manage.py", "shell", "--no-imports", "-c", program],
+            cwd=ROOT,
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def client(self) -> Client:
+        """The shopper demo, signed in."""
+        return Client(self.url).sign_in()
+
+    def shoppers(self, count: int) -> list[Client]:
+        """Customers of their own, with tokens (hashing a password each would be slow)."""
+        tokens = self.shell(
+            "from django.contrib.auth.models import User\n"
+            "from django.utils import timezone\n"
+            "from config import tokens\n"
+            f"names = [f'shopper-{{User.objects.count()}}-{{i}}' for i in range({count})]\n"
+            "users = [User.objects.create(username=name) for name in names]\n"
+            "answer = [tokens.issue(user.pk, timezone.now()) for user in users]\n"
+        )
+        return [Client(self.url, token=token) for token in tokens]
+
+    def product(self, sku: str, stock: int) -> None:
+        self.shell(
+            "from uuid import uuid4\n"
+            "from django.utils import timezone\n"
+            "from eventing.recorded import Metadata\n"
+            "from inventory import handlers\n"
+            "handlers.add_category(slug='tests', name='Tests')\n"
+            f"handlers.add_product(sku={sku!r}, name={sku!r}, category='tests', price=1000, currency='EUR')\n"
+            f"handlers.receive_stock({sku!r}, {stock}, 'test', timezone.now(), Metadata(correlation_id=uuid4().hex))\n"
+        )
+
+    def stock(self, sku: str) -> tuple[int, int, int]:
+        """(on hand, reserved, available)"""
+        on_hand, reserved, available = self.shell(
+            "from inventory.models import Stock\n"
+            f"answer = Stock.objects.values_list('on_hand', 'reserved', 'available').get(product_id={sku!r})\n"
+        )
+        return on_hand, reserved, available
+
+    def in_parallel(self, clients: list[Client], count: int, act: Any) -> list[Any]:
+        """Call `act(client, index)` `count` times, each client in a thread of its own, all starting together."""
+        start = threading.Barrier(len(clients))
+
+        def work(position: int) -> list[Any]:
+            start.wait(timeout=30)
+            return [act(clients[position], index) for index in range(position, count, len(clients))]
+
+        with ThreadPoolExecutor(len(clients)) as pool:
+            return [result for results in pool.map(work, range(len(clients))) for result in results]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Live]:
+    """Start a shop on the profile under test, and remove all traces of it afterwards."""
+    if profile.PROFILE == "embedded":
+        env = {"PROFILE": "embedded", "DEMO_DIR": str(folder), "EVENTING_NAMESPACE": ""}
+        with Embedded(data_dir=folder, env=env) as embedded:
+            yield Live(embedded, env)
+        return
+    base = urlsplit(os.environ["DATABASE_URL"])
+    name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "live"]))
+    env = {
+        "PROFILE": "services",
+        "DATABASE_URL": base._replace(path=f"/{name}").geturl(),
+        "ORDER_SHARDS": str(SHARDS),
+        "ORDER_SHARD_URLS": "",
+        "EVENTING_NAMESPACE": os.environ["EVENTING_NAMESPACE"] + "_live",
+        "CELERY_BROKER_URL": os.environ["CELERY_BROKER_URL"],
+        "REDIS_URL": os.environ["REDIS_URL"],
+        "DEBUG": "1",
+        "DEMO_DIR": str(folder),
+        "SECRET_KEY": os.environ["SECRET_KEY"],
+    }
+    databases = [name, *(f"{name}_orders_{number}" for number in range(SHARDS))]
+    _drop(base.geturl(), databases)
+    live = Live(Stack(env=env, log_dir=folder), env)
+    try:
+        with live.processes:
+            yield live
+        live.shell(
+            "from celery import current_app\n"
+            "from eventing import topology\n"
+            "with current_app.connection_for_write() as connection:\n"
+            "    topology.delete(connection)\n"
+        )
+    finally:
+        _drop(base.geturl(), databases)
+
+
+def _drop(url: str, databases: list[str]) -> None:
+    with psycopg.connect(urlsplit(url)._replace(path="/postgres").geturl(), autocommit=True) as connection:
+        for database in databases:
+            connection.execute(
+                psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(psycopg.sql.Identifier(database))
+            )
