@@ -17,6 +17,7 @@ import structlog
 from celery import current_app
 from django.core.cache import cache
 from django.db import DEFAULT_DB_ALIAS, connections
+from kombu.exceptions import KombuError
 
 from monitoring.selectors import ask_databases
 from sharding.router import database_of
@@ -76,8 +77,8 @@ def _broker() -> Dependency:
     started = time.perf_counter()
     connection = current_app.connection_for_write(connect_timeout=BROKER_SECONDS)
     try:
-        connection.connect()
-    except (*connection.connection_errors, *connection.channel_errors) as error:
+        connection.ensure_connection(max_retries=1, interval_start=0)
+    except (KombuError, *connection.connection_errors, *connection.channel_errors) as error:
         logger.warning("broker.no_answer", error=str(error))
         return _absent(type(error).__name__)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import uuid4
 
@@ -86,8 +86,11 @@ def place(
     key: str,
     metadata: Metadata,
     at: datetime | None = None,
+    payment_term: timedelta | None = None,
 ) -> Placement:
     """Place an order once for this key, which is 1 to 255 printable characters of the customer's choice.
+
+    It has to be paid within `payment_term`, by default that of the settings.
 
     Raises what `quote` raises, an OrderError, IdempotencyMismatch, IdempotencyInFlight.
     """
@@ -110,7 +113,7 @@ def place(
         ),
         coupon_code=quoted.coupon_code,
         discount=quoted.discount,
-        payment_due_at=at + settings.ORDER_PAYMENT_TIMEOUT,
+        payment_due_at=at + (settings.ORDER_PAYMENT_TIMEOUT if payment_term is None else payment_term),
         at=at,
     )
     return orders.place_order(command, metadata, idempotency=idempotency)

@@ -6,11 +6,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
 
 from sharding import shards
 from tests.live import Live, running
 
 SERVICES = os.environ["TEST_PROFILE"] == "services"
+
+
+def pytest_configure() -> None:
+    # A good password hash is slow on purpose, and tests make many users.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,57 @@ from tests import profile
 SHARDS = 8
 
 
+# A process of the shop that runs what it is sent, line by line: starting Django anew for each question takes seconds.
+SHELL = """
+import json, sys, traceback
+import django
+django.setup()
+from django.db import connections
+for line in sys.stdin:
+    names = {"answer": None}
+    try:
+        exec(json.loads(line), names)
+        reply = {"answer": names["answer"]}
+    except Exception:
+        reply = {"error": traceback.format_exc()}
+    connections.close_all()
+    print(json.dumps(reply, default=str), flush=True)
+"""
+
+
 @dataclass
 class Live:
     """A running shop. `env` is what a further process needs to be part of it."""
 
     processes: Processes
     env: dict[str, str]
+    _shell: subprocess.Popen[str] | None = None
 
     @property
     def url(self) -> str:
         return self.processes.url
 
+    def spawn(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start Python as a further process of the shop; who starts it ends it."""
+        env = {**os.environ, **self.env, "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=env, text=True, **options)
+
     def shell(self, code: str) -> Any:
-        """Run Python inside the shop (as `manage.py shell` does) and return what it assigned to `answer`."""
-        program = f"import json\nanswer = None\n{code}\nprint(json.dumps(answer, default=str))"
-        done = subprocess.run(
-            [sys.executable, "manage.py", "shell", "--no-imports", "-c", program],
-            cwd=ROOT,
-            env={**os.environ, **self.env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        """Run Python inside the shop and return what it assigned to `answer`."""
+        if self._shell is None:
+            self._shell = self.spawn("-c", SHELL, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(json.dumps(code) + "\n")
+        self._shell.stdin.flush()
+        reply = json.loads(self._shell.stdout.readline())
+        assert "error" not in reply, reply["error"]
+        return reply["answer"]
+
+    def close(self) -> None:
+        if self._shell is not None:
+            self._shell.communicate(timeout=30)
+            self._shell = None
 
     def client(self) -> Client:
         """The shopper demo, signed in."""
@@ -101,8 +128,8 @@ def running(folder: Path) -> Iterator[Live]:
     """Start a shop on the profile under test, and remove all traces of it afterwards."""
     if profile.PROFILE == "embedded":
         env = {"PROFILE": "embedded", "DEMO_DIR": str(folder), "EVENTING_NAMESPACE": ""}
-        with Embedded(data_dir=folder, env=env) as embedded:
-            yield Live(embedded, env)
+        with Embedded(data_dir=folder, env=env) as embedded, closing(Live(embedded, env)) as live:
+            yield live
         return
     base = urlsplit(os.environ["DATABASE_URL"])
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "live"]))
@@ -122,14 +149,15 @@ def running(folder: Path) -> Iterator[Live]:
     _drop(base.geturl(), databases)
     live = Live(Stack(env=env, log_dir=folder), env)
     try:
-        with live.processes:
-            yield live
-        live.shell(
-            "from celery import current_app\n"
-            "from eventing import topology\n"
-            "with current_app.connection_for_write() as connection:\n"
-            "    topology.delete(connection)\n"
-        )
+        with closing(live):
+            with live.processes:
+                yield live
+            live.shell(
+                "from celery import current_app\n"
+                "from eventing import topology\n"
+                "with current_app.connection_for_write() as connection:\n"
+                "    topology.delete(connection)\n"
+            )
     finally:
         _drop(base.geturl(), databases)
 

@@ -1,4 +1,7 @@
-"""Two kinds of import contract that import-linter lacks: what a file may import, and which files are private."""
+"""Two kinds of import contract that import-linter lacks: what a file may import, and which files are private.
+
+The fields declare what stands in pyproject.toml; on a contract that was read they are lists.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class Link:
     line: int | None
 
 
-class _DirectImportsContract(Contract):  # type: ignore[misc]
+class _DirectImportsContract(Contract):
     """Looks at every direct import and breaks if one is refused."""
 
     def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:
@@ -49,8 +52,8 @@ class OnlyContract(_DirectImportsContract):
     `may_import`: `.events` is the module of the importer's own package, `*.events` that of any package.
     """
 
-    modules = fields.ListField(subfield=fields.StringField())
-    may_import = fields.ListField(subfield=fields.StringField())
+    modules: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
+    may_import: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
 
     def _refuses(self, importer: str, imported: str) -> bool:
         kind = next((name for name in self.modules if _matches(importer, name, importer)), None)
@@ -63,8 +66,8 @@ class OnlyContract(_DirectImportsContract):
 class PrivateContract(_DirectImportsContract):
     """The named files of each package are imported from within that package only."""
 
-    packages = fields.ListField(subfield=fields.StringField())
-    files = fields.ListField(subfield=fields.StringField())
+    packages: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
+    files: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
 
     def _refuses(self, importer: str, imported: str) -> bool:
         package = _root(imported)
