@@ -25,8 +25,8 @@ from payments.handlers import PaymentError
 DESCRIPTION = """
 Browse products, place orders, follow and pay them. Amounts are whole numbers of minor units (cents).
 
-Get a token from `POST token` and send it as `Authorization: Bearer …`. An order is accepted at once (202) and confirmed,
-or rejected, a moment later: follow its `Location`. Errors are RFC 9457 problem details with a stable `code`.
+Get a token from `POST token` and send it as `Authorization: Bearer …`. An order is accepted at once (202) and
+confirmed, or rejected, a moment later: follow its `Location`. Errors are RFC 9457 problem details with a stable `code`.
 """
 
 
@@ -80,8 +80,8 @@ api.add_router("/products", products)
 api.add_router("/orders", orders, auth=bearer)
 
 for error_class in (problems.Problem, OrderError, InventoryError, CouponError, PaymentError):
-    api.add_exception_handler(error_class, problems.respond_to_error)
-api.add_exception_handler(ValidationError, problems.respond_to_invalid)
+    api.exception_handler(error_class)(problems.respond_to_error)
+api.exception_handler(ValidationError)(problems.respond_to_invalid)
 
 
 @api.exception_handler(AuthenticationError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -28,55 +29,70 @@ from sharding import numbers
 MANY = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the admin: the list of a model's rows."""
+
+    model: str
+    title: str
+    icon: str
+    description: str
+
+
+PAGES = {
+    "Orders": (
+        Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),
+    ),
+    "Catalogue": (
+        Page("inventory.product", "Products", "inventory_2", "What is sold, at which price, and what is in stock."),
+        Page("inventory.category", "Categories", "category", "The shelves of the shop."),
+        Page("inventory.stockmovement", "Stock movements", "swap_vert", "The ledger of what came in and went out."),
+        Page("inventory.reservation", "Reservations", "bookmark", "What is set aside for orders."),
+        Page("coupons.coupon", "Coupons", "sell", "Their terms, and how often they are in use."),
+        Page("coupons.redemption", "Redemptions", "redeem", "Which orders got a coupon, and which did not."),
+    ),
+    "Payments & messages": (
+        Page("payments.payment", "Payments", "credit_card", "What was captured, declined and given back."),
+        Page("notifications.message", "Messages", "mail", "What customers were told, as it was sent."),
+    ),
+    "Operations": (
+        Page("eventing.deadletter", "Dead letters", "report", "Events that a subscriber could not handle, and why."),
+        Page("sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
+        Page("django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."),
+        Page("django_celery_beat.intervalschedule", "Intervals", "timelapse", "Every so many seconds, hours or days."),
+        Page("django_celery_beat.crontabschedule", "Crontabs", "calendar_month", "At certain times of days and weeks."),
+    ),
+    "People": (
+        Page("auth.user", "Users", "person", "Customers and operators."),
+        Page("auth.group", "Groups", "group", "Which operators may do what."),
+    ),
+}
+
+
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: groups of pages, without those that the operator may not see."""
     groups = [
-        ("Orders", [("Orders", "receipt_long", "orders.order")]),
-        (
-            "Catalogue",
-            [
-                ("Products", "inventory_2", "inventory.product"),
-                ("Categories", "category", "inventory.category"),
-                ("Stock movements", "swap_vert", "inventory.stockmovement"),
-                ("Reservations", "bookmark", "inventory.reservation"),
-                ("Coupons", "sell", "coupons.coupon"),
-            ],
-        ),
-        (
-            "Payments & messages",
-            [
-                ("Payments", "credit_card", "payments.payment"),
-                ("Messages", "mail", "notifications.message"),
-            ],
-        ),
-        (
-            "Operations",
-            [
-                ("Dead letters", "report", "eventing.deadletter"),
-                ("Shard map", "hub", "sharding.bucket"),
-                ("Periodic tasks", "schedule", "django_celery_beat.periodictask"),
-                ("Intervals", "timelapse", "django_celery_beat.intervalschedule"),
-                ("Crontabs", "calendar_month", "django_celery_beat.crontabschedule"),
-            ],
-        ),
-        ("People", [("Users", "person", "auth.user"), ("Groups", "group", "auth.group")]),
+        (title, [_item(page) for page in pages if _may_see(request.user, page.model)]) for title, pages in PAGES.items()
     ]
     return [
-        {
-            "title": title,
-            "separator": True,
-            "items": [item for name, icon, model in pages if (item := _page(request, name, icon, model)) is not None],
-        }
-        for title, pages in groups
+        {"title": title, "separator": position > 0, "items": items}
+        for position, (title, items) in enumerate(group for group in groups if group[1])
     ]
 
 
-def _page(request: HttpRequest, title: str, icon: str, model: str) -> dict[str, Any] | None:
+def _may_see(user: Any, model: str) -> bool:
     app_label, model_name = model.split(".")
-    if not any(request.user.has_perm(f"{app_label}.{verb}_{model_name}") for verb in ("view", "change")):
-        return None
-    item = {"title": title, "icon": icon, "link": reverse(f"admin:{app_label}_{model_name}_changelist")}
-    if model == "eventing.deadletter" and (letters := _open_dead_letters()):
+    return any(user.has_perm(f"{app_label}.{verb}_{model_name}") for verb in ("view", "change"))
+
+
+def _item(page: Page) -> dict[str, Any]:
+    item = {
+        "title": page.title,
+        "icon": page.icon,
+        "description": page.description,
+        "link": reverse(f"admin:{page.model.replace('.', '_')}_changelist"),
+    }
+    if page.model == "eventing.deadletter" and (letters := _open_dead_letters()):
         item |= {"badge": letters, "badge_style": "solid"}
     return item
 
@@ -120,7 +136,8 @@ def customer_link(user: User | None, customer_id: int) -> str:
     """A link to a customer's account, or their id if there is none any more."""
     if user is None:
         return format_html("customer {}", customer_id)
-    return format_html('<a href="{}">{}</a>', reverse("admin:auth_user_change", args=[user.pk]), user.get_username())
+    url = reverse("admin:auth_user_change", args=[user.pk])
+    return format_html('<a class="bo-link" href="{}">{}</a>', url, user.get_username())
 
 
 class MinorUnitsField(forms.DecimalField):
@@ -181,8 +198,7 @@ class ReadOnlyModelAdmin(ModelAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        meta = self.opts
-        return any(request.user.has_perm(f"{meta.app_label}.{verb}_{meta.model_name}") for verb in ("view", "change"))
+        return _may_see(request.user, self.opts.label_lower)
 
 
 class OfOrders(ReadOnlyModelAdmin):

@@ -142,8 +142,10 @@ def respond_to_invalid(request: HttpRequest, error: ValidationError) -> HttpResp
     for item in error.errors:
         if item["loc"][0] == "header":
             name = str(item["loc"][-1])
-            code = f"{'missing' if item['type'] == 'missing' else 'invalid'}_{name.replace('-', '_').lower()}"
-            return respond(code, f"The header {name} is missing or not as it must be: {item['msg']}.", errors=errors)
+            code = name.replace("-", "_").lower()
+            if item["type"] == "missing":
+                return respond(f"missing_{code}", f"Send the header {name}.", errors=errors)
+            return respond(f"invalid_{code}", f"The header {name}: {item['msg']}.", errors=errors)
     return respond("invalid_request", f"{errors[0]['pointer']}: {errors[0]['detail']}.", errors=errors)
 
 

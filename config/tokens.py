@@ -20,6 +20,7 @@ from config.schemas import PRINTABLE, Body
 
 ALGORITHM = "HS256"
 AUDIENCE = "wharf-api"
+TOKEN_TYPE = "Bearer"  # noqa: S105 (the name of a scheme)
 
 router = Router(tags=["token"])
 
@@ -79,7 +80,7 @@ def issue(user_id: int, at: datetime) -> str:
     return jwt.encode(claims, settings.SECRET_KEY, algorithm=ALGORITHM)
 
 
-@router.post("/token", response=Token, operation_id="create_token", url_name="token")
+@router.post("/token", response=Token, operation_id="create_token")
 def create_token(request: HttpRequest, body: Credentials, response: HttpResponse) -> Token:
     """A bearer token for a user's name and password."""
     # Django hashes a password for an unknown name too, so the time of the answer does not tell who exists.
@@ -88,4 +89,4 @@ def create_token(request: HttpRequest, body: Credentials, response: HttpResponse
         raise Problem("invalid_credentials", "The name or the password is wrong.")
     response["Cache-Control"] = "no-store"
     token = issue(user.pk, datetime.now(UTC))
-    return Token(access_token=token, token_type="Bearer", expires_in=settings.API_TOKEN_SECONDS)
+    return Token(access_token=token, token_type=TOKEN_TYPE, expires_in=settings.API_TOKEN_SECONDS)

@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, WithCustomers, customer_link, order_link
 from coupons.domain import CouponError, Kind, Status, check_terms, normalise
 from coupons.models import Coupon, Redemption
+from eventing.html import stamp
 from storefront.templatetags.shop import money
 
 
@@ -42,6 +43,7 @@ class CouponForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
         if not self.errors:
+            self.instance.currency = self.instance.currency or settings.SHOP_CURRENCY
             for name, value in values.items():
                 setattr(self.instance, name, value)
             try:
@@ -61,7 +63,7 @@ class CouponAdmin(CarefulModelAdmin):
     search_help_text = "Code"
     fieldsets = (
         (None, {"fields": ("code", ("kind", "value"), "minimum_spend", "active")}),
-        ("When", {"fields": (("valid_from", "valid_until"),)}),
+        ("When", {"fields": ("valid_from", "valid_until")}),
         ("How often", {"fields": (("total_limit", "per_customer_limit"), "use")}),
     )
     readonly_fields = ("use",)
@@ -69,11 +71,6 @@ class CouponAdmin(CarefulModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Coupon | None = None) -> tuple[str, ...]:
         # Orders know a coupon by its code.
         return ("code", *self.readonly_fields) if obj else self.readonly_fields
-
-    def save_model(self, request: HttpRequest, obj: Coupon, form: forms.ModelForm, change: bool) -> None:
-        if not change:
-            obj.currency = settings.SHOP_CURRENCY
-        super().save_model(request, obj, form, change)
 
     @display(description="discount", ordering="value")
     def discount(self, coupon: Coupon) -> str:
@@ -95,8 +92,8 @@ class CouponAdmin(CarefulModelAdmin):
 
     @display(description="valid")
     def period(self, coupon: Coupon) -> str:
-        begin = f"from {coupon.valid_from:%Y-%m-%d %H:%M}" if coupon.valid_from else ""
-        end = f"until {coupon.valid_until:%Y-%m-%d %H:%M}" if coupon.valid_until else ""
+        begin = f"from {coupon.valid_from:%Y-%m-%d}" if coupon.valid_from else ""
+        end = f"until {coupon.valid_until:%Y-%m-%d}" if coupon.valid_until else ""
         return f"{begin} {end}".strip() or "always"
 
     @display(
@@ -115,8 +112,8 @@ class CouponAdmin(CarefulModelAdmin):
 
 @admin.register(Redemption)
 class RedemptionAdmin(OfOrders):
-    list_display = ("at", "order", "coupon", "customer", "state", "off")
-    list_display_links = ("at",)
+    list_display = ("time", "order", "coupon", "customer", "state", "off")
+    list_display_links = ("time",)
     list_filter = ("status",)
     list_select_related = ("coupon",)
     ordering = ("-at",)
@@ -128,6 +125,10 @@ class RedemptionAdmin(OfOrders):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Redemption]:
         # Every order leaves a row here once it ends; those that never came with a coupon say nothing.
         return super().get_queryset(request).exclude(status=Status.VOID.value)
+
+    @display(description="time", ordering="at")
+    def time(self, redemption: Redemption) -> str | None:
+        return stamp(redemption.at)
 
     @display(description="order")
     def order(self, redemption: Redemption) -> str | None:

@@ -12,7 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from eventing import deadletters
-from eventing.html import pretty_json
+from eventing.html import pretty_json, stamp
 from eventing.models import DeadLetter
 from eventing.publishing import Publisher
 
@@ -21,8 +21,8 @@ from eventing.publishing import Publisher
 class DeadLetterAdmin(ModelAdmin):
     """Nothing is edited here, so the page has no form; the actions ask for the permission to change."""
 
-    list_display = ("failed_at", "event_type", "event", "subscriber", "short_error", "attempts", "state")
-    list_display_links = ("failed_at", "event_type")
+    list_display: tuple[str, ...] = ("failed", "event_type", "event", "subscriber", "short_error", "attempts", "state")
+    list_display_links = ("failed", "event_type")
     list_filter = ("status", "subscriber", "type", "error")
     list_filter_sheet = False
     list_per_page = 50
@@ -30,7 +30,7 @@ class DeadLetterAdmin(ModelAdmin):
     search_help_text = "Type or message"
     ordering = ("-failed_at", "-id")
     actions = ("redrive", "archive")
-    change_form_outer_before_template = "admin/eventing/deadletter/actions.html"
+    change_form_outer_before_template = "admin/eventing/deadletter/settle.html"
     summary: tuple[str, ...] = ("state", "subscriber", "attempts", "failed_at", "settled_at")
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
@@ -40,6 +40,10 @@ class DeadLetterAdmin(ModelAdmin):
             ("Why it failed", {"fields": ("error", "message", "trace")}),
             ("The event", {"fields": event}),
         )
+
+    @display(description="failed", ordering="failed_at")
+    def failed(self, letter: DeadLetter) -> str | None:
+        return stamp(letter.failed_at)
 
     @display(description="event", ordering="type")
     def event_type(self, letter: DeadLetter) -> str:

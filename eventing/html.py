@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 _TOKENS = re.compile(r'("(?:\\.|[^"\\])*")(?=(\s*:)?)|\b(?:true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
+
+
+def stamp(at: datetime | None) -> str | None:
+    """A time in lists, to the second and in UTC."""
+    return at and f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def pretty_json(data: Any) -> SafeString:

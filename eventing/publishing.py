@@ -10,6 +10,7 @@ from typing import Self
 from celery import current_app
 from django.conf import settings
 from kombu.connection import Connection
+from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from eventing import topology
@@ -31,7 +32,8 @@ class Publisher:
     def __init__(self) -> None:
         self._connection: Connection = current_app.connection_for_write()
         self._producer: Producer | None = None
-        self.errors = (*self._connection.connection_errors, *self._connection.channel_errors)
+        # kombu has names of its own for some of what it catches.
+        self.errors = (*self._connection.connection_errors, *self._connection.channel_errors, KombuError)
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +57,6 @@ class Publisher:
         Raises one of `errors`, among them a channel error when no queue is bound (the broker returns the message).
         """
         if self._producer is None:
-            # Every connection of an application's own: a pool would be shared with other threads.
             self._connection.ensure_connection(max_retries=1, timeout=3)
             self._producer = current_app.amqp.Producer(self._connection, auto_declare=False)
         try:

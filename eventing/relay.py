@@ -67,31 +67,39 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set, finishing the batch in hand; failures pause it and never end it."""
-        failures: tuple[type[BaseException], ...] = (DatabaseError, InterfaceError, *self.sender.errors)
         failed = 0
         pause = 0.0
         try:
             while not stop.wait(pause):
                 try:
-                    if not self.leading:
-                        self.leading = try_session_lock(connections[self.alias], LOCK)
-                        if self.leading:
-                            logger.info("relay.leading", database=self.alias)
-                        else:
-                            # Another relay has this database; do not hold a connection while standing by.
-                            connections[self.alias].close()
-                            pause = STANDBY_SECONDS
-                            continue
-                    published = self.publish_once()
-                    pause = 0.0 if published else _next_pause(pause)
+                    pause = self._turn(pause)
                     failed = 0
-                except failures as error:
+                except Exception as error:
                     failed += 1
                     pause = backoff_seconds(failed)
-                    logger.warning("relay.paused", database=self.alias, seconds=round(pause, 2), error=repr(error))
+                    expected = isinstance(error, (DatabaseError, InterfaceError, *self.sender.errors))
+                    # What nobody expected is a bug and needs its traceback; the events wait in the outbox meanwhile.
+                    logger.warning(
+                        "relay.paused",
+                        database=self.alias,
+                        seconds=round(pause, 2),
+                        error=repr(error),
+                        exc_info=not expected,
+                    )
                     self._start_over()
         finally:
             self._start_over()
+
+    def _turn(self, pause: float) -> float:
+        """Lead or stand by; returns how long to wait until the next turn, given how long the last wait was."""
+        if not self.leading:
+            self.leading = try_session_lock(connections[self.alias], LOCK)
+            if not self.leading:
+                # Another relay has this database; do not hold a connection while standing by.
+                connections[self.alias].close()
+                return STANDBY_SECONDS
+            logger.info("relay.leading", database=self.alias)
+        return 0.0 if self.publish_once() else _next_pause(pause)
 
     def _start_over(self) -> None:
         """Give up lock and connections: after a failure nothing is known about either."""

@@ -19,6 +19,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link
+from eventing.html import stamp
 from inventory import handlers
 from inventory.domain import MAX_RECEIVED, InventoryError, Status, check_product
 from inventory.models import Category, Product, Reservation, Stock, StockMovement
@@ -205,7 +206,7 @@ class CategoryAdmin(CarefulModelAdmin):
 
 @admin.register(Reservation)
 class ReservationAdmin(OfOrders):
-    list_display = ("order", "state", "items", "created_at", "updated_at")
+    list_display = ("order", "state", "items", "created", "updated")
     list_display_links = ("state",)
     list_filter = ("status",)
     ordering = ("-updated_at",)
@@ -213,6 +214,14 @@ class ReservationAdmin(OfOrders):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
         return super().get_queryset(request).prefetch_related("lines")
+
+    @display(description="created", ordering="created_at")
+    def created(self, reservation: Reservation) -> str | None:
+        return stamp(reservation.created_at)
+
+    @display(description="updated", ordering="updated_at")
+    def updated(self, reservation: Reservation) -> str | None:
+        return stamp(reservation.updated_at)
 
     @display(description="order")
     def order(self, reservation: Reservation) -> str | None:
@@ -238,7 +247,7 @@ class ReservationAdmin(OfOrders):
 
 @admin.register(StockMovement)
 class StockMovementAdmin(OfOrders):
-    list_display = ("at", "kind_label", "pieces", "sku", "reason", "order")
+    list_display = ("time", "kind_label", "pieces", "sku", "reason", "order")
     list_filter = ("kind",)
     search_fields = ("sku", "order_id")
     search_help_text = "SKU or order number"
@@ -251,6 +260,10 @@ class StockMovementAdmin(OfOrders):
         if of_product.exists():
             return of_product, False
         return super().get_search_results(request, queryset, search_term)
+
+    @display(description="time")
+    def time(self, movement: StockMovement) -> str | None:
+        return stamp(movement.at)
 
     @display(description="kind", label={"received": "success", "shipped": "info"})
     def kind_label(self, movement: StockMovement) -> str:

@@ -34,7 +34,7 @@ class Product(BaseModel):
     available: int
 
 
-@router.get("", response=Page[Product], operation_id="list_products", url_name="products")
+@router.get("", response=Page[Product], operation_id="list_products")
 def list_products(
     request: HttpRequest,
     cursor: Cursor = None,
@@ -55,7 +55,7 @@ def list_products(
     )
 
 
-@router.get("/{sku}", response=Product, operation_id="get_product", url_name="product")
+@router.get("/{sku}", response=Product, operation_id="get_product")
 def get_product(request: HttpRequest, sku: Annotated[str, Path(max_length=40, pattern=PRINTABLE)]) -> Product:
     """One product, with its availability at this moment."""
     view = selectors.product(sku)

@@ -8,7 +8,6 @@ is slower. These are degraded, not down: taking the process out of service would
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4

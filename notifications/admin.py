@@ -12,14 +12,15 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from config.backoffice import OfOrders, WithCustomers, customer_link, order_link
+from eventing.html import stamp
 from notifications import sending
 from notifications.models import Message
 
 
 @admin.register(Message)
 class MessageAdmin(OfOrders):
-    list_display = ("created_at", "subject", "kind", "customer", "state", "order")
-    list_display_links = ("created_at", "subject")
+    list_display = ("created", "subject", "kind", "customer", "state", "order")
+    list_display_links = ("created", "subject")
     list_filter = ("channel", "status", "about")
     ordering = ("-created_at", "-id")
     actions = ("send_again",)
@@ -45,15 +46,19 @@ class MessageAdmin(OfOrders):
     def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
         return ()
 
-    @display(description="channel", label={"email": "primary", "inbox": "info"})
-    def kind(self, message: Message) -> tuple[str, str]:
-        return message.channel, message.get_channel_display()
+    @display(description="created")
+    def created(self, message: Message) -> str | None:
+        return stamp(message.created_at)
+
+    @display(description="channel", label={"Email": "primary", "Inbox": "info"})
+    def kind(self, message: Message) -> str:
+        return message.get_channel_display()
 
     @display(
-        description="status", label={"pending": "info", "sending": "warning", "sent": "success", "failed": "danger"}
+        description="status", label={"Pending": "info", "Sending": "warning", "Sent": "success", "Failed": "danger"}
     )
-    def state(self, message: Message) -> tuple[str, str]:
-        return message.status, message.get_status_display()
+    def state(self, message: Message) -> str:
+        return message.get_status_display()
 
     @display(description="order")
     def order(self, message: Message) -> str | None:

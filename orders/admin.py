@@ -57,6 +57,8 @@ COLOURS = {
     Status.REFUNDED: "default",
 }
 
+PAYMENT_COLOURS = {"requested": "info", "captured": "success", "declined": "danger", "refund_requested": "warning"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
@@ -171,9 +173,16 @@ class OrderAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
         return False
 
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Order | None:
-        """For the history page of the admin."""
-        detail = selectors.by_number(object_id)
+        """For the history page of the admin, which knows an order by its number or by its id."""
+        order_id = _order_id(object_id)
+        detail = None if order_id is None else selectors.get(order_id)
         return None if detail is None else Order(id=detail.id, customer_id=detail.customer_id)
 
     # --- The list ---------------------------------------------------------------------------------------------------
@@ -190,7 +199,9 @@ class OrderAdmin(ModelAdmin):
             customers = found
         customer = User.objects.filter(pk=_number(request.GET.get("customer"))).first()
         status = next((status for status in Status if status == request.GET.get("status")), None)
-        page = self._page_of(customer, request.GET) if customer else self._page(status, request.GET)
+        page: dict[str, Any] = {}
+        if not customers:
+            page = self._page_of(customer, request.GET) if customer else self._page(status, request.GET)
         context = {
             **self.admin_site.each_context(request),
             **page,
@@ -201,7 +212,7 @@ class OrderAdmin(ModelAdmin):
             "customer": customer,
             "statuses": [(one, COLOURS[one]) for one in Status],
             "status": status,
-            "first": request.path + _query(request, customer=customer and customer.pk, status=status),
+            "first": _link({"customer": customer and customer.pk, "status": status}),
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/orders/order/change_list.html", context)
@@ -254,21 +265,24 @@ class OrderAdmin(ModelAdmin):
     ) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        try:
-            order_id = numbers.parse(object_id)
-        except numbers.InvalidOrderNumber:
+        order_id = _order_id(object_id)
+        if order_id is None:
             return self._not_found(request, object_id)
-        alias = shards.alias_of(order_id)
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "alias": alias, "number": object_id}
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": Order(id=order_id),
+            "title": f"Order {numbers.to_text(order_id)}",
+            "alias": shards.alias_of(order_id),
+        }
         try:
             order = selectors.get(order_id)
             if order is None:
                 return self._not_found(request, object_id)
             context |= self._everything(order)
         except (OperationalError, InterfaceError) as error:
-            context |= {"title": f"Order {object_id}", "error": str(error)}
+            context["error"] = str(error)
             return TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
-        context["title"] = f"Order {order.number}"
         if self.has_change_permission(request):
             context["actions"] = [action for action in ACTIONS if order.status in action.statuses]
         return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
@@ -279,10 +293,9 @@ class OrderAdmin(ModelAdmin):
             "order": order,
             "colour": COLOURS[order.status],
             "customer": User.objects.filter(pk=order.customer_id).first(),
-            "alias": shards.alias_of(order.id),
             "bucket": numbers.bucket_of(order.id),
             "timeline": timeline,
-            "payments": payments.payments_of(order.id),
+            "payments": [(one, PAYMENT_COLOURS.get(one.status, "default")) for one in payments.payments_of(order.id)],
             "notifications": notifications.about([moment.id for moment in timeline]),
             "dead_letters": DeadLetter.objects.filter(stream_id=order.id).order_by("-id"),
         }
@@ -295,9 +308,8 @@ class OrderAdmin(ModelAdmin):
         """Do what the operator has asked for and confirmed; a refusal is told on the order's page."""
         if not self.has_change_permission(request):
             raise PermissionDenied
-        try:
-            order_id = numbers.parse(object_id)
-        except numbers.InvalidOrderNumber:
+        order_id = _order_id(object_id)
+        if order_id is None:
             return self._not_found(request, object_id)
         number = numbers.to_text(order_id)
         action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
@@ -412,10 +424,14 @@ def _link(parameters: Mapping[str, Any], **edges: OrderRow) -> str:
     return "?" + urlencode({key: value for key, value in {**parameters, **cursors}.items() if value is not None})
 
 
-def _query(request: HttpRequest, **parameters: Any) -> str:
-    given = {key: value for key, value in parameters.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""
+def _order_id(text: str) -> int | None:
+    """The id of the order in an address: its number, or, in links that the admin itself writes, the id."""
+    try:
+        return numbers.parse(text)
+    except numbers.InvalidOrderNumber:
+        order_id = _number(text)
+        return order_id if order_id is not None and 0 < order_id <= numbers.HIGHEST else None
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None

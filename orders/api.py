@@ -112,7 +112,7 @@ class HistoryEvent(BaseModel):
     data: dict[str, Any]
 
 
-@router.post("", response={202: Order}, operation_id="place_order", url_name="orders", openapi_extra=LOCATION)
+@router.post("", response={202: Order}, operation_id="place_order", openapi_extra=LOCATION)
 def place_order(
     request: CustomerRequest, body: OrderRequest, idempotency_key: IdempotencyKey, response: HttpResponse
 ) -> Order:
@@ -129,7 +129,7 @@ def place_order(
     return order
 
 
-@router.get("", response=Page[OrderSummary], operation_id="list_orders", url_name="orders")
+@router.get("", response=Page[OrderSummary], operation_id="list_orders")
 def list_orders(request: CustomerRequest, cursor: Cursor = None, limit: Limit = 20) -> Page[OrderSummary]:
     """The customer's orders, newest first, page by page."""
     before = from_cursor(cursor, Position) if cursor is not None else None
@@ -140,13 +140,13 @@ def list_orders(request: CustomerRequest, cursor: Cursor = None, limit: Limit = 
     )
 
 
-@router.get("/{number}", response=Order, operation_id="get_order", url_name="order")
+@router.get("/{number}", response=Order, operation_id="get_order")
 def get_order(request: CustomerRequest, number: str) -> Order:
     """One order as it stands."""
     return _order(checkout.order_of(request.auth, _order_id(number)))
 
 
-@router.get("/{number}/events", response=Page[HistoryEvent], operation_id="list_order_events", url_name="order_events")
+@router.get("/{number}/events", response=Page[HistoryEvent], operation_id="list_order_events")
 def list_order_events(request: CustomerRequest, number: str) -> Page[HistoryEvent]:
     """What has happened to an order, oldest first. An order has few events, so they are always one page."""
     history = selectors.history(_order_id(number))
@@ -155,9 +155,7 @@ def list_order_events(request: CustomerRequest, number: str) -> Page[HistoryEven
     return Page[HistoryEvent](items=[_history_event(recorded) for recorded in history], next_cursor=None)
 
 
-@router.post(
-    "/{number}/pay", response={202: Order}, operation_id="pay_order", url_name="pay_order", openapi_extra=LOCATION
-)
+@router.post("/{number}/pay", response={202: Order}, operation_id="pay_order", openapi_extra=LOCATION)
 def pay_order(request: CustomerRequest, number: str, body: PayRequest, response: HttpResponse) -> Order:
     """Pay a confirmed order. The payment gateway is asked afterwards: follow the order to see how it went."""
     order_id = _order_id(number)
@@ -166,7 +164,7 @@ def pay_order(request: CustomerRequest, number: str, body: PayRequest, response:
     return _order(checkout.order_of(request.auth, order_id))
 
 
-@router.post("/{number}/cancel", response=Order, operation_id="cancel_order", url_name="cancel_order")
+@router.post("/{number}/cancel", response=Order, operation_id="cancel_order")
 def cancel_order(request: CustomerRequest, number: str, body: CancelRequest | None = None) -> Order:
     """Cancel an order that is not paid yet. One that is cancelled already stays so."""
     order_id = _order_id(number)
@@ -182,7 +180,7 @@ def _order_id(number: str) -> int:
 
 
 def _address(number: str) -> str:
-    return reverse("api:order", kwargs={"number": number})
+    return reverse("api:get_order", kwargs={"number": number})
 
 
 def _placed_by(customer_id: int, first: Recorded[Any]) -> bool:
@@ -246,9 +244,7 @@ def _summary(row: OrderRow) -> dict[str, Any]:
 
 
 def _line(line: LineRow) -> Line:
-    return Line(
-        sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price, amount=line.amount
-    )
+    return Line(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price, amount=line.amount)
 
 
 def _history_event(recorded: Recorded[Any]) -> HistoryEvent:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.http import HttpRequest
 from unfold.decorators import display
 
 from config.backoffice import OfOrders, order_link
+from eventing.html import stamp
 from payments.models import Payment
 from storefront.templatetags.shop import money
 
 COLOURS = {
-    Payment.Status.REQUESTED: "info",
-    Payment.Status.CAPTURED: "success",
-    Payment.Status.DECLINED: "danger",
-    Payment.Status.REFUND_REQUESTED: "warning",
-    Payment.Status.REFUNDED: "default",
+    Payment.Status.REQUESTED.label: "info",
+    Payment.Status.CAPTURED.label: "success",
+    Payment.Status.DECLINED.label: "danger",
+    Payment.Status.REFUND_REQUESTED.label: "warning",
+    Payment.Status.REFUNDED.label: "default",
 }
 
 
@@ -23,8 +23,8 @@ COLOURS = {
 class PaymentAdmin(OfOrders):
     """The token stays out of sight: whoever has it can pay with it."""
 
-    list_display = ("requested_at", "order", "sum", "state", "attempt", "decline_reason")
-    list_display_links = ("requested_at",)
+    list_display = ("requested", "order", "sum", "state", "attempt", "decline_reason")
+    list_display_links = ("requested",)
     list_filter = ("status",)
     ordering = ("-requested_at", "-id")
     fields = (
@@ -32,8 +32,9 @@ class PaymentAdmin(OfOrders):
         "gateway_reference", "refund_reference", "id",
     )  # fmt: skip
 
-    def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
-        return ("requested_at",)
+    @display(description="requested", ordering="requested_at")
+    def requested(self, payment: Payment) -> str | None:
+        return stamp(payment.requested_at)
 
     @display(description="order")
     def order(self, payment: Payment) -> str | None:
@@ -44,5 +45,5 @@ class PaymentAdmin(OfOrders):
         return money(payment.amount, payment.currency)
 
     @display(description="status", label=COLOURS)
-    def state(self, payment: Payment) -> tuple[str, str]:
-        return payment.status, payment.get_status_display()
+    def state(self, payment: Payment) -> str:
+        return payment.get_status_display()

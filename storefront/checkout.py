@@ -164,9 +164,7 @@ def cancel(order_id: int, customer_id: int, metadata: Metadata, at: datetime | N
     Raises OrderNotFound, CannotCancelPaid, CannotCancelShipped, OrderClosed.
     """
     order_of(customer_id, order_id)
-    orders.handle(
-        CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=at or timezone.now()), metadata
-    )
+    orders.handle(CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=at or timezone.now()), metadata)
 
 
 def _fingerprint(wanted: Wanted, coupon_code: str | None) -> str:

@@ -33,6 +33,7 @@ class SignInForm(AuthenticationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         self.fields["username"].label = "User name"
         self.fields["password"] = forms.CharField(
             max_length=MAX_PASSWORD,
@@ -60,7 +61,8 @@ class RegistrationForm(UserCreationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"].widget.attrs["maxlength"] = 150
+        self.label_suffix = ""
+        self.fields["username"].widget.attrs |= {"maxlength": 150, "autocomplete": "username"}
         self.fields["password1"].help_text = "At least 8 characters, and not one of those that everybody uses."
         self.fields["password2"].label = "Password again"
         self.fields["password2"].help_text = ""
@@ -153,6 +155,7 @@ class OrderForm(forms.Form):
     ) -> None:
         """`products` are all that have a field; of `initial`, which comes from an address, only the valid is taken."""
         super().__init__(data, initial={"key": new_key(), "coupon": _printable(initial.get("coupon", ""))})
+        self.label_suffix = ""
         self.products = tuple(products)
         self.may_be_empty = may_be_empty
         for product in self.products:
@@ -227,6 +230,12 @@ class OrderForm(forms.Form):
         """All that is wrong, each in a sentence of its own."""
         labels = {name: f"{field.label or name.capitalize()}: " for name, field in self.fields.items()}
         return [f"{labels.get(name, '')}{message}" for name, errors in self.errors.items() for message in errors]
+
+    @property
+    def first_error(self) -> str:
+        """The id of the first element that says what is wrong."""
+        visible = (field.auto_id for field in self.visible_fields() if field.errors)
+        return next(visible, "order")
 
     def as_query(self) -> str:
         """What is chosen, as part of an address from which the same form can be made again."""

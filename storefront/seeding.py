@@ -69,7 +69,8 @@ class Story:
 STORIES = (
     Story(name="delivered", steps=("pay", "ship", "deliver"), share=56),
     Story(name="shipped", steps=("pay", "ship"), share=28),
-    Story(name="paid", steps=("pay",), share=26),
+    Story(name="paid", steps=("pay",), share=25),
+    Story(name="paid with the last coupon", steps=("pay",), share=1, coupon=SCARCE_COUPON),
     Story(name="awaiting payment", share=20),
     Story(name="payment declined", steps=("decline",), share=8),
     Story(name="paid at the second attempt", steps=("decline", "pay"), share=6),

@@ -190,7 +190,7 @@ def picture(request: HttpRequest, sku: str) -> HttpResponse:
     product = inventory.product(sku)
     if product is None:
         raise Http404("There is no such product.")
-    return HttpResponse(pictures.render(product.sku, product.category, product.picture), content_type="image/svg+xml")
+    return HttpResponse(pictures.render(product), content_type="image/svg+xml")
 
 
 # --- Orders ----------------------------------------------------------------------------------------------------------

@@ -30,9 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def shard_map(request: pytest.FixtureRequest, _django_db_helper: None) -> None:
+def shard_map(request: pytest.FixtureRequest) -> None:
     """Tests with a database find the first shard map in it, also after a test that emptied all tables."""
     if request.node.get_closest_marker("django_db"):
+        request.getfixturevalue("_django_db_helper")
         shards.install()
 
 

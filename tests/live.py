@@ -20,6 +20,7 @@ import psycopg
 from loadtest.client import Client
 from loadtest.stack import ROOT, Embedded, Processes, Stack
 from tests import profile
+from tests.proxy import Proxy
 
 SHARDS = 8
 
@@ -48,6 +49,8 @@ class Live:
 
     processes: Processes
     env: dict[str, str]
+    broker: Proxy | None = None  # between the shop and RabbitMQ
+    redis: Proxy | None = None
     _shell: subprocess.Popen[str] | None = None
 
     @property
@@ -75,6 +78,10 @@ class Live:
         if self._shell is not None:
             self._shell.communicate(timeout=30)
             self._shell = None
+
+    def database(self, suffix: str = "") -> str:
+        """The URL of the default database, or with `_orders_3` that of a shard."""
+        return self.env["DATABASE_URL"] + suffix
 
     def client(self) -> Client:
         """The shopper demo, signed in."""
@@ -131,6 +138,11 @@ def running(folder: Path) -> Iterator[Live]:
         with Embedded(data_dir=folder, env=env) as embedded, closing(Live(embedded, env)) as live:
             yield live
         return
+    with _proxy("CELERY_BROKER_URL") as broker, _proxy("REDIS_URL") as redis:
+        yield from _services(folder, broker, redis)
+
+
+def _services(folder: Path, broker: Proxy, redis: Proxy) -> Iterator[Live]:
     base = urlsplit(os.environ["DATABASE_URL"])
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "live"]))
     env = {
@@ -139,15 +151,15 @@ def running(folder: Path) -> Iterator[Live]:
         "ORDER_SHARDS": str(SHARDS),
         "ORDER_SHARD_URLS": "",
         "EVENTING_NAMESPACE": os.environ["EVENTING_NAMESPACE"] + "_live",
-        "CELERY_BROKER_URL": os.environ["CELERY_BROKER_URL"],
-        "REDIS_URL": os.environ["REDIS_URL"],
+        "CELERY_BROKER_URL": _through(broker, "CELERY_BROKER_URL"),
+        "REDIS_URL": _through(redis, "REDIS_URL"),
         "DEBUG": "1",
         "DEMO_DIR": str(folder),
         "SECRET_KEY": os.environ["SECRET_KEY"],
     }
     databases = [name, *(f"{name}_orders_{number}" for number in range(SHARDS))]
     _drop(base.geturl(), databases)
-    live = Live(Stack(env=env, log_dir=folder), env)
+    live = Live(Stack(env=env, log_dir=folder), env, broker=broker, redis=redis)
     try:
         with closing(live):
             with live.processes:
@@ -160,6 +172,18 @@ def running(folder: Path) -> Iterator[Live]:
             )
     finally:
         _drop(base.geturl(), databases)
+
+
+def _proxy(variable: str) -> Proxy:
+    url = urlsplit(os.environ[variable])
+    return Proxy(url.hostname or "127.0.0.1", url.port or {"amqp": 5672, "redis": 6379}[url.scheme])
+
+
+def _through(proxy: Proxy, variable: str) -> str:
+    """The URL of a service, with the proxy's address in place of its own."""
+    url = urlsplit(os.environ[variable])
+    login = f"{url.netloc.rpartition('@')[0]}@" if "@" in url.netloc else ""
+    return url._replace(netloc=f"{login}127.0.0.1:{proxy.port}").geturl()
 
 
 def _drop(url: str, databases: list[str]) -> None:

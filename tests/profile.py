@@ -16,6 +16,7 @@ os.environ["DEMO_DIR"] = str(Path(__file__).resolve().parent.parent / "var" / "t
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "0" * 40)
 os.environ["EVENTING_NAMESPACE"] = "_".join(filter(None, ["test", RUN, WORKER]))
 os.environ["SANDBOX_SLOW_SECONDS"] = "0.1"
+os.environ["HTTPS"] = "false"  # the tests' clients speak plain HTTP
 if PROFILE == "services":
     os.environ.setdefault("DATABASE_URL", "postgres://root@127.0.0.1:5432/wharf")
     # Emptying a database costs a test a tenth of a second; the live shop of the flow tests has all eight shards.

@@ -48,8 +48,7 @@ def availability(available: int) -> str:
 @register.filter
 def picture(product: ProductView) -> str:
     """The address of the product's picture, which changes with the picture."""
-    version = pictures.version(product.category, product.picture)
-    return f"{reverse('storefront:picture', args=[product.sku])}?v={version}"
+    return f"{reverse('storefront:picture', args=[product.sku])}?v={pictures.version(product)}"
 
 
 @register.filter

@@ -68,16 +68,19 @@ def test_products_are_listed_without_a_token_page_by_page(api: Api) -> None:
     }
 
 
-@pytest.mark.parametrize(("sort", "expected"), [("price", ["PEN", "BOOK", "LAMP"]), ("-price", ["LAMP", "BOOK", "PEN"])])
+@pytest.mark.parametrize(
+    ("sort", "expected"), [("price", ["PEN", "BOOK", "LAMP"]), ("-price", ["LAMP", "BOOK", "PEN"])]
+)
 def test_products_can_be_paged_by_price(api: Api, sort: str, expected: list[str]) -> None:
     found = []
-    cursor: dict[str, str] = {}
+    query: dict[str, Any] = {}
     for _ in expected:
-        page = api.get("/products", limit=1, sort=sort, **cursor).json()
+        page = api.get("/products", limit=1, sort=sort, **query).json()
         found += [item["sku"] for item in page["items"]]
-        cursor = {"cursor": page["next_cursor"]}
+        query = {"cursor": page["next_cursor"]}
 
-    assert (found, cursor) == (expected, {"cursor": None})
+    assert found == expected
+    assert query == {"cursor": None}
 
 
 def test_products_can_be_searched_and_seen_one_by_one(api: Api) -> None:
@@ -289,7 +292,7 @@ def test_a_session_cookie_opens_nothing(api: Api) -> None:
 
 
 def test_a_customer_of_a_shard_that_is_away_is_told_when_to_come_back_and_the_others_notice_nothing(api: Api) -> None:
-    bob = Api.of("bob", id=api.customer.pk + numbers.BUCKETS // len(shards.aliases()))  # lives in the next shard
+    bob = Api.of("bob", id=api.customer.pk + numbers.BUCKETS // 2)  # lives far away, in another shard
     number = api.place(("BOOK", 1))
 
     def away(*args: Any) -> Any:

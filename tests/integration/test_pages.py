@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -28,6 +28,7 @@ from coupons.domain import Kind
 from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory
+from inventory import selectors as catalogue
 from notifications import handlers as notifications
 from notifications.models import Message
 from orders import handlers as orders
@@ -844,9 +845,13 @@ def test_picture_is_made_for_the_product_and_kept_by_browsers(visitor: Browser) 
     assert visitor.get("/pictures/NOPE.svg").status_code == 404
 
 
-def test_picture_has_another_address_when_it_changes() -> None:
-    assert pictures.version("tea", "a") != pictures.version("tea", "b")
-    assert pictures.render("A", "tea", "a") != pictures.render("A", "tea", "b")
+def test_picture_has_another_address_when_it_changes(visitor: Browser) -> None:
+    book = catalogue.product("BOOK")
+    assert book is not None
+    other = replace(book, picture="lamp")
+    assert pictures.version(book) != pictures.version(other)
+    assert pictures.render(book) != pictures.render(other)
+    assert pictures.version(book) == pictures.version(replace(book, available=0))
 
 
 def queries(action: Callable[[], object]) -> int:

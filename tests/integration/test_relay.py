@@ -200,3 +200,25 @@ def test_one_relay_works_on_a_database_and_another_takes_over() -> None:
         first_thread.join(timeout=10)
         second_thread.join(timeout=10)
     assert not second_thread.is_alive()
+
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_relay_waits_for_a_broker_that_refuses_connections(
+    notes: Notes, broker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes.write(1, "a")
+    with monkeypatch.context() as broken:
+        broken.setattr(current_app.conf, "broker_write_url", "amqp://guest:guest@127.0.0.1:1//")
+        turn = Relay("default")
+    stop = threading.Event()
+    thread = threading.Thread(target=turn.run, args=[stop])
+    thread.start()
+    try:
+        wait_until(lambda: relay.lag("default").seconds > 0.5)
+        assert thread.is_alive()
+        turn.sender = Publisher()  # the broker is back
+        wait_until(lambda: not OutboxMessage.objects.exists(), seconds=20)
+    finally:
+        stop.set()
+        thread.join(timeout=10)

@@ -1,0 +1,125 @@
+"""Delivery without a broker: everything gets its effect, and nothing is lost when it is cut off."""
+
+from __future__ import annotations
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from eventing.inline import Inline, leading
+from eventing.models import DeadLetter, InboxEntry, OutboxMessage
+from eventing.errors import Transient
+from eventing.relay import LOCK, Relay
+from eventing.testing import Collector
+from tests.integration.conftest import Notes, NoteSentOut
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+SKIP = ("integration",)
+
+
+def waiting() -> int:
+    return OutboxMessage.objects.count()
+
+
+def test_events_have_their_effects_and_are_published(notes: Notes) -> None:
+    notes.write(1, "a", "b")
+    notes.append(2, [NoteSentOut(text="c")])
+
+    messages = Inline(["default"], skip=SKIP).deliver()
+
+    assert (messages, notes.seen, notes.effects, waiting()) == (1, ["a", "b", "c"], ["c"], 0)
+
+
+def test_what_follows_from_an_event_is_delivered_too(notes: Notes) -> None:
+    inline = Inline(["default"], skip=SKIP)
+    notes.write(1, "a")
+    inline.deliver()
+    notes.write(2, "b")
+
+    assert inline.deliver() == 1
+    assert notes.seen == ["a", "b"]
+    assert inline.deliver() == 0
+
+
+def test_rows_that_are_kept_are_delivered_once_and_stay_for_a_relay(notes: Notes) -> None:
+    inline = Inline(["default"], skip=SKIP, keep_rows=True)
+    notes.write(1, "a")
+    inline.deliver()
+    notes.write(2, "b")
+    inline.deliver()
+
+    assert (notes.seen, waiting()) == (["a", "b"], 2)
+    assert set(InboxEntry.objects.values_list("subscriber", flat=True)) == {"notes"}
+
+    collector = Collector()
+    Relay("default", sender=collector, durable=True).publish_once()
+    assert {message.subscriber for message in collector.messages} == {"notes", "integration"}
+    assert waiting() == 0
+
+
+def test_what_may_get_better_is_tried_again_at_once(notes: Notes) -> None:
+    class Once(Transient):
+        def __init__(self) -> None:
+            notes.fail_on.clear()
+
+    notes.write(1, "a", "b")
+    failure = Transient("not yet")
+    notes.fail_on["b"] = failure
+
+    Inline(["default"], skip=SKIP).deliver()
+
+    assert notes.seen == ["a"]
+    letter = DeadLetter.objects.get()
+    assert (letter.error, letter.attempts) == ("Transient", settings.EVENTING_MAX_ATTEMPTS)
+
+
+def test_what_fails_for_good_is_a_dead_letter_and_stops_nothing(notes: Notes) -> None:
+    notes.write(1, "a", "b")
+    notes.fail_on["a"] = ValueError("no")
+
+    Inline(["default"], skip=SKIP).deliver()
+
+    assert (notes.seen, waiting()) == (["b"], 0)
+    assert DeadLetter.objects.get().error == "ValueError"
+
+
+def test_an_event_whose_dead_letter_cannot_be_written_stays(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("disk full")
+
+    notes.write(1, "a")
+    notes.fail_on["a"] = ValueError("no")
+    monkeypatch.setattr("eventing.deadletters.park", broken)
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        Inline(["default"], skip=SKIP).deliver()
+    assert waiting() == 1
+
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_a_database_with_a_relay_is_left_to_it() -> None:
+    relays_connection = connections["default"].copy()
+    with relays_connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [LOCK])
+        assert cursor.fetchone()[0]
+        with leading(settings.DATABASES) as free:
+            assert free == [alias for alias in settings.DATABASES if alias != "default"]
+    relays_connection.close()
+
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_relays_stand_by_while_it_runs_and_take_over_after_it() -> None:
+    other = connections["default"].copy()
+
+    def free_for_others() -> bool:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [LOCK])
+            return bool(cursor.fetchone()[0])
+
+    with leading(["default"]) as free:
+        assert (free, free_for_others()) == (["default"], False)
+    assert free_for_others()
+    other.close()

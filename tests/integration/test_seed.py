@@ -1,0 +1,243 @@
+"""Filling a new shop: everything is there, in every state, and nothing twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
+from django.core import mail
+from django.core.management import CommandError, call_command
+from django.db.models import F, Q
+from django.utils import timezone
+
+from coupons.models import Coupon
+from eventing.models import DeadLetter, InboxEntry, OutboxMessage
+from eventing.testing import drain
+from inventory.models import Product, Stock
+from notifications.models import Message
+from orders import selectors
+from orders.models import Order
+from payments.models import Payment
+from sharding import shards
+from storefront.seed_data import CATALOGUE, COUPONS, CUSTOMERS
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+EACH_ONCE = 13  # so many orders are the first of each kind
+
+
+@pytest.fixture(autouse=True)
+def development(settings: LazySettings) -> None:
+    settings.DEBUG = True
+
+
+def seed(*arguments: str, orders: int = EACH_ONCE) -> str:
+    out = StringIO()
+    call_command("seed", f"--orders={orders}", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def states() -> Counter[str]:
+    return Counter(
+        status
+        for alias in shards.aliases()
+        for status in Order.objects.using(alias).values_list("status", flat=True)
+    )
+
+
+def everything() -> list[Any]:
+    tables: list[Any] = [User.objects.count(), Product.objects.count(), Coupon.objects.count(), Message.objects.count()]
+    for alias in shards.aliases():
+        tables += sorted(Order.objects.using(alias).values_list("id", "version"))
+    return tables
+
+
+def test_a_new_shop_has_products_coupons_and_people() -> None:
+    seed(orders=0)
+
+    assert (len(CATALOGUE), Product.objects.count()) == (6, 60)
+    assert not Stock.objects.filter(on_hand__lte=0).exists()
+    assert Coupon.objects.count() == len(COUPONS)
+    assert User.objects.count() == len(CUSTOMERS) + 2 == 52
+    assert states() == Counter()
+
+
+def test_the_coupons_are_of_every_kind() -> None:
+    seed(orders=0)
+    now = timezone.now()
+
+    for kind in (
+        Q(kind="percentage"), Q(kind="fixed"), Q(minimum_spend__gt=0), Q(valid_from__gt=now), Q(valid_until__lt=now),
+        Q(total_limit__isnull=False), Q(per_customer_limit__isnull=False), Q(active=False),
+    ):  # fmt: skip
+        assert Coupon.objects.filter(kind).exists(), kind
+
+
+def test_the_first_orders_are_in_every_state_that_lasts() -> None:
+    seed()
+
+    assert states() == {
+        "delivered": 1, "shipped": 1, "paid": 2 + 1, "confirmed": 2, "refunded": 1, "cancelled": 3, "rejected": 2,
+    } or states() == {
+        "delivered": 1, "shipped": 1, "paid": 2, "confirmed": 2 + 1, "refunded": 1, "cancelled": 3, "rejected": 2,
+    }  # fmt: skip
+    assert reasons() == {"out_of_stock", "coupon_refused", "customer", "operator", "payment_timeout"}
+    assert set(Payment.objects.values_list("status", flat=True)) == {"captured", "declined", "refunded"}
+
+
+def reasons() -> set[str]:
+    return {
+        reason
+        for alias in shards.aliases()
+        for reason in Order.objects.using(alias).exclude(reason="").values_list("reason", flat=True)
+    }
+
+
+def test_orders_are_spread_over_the_past_days_and_over_the_shards() -> None:
+    seed(orders=60)
+    now = timezone.now()
+
+    placed = [order.placed_at for order in selectors.all_orders(limit=100).items]
+
+    assert len(placed) == 60
+    assert min(placed) < now - timedelta(days=7)
+    assert max(placed) > now - timedelta(days=2)
+    for alias in shards.aliases():
+        assert Order.objects.using(alias).exists(), alias
+
+
+def test_orders_that_wait_for_payment_have_a_fresh_deadline() -> None:
+    seed()
+    now = timezone.now()
+
+    for alias in shards.aliases():
+        assert not Order.objects.using(alias).filter(expires_at__lt=now + timedelta(hours=12)).exists()
+
+
+def test_all_events_have_had_their_effect_and_none_failed() -> None:
+    seed()
+
+    before = everything()
+    drain()
+
+    assert everything() == before
+    assert not DeadLetter.objects.exists()
+
+
+def test_in_the_embedded_profile_nothing_is_left_to_publish(settings: LazySettings) -> None:
+    settings.EVENTING_DURABLE_BROKER = False
+    settings.CELERY_BROKER_URL = "memory://localhost/"
+
+    seed(orders=1)
+
+    assert [OutboxMessage.objects.using(alias).count() for alias in settings.DATABASES] == [0] * len(settings.DATABASES)
+    assert InboxEntry.objects.filter(subscriber="integration").exists()
+
+
+def test_with_a_broker_of_its_own_the_events_stay_for_the_relay(settings: LazySettings) -> None:
+    settings.EVENTING_DURABLE_BROKER = True
+
+    seed(orders=1)
+
+    assert sum(OutboxMessage.objects.using(alias).count() for alias in settings.DATABASES) > 60
+    assert not InboxEntry.objects.filter(subscriber="integration").exists()
+
+
+def test_the_stock_adds_up() -> None:
+    seed()
+
+    assert not Stock.objects.exclude(on_hand=F("reserved") + F("available")).exists()
+    assert Coupon.objects.get(code="LASTONE").redeemed == 1
+
+
+def test_nobody_gets_mail_for_these_orders() -> None:
+    seed()
+    drain()
+
+    assert Message.objects.filter(channel="inbox").exists()
+    assert not Message.objects.filter(channel="email").exists()
+    assert mail.outbox == []
+    assert not User.objects.filter(email="").exists()
+
+
+def test_the_logins_let_in_and_the_customers_have_none() -> None:
+    seed(orders=0)
+
+    operator = authenticate(username="admin", password="admin")
+    shopper = authenticate(username="demo", password="demo")
+    assert operator is not None
+    assert operator.is_superuser
+    assert shopper is not None
+    assert not shopper.is_staff
+    assert not User.objects.get(username="ada.lindqvist").has_usable_password()
+
+
+def test_the_next_to_register_gets_an_id_of_their_own() -> None:
+    seed(orders=0)
+
+    assert User.objects.create_user("new").pk > User.objects.exclude(username="new").order_by("-pk")[0].pk
+
+
+def test_the_shopper_has_a_history() -> None:
+    seed()
+
+    assert selectors.orders_of(User.objects.get(username="demo").pk, limit=1)
+
+
+def test_a_second_run_adds_nothing_and_says_so() -> None:
+    assert "Seeded in" in seed()
+    before = everything()
+
+    assert seed() == "Nothing to seed: everything is there already.\n"
+    assert everything() == before
+
+
+def test_a_run_that_was_cut_off_is_completed() -> None:
+    seed(orders=5)
+    User.objects.filter(username="demo").delete()
+    Product.objects.get(sku="GAR-010").stock.delete()
+    Product.objects.filter(sku="GAR-010").delete()
+
+    said = seed(orders=12)
+
+    assert "1 of 60 products added" in said
+    assert "1 of 2 logins added" in said
+    assert sum(states().values()) == 12
+
+
+def test_what_was_changed_stays_as_it_is() -> None:
+    seed(orders=0)
+    Product.objects.filter(sku="COF-001").update(price=1)
+    operator = User.objects.get(username="admin")
+    operator.set_password("a better one")
+    operator.save()
+
+    seed(orders=0)
+
+    assert Product.objects.get(sku="COF-001").price == 1
+    assert authenticate(username="admin", password="admin") is None
+
+
+def test_a_shop_with_real_customers_gets_no_logins_that_everybody_knows(settings: LazySettings) -> None:
+    settings.DEBUG = settings.EMBEDDED = False
+
+    with pytest.raises(CommandError, match="DEBUG is off"):
+        seed()
+    assert everything()[:3] == [0, 0, 0]
+
+    said = seed("--reference-data")
+    assert everything()[:3] == [0, 60, len(COUPONS)]
+    assert "60 of 60 products added" in said
+    assert states() == Counter()
+
+
+@pytest.mark.parametrize("number", ["-1", "many", "1000000", "1.5"])
+def test_a_number_of_orders_that_is_none_is_refused(number: str) -> None:
+    with pytest.raises(CommandError, match="is not a number from 0 to"):
+        call_command("seed", f"--orders={number}")

@@ -1,0 +1,62 @@
+"""What people see while a database is away: a plain page that says so, and when to try again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError, connections
+from django.test import Client
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from sharding import numbers, shards
+from tests.integration.shop_api import Api, assert_problem
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+
+@pytest.fixture
+def shopper(db: None, client: Client) -> User:
+    user = User.objects.create_user("ann")
+    client.force_login(user)
+    return user
+
+
+def away(*args: Any) -> Any:
+    raise OperationalError("connection refused")
+
+
+def assert_sorry(response: Any) -> None:
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert "<html" in response.content.decode()
+
+
+def test_a_shopper_whose_shard_is_away_sees_a_plain_page_and_the_shop_goes_on(client: Client, shopper: User) -> None:
+    shard = shards.alias_of_bucket(numbers.bucket_of_customer(shopper.pk))
+    with connections[shard].execute_wrapper(away):
+        assert_sorry(client.get("/orders/"))
+        assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/orders/", "/inbox/", "/admin/"])
+def test_a_signed_in_shopper_sees_a_plain_page_while_the_default_database_is_away(
+    client: Client, shopper: User, path: str
+) -> None:
+    with connections["default"].execute_wrapper(away):
+        assert_sorry(client.get(path))
+
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_a_pool_without_a_free_connection_is_unavailability_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api.of("ann")
+
+    def exhausted(self: ConnectionPool, timeout: float | None = None) -> Any:
+        raise PoolTimeout("couldn't get a connection after 3.00 sec")
+
+    connections["default"].close()
+    monkeypatch.setattr(ConnectionPool, "getconn", exhausted)
+    assert_problem(api.get("/orders"), 503, "unavailable")
