@@ -145,8 +145,10 @@ class MinorUnitsField(forms.DecimalField):
 
     widget = UnfoldAdminDecimalFieldWidget
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_digits": 14, "decimal_places": 2, "min_value": Decimal(0)} | kwargs)
+    def __init__(self, *, required: bool = True, initial: int | None = None, help_text: str = "") -> None:
+        super().__init__(
+            max_digits=14, decimal_places=2, min_value=0, required=required, initial=initial, help_text=help_text
+        )
 
     def prepare_value(self, value: Any) -> Any:
         return f"{Decimal(value) / 100:.2f}" if isinstance(value, int) else value
@@ -171,7 +173,7 @@ class CarefulModelAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: Model, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: forms.ModelForm, change: bool) -> None:
         if not change:
             super().save_model(request, obj, form, change)
         elif fields := {field.name for field in obj._meta.concrete_fields} & set(form.changed_data):
@@ -204,7 +206,7 @@ class ReadOnlyModelAdmin(ModelAdmin):
 class OfOrders(ReadOnlyModelAdmin):
     """Rows that belong to orders: found by the order's number, linked to its page."""
 
-    search_fields = ("order_id",)
+    search_fields: tuple[str, ...] = ("order_id",)
     search_help_text = "Order number"
     order_field = "order_id"
 

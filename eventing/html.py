@@ -16,7 +16,7 @@ _TOKENS = re.compile(r'("(?:\\.|[^"\\])*")(?=(\s*:)?)|\b(?:true|false|null)\b|-?
 
 def stamp(at: datetime | None) -> str | None:
     """A time in lists, to the second and in UTC."""
-    return at and f"{at:%Y-%m-%d %H:%M:%S}"
+    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def pretty_json(data: Any) -> SafeString:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from eventing import subscribers
-from eventing.databases import time_from_db, try_session_lock
+from eventing.databases import release_session_lock, time_from_db, try_session_lock
 from eventing.publishing import Publisher, batches
 from eventing.store import COLUMNS
 from eventing.subscribers import Subscriber
@@ -103,6 +104,10 @@ class Relay:
 
     def _start_over(self) -> None:
         """Give up lock and connections: after a failure nothing is known about either."""
+        if self.leading:
+            # The connection goes back to a pool, and the lock would stay with it. A broken one has lost it already.
+            with suppress(DatabaseError, InterfaceError):
+                release_session_lock(connections[self.alias], LOCK)
         self.leading = False
         self.sender.close()
         connections[self.alias].close()

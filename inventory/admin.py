@@ -10,7 +10,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import RegexValidator
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -85,14 +85,13 @@ class ReceiveStockForm(forms.Form):
     # A form that is sent twice, by a double click or with "back", must not receive the pieces twice.
     seen = forms.IntegerField(widget=forms.HiddenInput)
 
-    def __init__(self, stock: Stock, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"seen": stock.version}, **kwargs)
+    def __init__(self, stock: Stock, data: QueryDict | None = None) -> None:
+        super().__init__(data)
         self.stock = stock
 
     def clean_seen(self) -> int:
         seen: int = self.cleaned_data["seen"]
         if seen != self.stock.version:
-            self.data = {**self.data.dict(), "seen": self.stock.version}
             raise ValidationError(
                 "Pieces of this product have come in since this form was opened. If that was not you, send it again."
             )

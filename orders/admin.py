@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -197,7 +197,8 @@ class OrderAdmin(ModelAdmin):
             if isinstance(found, HttpResponse):
                 return found
             customers = found
-        customer = User.objects.filter(pk=_number(request.GET.get("customer"))).first()
+        customer_id = _number(request.GET.get("customer"))
+        customer = None if customer_id is None else User.objects.filter(pk=customer_id).first()
         status = next((status for status in Status if status == request.GET.get("status")), None)
         page: dict[str, Any] = {}
         if not customers:
@@ -336,7 +337,7 @@ class OrderAdmin(ModelAdmin):
                 return
             messages.success(request, f"Order {number} {action.done}.")
             LogEntry.objects.create(
-                user_id=request.user.pk,
+                user_id=cast(User, request.user).pk,
                 content_type_id=ContentType.objects.get_for_model(Order).pk,
                 object_id=number,
                 object_repr=f"Order {number}",

@@ -138,11 +138,12 @@ def picked(data: QueryDict) -> list[str]:
 class OrderForm(forms.Form):
     """Quantities of products, and a coupon. The hidden key lets the shop place one filled-in form only once."""
 
-    key = forms.CharField(widget=forms.HiddenInput, required=False)
+    # Some browsers fill in a reloaded form as it was: right for all but the key.
+    key = forms.CharField(widget=forms.HiddenInput(attrs={"autocomplete": "off"}), required=False)
     coupon = forms.CharField(
         required=False,
         max_length=MAX_COUPON,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"autocapitalize": "characters", "spellcheck": "false"}),
     )
 
     def __init__(
@@ -160,7 +161,7 @@ class OrderForm(forms.Form):
         self.may_be_empty = may_be_empty
         for product in self.products:
             name = QUANTITY + product.sku
-            attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "placeholder": "0", "autocomplete": "off"}
+            attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "placeholder": "0"}
             quantity = QuantityField(required=False, label=f"Quantity of {product.name}", widget=QuantityInput(attrs))
             self.fields[name] = quantity
             self.initial[name] = _quantity(quantity, initial, name)

@@ -155,6 +155,7 @@ def _shop(request: HttpRequest, page: CataloguePage, form: OrderForm) -> HttpRes
         "storefront/shop.html",
         {
             "form": form,
+            "action": _address(request.GET.get("after"), request.GET.get("sku"), None),
             "shelves": form.shelves(inventory.categories()),
             "more": page.next is not None,
             "first": "after" not in request.GET,
@@ -177,10 +178,10 @@ def _summary(request: HttpRequest, form: OrderForm) -> Summary | None:
         return None
 
 
-def _address(after: str | int | None, sku: str | None, form: OrderForm) -> str:
-    """Where the form can be found again with all that is chosen in it."""
+def _address(after: str | int | None, sku: str | None, form: OrderForm | None) -> str:
+    """Where the form can be found again, with all that is chosen in it."""
     position = urlencode({"after": after, "sku": sku}) if after and sku else ""
-    query = "&".join(filter(None, [position, form.as_query()]))
+    query = "&".join(filter(None, [position, form.as_query() if form else ""]))
     return reverse("storefront:shop") + (f"?{query}" if query else "")
 
 

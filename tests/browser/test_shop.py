@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -17,6 +18,17 @@ def sign_in(page: Page, name: str = "demo") -> None:
     page.get_by_label("Password").fill(name)
     page.get_by_role("main").get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def register(page: Page) -> None:
+    name = f"browser-{uuid4().hex[:8]}"
+    page.goto("/register/")
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("E-mail address").fill(f"{name}@example.org")
+    for label in ("Password", "Password again"):
+        page.get_by_label(label, exact=True).fill("correct horse battery staple")
+    page.get_by_role("button", name="Make my account").click()
+    expect(page.get_by_text(f"Welcome to Wharf, {name}.")).to_be_visible()
 
 
 def order_number(page: Page) -> str:
@@ -67,7 +79,7 @@ def test_shopper_orders_and_pays_and_the_operator_sees_the_timeline(
     admin.get_by_label("Username").fill("admin")
     admin.get_by_label("Password").fill("admin")
     admin.get_by_role("button", name="Log in").click()
-    timeline = admin.get_by_role("main").or_(admin.locator("body")).first
+    timeline = admin.locator("body")
     for event in (f"order-{number}@1", "order.placed", "inventory.stock_reserved", "coupon.redeemed", "order.paid"):
         expect(timeline).to_contain_text(event)
 
@@ -106,21 +118,19 @@ def test_what_is_chosen_in_the_form_survives_while_nothing_changes(new_page: Cal
 
 def test_double_click_and_back_make_one_order(new_page: Callable[..., Page]) -> None:
     page = new_page()
-    sign_in(page)
+    register(page)
     page.get_by_label("Quantity of Wooden Spoon, Set of 3").fill("1")
     page.get_by_role("button", name="Place order").dblclick()
     number = order_number(page)
 
     page.go_back()
-    page.get_by_label("Quantity of Wooden Spoon, Set of 3").fill("1")
+    expect(page.get_by_label("Quantity of Wooden Spoon, Set of 3")).to_have_value("1")
     page.get_by_role("button", name="Place order").click()
-    expect(page).to_have_url(re.compile(r"/orders/"))
-    again = order_number(page)
+    assert order_number(page) == number
+    page.reload()
 
     page.goto("/orders/")
-    expect(page.get_by_role("link", name=number)).to_have_count(1)
-    newest = page.locator(".row .number").all_inner_texts()
-    assert newest[0] == again
+    expect(page.locator(".row .number")).to_have_text([number])
 
 
 def test_enter_in_a_quantity_field_orders_nothing(new_page: Callable[..., Page]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.conf import settings
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from eventing.databases import release_session_lock, try_session_lock
+from eventing.errors import Transient
 from eventing.inline import Inline, leading
 from eventing.models import DeadLetter, InboxEntry, OutboxMessage
-from eventing.errors import Transient
 from eventing.relay import LOCK, Relay
 from eventing.testing import Collector
 from tests.integration.conftest import Notes, NoteSentOut
@@ -59,13 +63,22 @@ def test_rows_that_are_kept_are_delivered_once_and_stay_for_a_relay(notes: Notes
 
 
 def test_what_may_get_better_is_tried_again_at_once(notes: Notes) -> None:
-    class Once(Transient):
-        def __init__(self) -> None:
-            notes.fail_on.clear()
+    class FailsOnce(dict[str, Exception]):
+        def get(self, text: str) -> Exception | None:  # type: ignore[override]
+            return self.pop(text, None)
 
+    notes.write(1, "a")
+    notes.fail_on = FailsOnce(a=Transient("not yet"))
+
+    Inline(["default"], skip=SKIP).deliver()
+
+    assert notes.seen == ["a"]
+    assert InboxEntry.objects.get(subscriber="notes").attempts == 2
+
+
+def test_what_does_not_get_better_is_a_dead_letter_in_the_end(notes: Notes) -> None:
     notes.write(1, "a", "b")
-    failure = Transient("not yet")
-    notes.fail_on["b"] = failure
+    notes.fail_on["b"] = Transient("not yet")
 
     Inline(["default"], skip=SKIP).deliver()
 
@@ -97,29 +110,30 @@ def test_an_event_whose_dead_letter_cannot_be_written_stays(notes: Notes, monkey
     assert waiting() == 1
 
 
-@pytest.mark.services
-@pytest.mark.django_db(databases="__all__", transaction=True)
-def test_a_database_with_a_relay_is_left_to_it() -> None:
-    relays_connection = connections["default"].copy()
-    with relays_connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [LOCK])
-        assert cursor.fetchone()[0]
-        with leading(settings.DATABASES) as free:
-            assert free == [alias for alias in settings.DATABASES if alias != "default"]
-    relays_connection.close()
+@pytest.fixture
+def relay() -> Iterator[BaseDatabaseWrapper]:
+    """The connection of somebody else's relay."""
+    connection = connections["default"].copy()
+    yield connection
+    connection.close()
 
 
 @pytest.mark.services
 @pytest.mark.django_db(databases="__all__", transaction=True)
-def test_relays_stand_by_while_it_runs_and_take_over_after_it() -> None:
-    other = connections["default"].copy()
+def test_a_database_with_a_relay_is_left_to_it(relay: BaseDatabaseWrapper) -> None:
+    assert try_session_lock(relay, LOCK)
 
-    def free_for_others() -> bool:
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [LOCK])
-            return bool(cursor.fetchone()[0])
+    with leading(settings.DATABASES) as free:
+        assert free == [alias for alias in settings.DATABASES if alias != "default"]
+    release_session_lock(relay, LOCK)
 
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_relays_stand_by_while_it_runs_and_take_over_after_it(relay: BaseDatabaseWrapper) -> None:
     with leading(["default"]) as free:
-        assert (free, free_for_others()) == (["default"], False)
-    assert free_for_others()
-    other.close()
+        assert free == ["default"]
+        assert not try_session_lock(relay, LOCK)
+
+    assert try_session_lock(relay, LOCK)
+    release_session_lock(relay, LOCK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from datetime import timedelta
 from io import StringIO
@@ -130,10 +131,8 @@ def test_all_events_have_had_their_effect_and_none_failed() -> None:
     assert not DeadLetter.objects.exists()
 
 
-def test_in_the_embedded_profile_nothing_is_left_to_publish(settings: LazySettings) -> None:
-    settings.EVENTING_DURABLE_BROKER = False
-    settings.CELERY_BROKER_URL = "memory://localhost/"
-
+@pytest.mark.skipif(os.environ["TEST_PROFILE"] == "services", reason="this broker is not in the test's process")
+def test_with_a_broker_in_the_process_nothing_is_left_to_publish(settings: LazySettings) -> None:
     seed(orders=1)
 
     assert [OutboxMessage.objects.using(alias).count() for alias in settings.DATABASES] == [0] * len(settings.DATABASES)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError
+from collections import Counter
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from orders.domain import Status
 from sharding import shards
 from sharding.errors import ShardMapMissing
 from storefront.seed_data import CATALOGUE, COUPONS, CUSTOMERS
@@ -63,7 +65,7 @@ class Command(BaseCommand):
         for what, count in added.items():
             if count:
                 self._say(f"{count} {what} added")
-        states = {}
+        states: Counter[Status] = Counter()
         if not reference_data:
             states = seeding.add_orders(orders)
             seeding.add_addresses()
