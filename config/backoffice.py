@@ -40,9 +40,7 @@ class Page:
 
 
 PAGES = {
-    "Orders": (
-        Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),
-    ),
+    "Orders": (Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),),
     "Catalogue": (
         Page("inventory.product", "Products", "inventory_2", "What is sold, at which price, and what is in stock."),
         Page("inventory.category", "Categories", "category", "The shelves of the shop."),

@@ -161,6 +161,15 @@ else:
         if _context_url := env.str(f"{_context.upper()}_DATABASE_URL", default=""):
             DATABASES[_context] = _postgresql(_context_url)
 
+# Role: processes, connections that each may hold to a database, and whether to every database or none of the shards'.
+CONNECTION_BUDGET = {
+    "web": (env.int("WEB_WORKERS", default=2), DATABASE_POOL_SIZE, True),
+    "relay": (1, 1, True),
+    "workers of orders and notifications": (2 * env.int("WORKER_CONCURRENCY", default=2), 1, True),
+    "other workers": (4 * env.int("WORKER_CONCURRENCY", default=2), 1, False),
+    "beat": (1, 1, False),
+}
+
 DATABASE_ROUTERS = ["sharding.router.ShardRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -247,6 +256,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 API_TOKEN_SECONDS = 3600
 
+EMAIL_TIMEOUT = 10  # seconds that a mail server may take before the message is tried again later
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Wharf <shop@localhost>")
 if _mail_url := env.str("EMAIL_URL", default=""):
     vars().update(env.email_url_config(_mail_url))

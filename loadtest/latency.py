@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
 
 from loadtest.client import Client
-from loadtest.stack import Embedded, Stack
+from loadtest.stack import Embedded, Processes
+from loadtest.temporary import temporary_stack
 
 TARGET_P95_MS = {"services": 300, "embedded": 500}
 WARM_UP = 10
@@ -111,20 +112,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{profile}: starting a shop of its own, then {options.orders} orders at {options.rate:.0f}/s …",
             file=sys.stderr,
         )
-        with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-            shop = _shop(profile, Path(folder))
-            with shop:
-                results.append(measure(shop.url, profile, orders=options.orders, rate=options.rate))
+        with tempfile.TemporaryDirectory(prefix="wharf-") as folder, _shop(profile, Path(folder)) as shop:
+            results.append(measure(shop.url, profile, orders=options.orders, rate=options.rate))
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     return 0
 
 
-def _shop(profile: str, folder: Path) -> Embedded | Stack:
+def _shop(profile: str, folder: Path) -> AbstractContextManager[Processes]:
     if profile == "embedded":
         return Embedded(data_dir=folder)
-    return Stack(env=os.environ, log_dir=folder)
+    # With the logins that are printed for trying out, which needs DEBUG.
+    return temporary_stack("wharf_bench", folder, {"DEBUG": "1"})
 
 
 if __name__ == "__main__":

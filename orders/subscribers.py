@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.utils import timezone
 
 from coupons.events import CouponRedeemed, CouponRefused
@@ -46,6 +46,11 @@ def advance_orders(batch: Sequence[Recorded[Any]]) -> None:
         result = handlers.handle_batch(pairs, using=using)
     except WrongExpectedVersion as error:
         raise OrderNotReady(str(error)) from error
+    except IntegrityError as error:
+        if not shards.is_not_owned(error):
+            raise
+        shards.refresh()
+        raise OrderNotReady(f"{using} does not own the orders' bucket any more") from error
     for refusal in result.refused:
         number = numbers.to_text(refusal.command.order_id)
         match refusal.error:

@@ -20,8 +20,6 @@ from sharding.partitions import attached_buckets
 
 TAG = "sharding"
 ROUTER = "sharding.router.ShardRouter"
-PROCESSES = {"web": 1, "relay": 1, "worker": 4, "beat": 1}  # where settings.CONNECTION_BUDGET_PROCESSES is not set
-PSYCOPG_POOL_SIZE = 4  # the maximum of a pool for which none is set
 
 
 @register(Tags.database)
@@ -95,7 +93,6 @@ class ConnectionBudget:
 
     server: str
     aliases: tuple[str, ...]
-    processes: int
     wanted: int
     allowed: int
 
@@ -105,35 +102,30 @@ class ConnectionBudget:
 
     def __str__(self) -> str:
         return (
-            f"{self.processes} processes may open up to {self.wanted} connections to {self.server}"
+            f"all processes together may open {self.wanted} connections to {self.server}"
             f" ({len(self.aliases)} databases), which allows {self.allowed}"
         )
 
 
 def connection_budgets(databases: Iterable[str] | None = None) -> list[ConnectionBudget]:
-    """Processes x pool size of every database, summed per PostgreSQL server, beside what the server allows.
+    """What `settings.CONNECTION_BUDGET` sums up to for each PostgreSQL server, beside what the server allows.
 
-    `settings.CONNECTION_BUDGET_PROCESSES` says how many processes of each role there are, e.g.
-    `{"web": 2, "relay": 1, "worker": 6, "beat": 1}`. A database without a pool counts one connection a process.
     With `databases`, only the servers of these are asked; raises OperationalError for one that does not answer.
     """
     servers: dict[str, list[str]] = defaultdict(list)
     for alias in connections:
         if connections[alias].vendor == "postgresql":
             servers[_server(alias)].append(alias)
-    processes = sum(getattr(settings, "CONNECTION_BUDGET_PROCESSES", PROCESSES).values())
     budgets = []
     for server, aliases in servers.items():
         asked = aliases if databases is None else [alias for alias in aliases if alias in set(databases)]
         if asked:
+            wanted = sum(
+                processes * held * len([alias for alias in aliases if everywhere or alias not in shards.aliases()])
+                for processes, held, everywhere in settings.CONNECTION_BUDGET.values()
+            )
             budgets.append(
-                ConnectionBudget(
-                    server=server,
-                    aliases=tuple(aliases),
-                    processes=processes,
-                    wanted=processes * sum(_pool_size(alias) for alias in aliases),
-                    allowed=_allowed(asked[0]),
-                )
+                ConnectionBudget(server=server, aliases=tuple(aliases), wanted=wanted, allowed=_allowed(asked[0]))
             )
     return budgets
 
@@ -171,17 +163,6 @@ def _listed(buckets: Iterable[int]) -> str:
 def _server(alias: str) -> str:
     config = connections[alias].settings_dict
     return f"{config['HOST'] or 'local socket'}:{config['PORT'] or 5432}"
-
-
-def _pool_size(alias: str) -> int:
-    pool = connections[alias].settings_dict["OPTIONS"].get("pool")
-    match pool:
-        case dict():
-            return int(pool.get("max_size") or pool.get("min_size", PSYCOPG_POOL_SIZE))
-        case True:
-            return PSYCOPG_POOL_SIZE
-        case _:
-            return 1
 
 
 def _allowed(alias: str) -> int:

@@ -136,14 +136,17 @@ def picked(data: QueryDict) -> list[str]:
 
 
 class OrderForm(forms.Form):
-    """Quantities of products, and a coupon. The hidden key lets the shop place one filled-in form only once."""
+    """Quantities of products, and a coupon. The hidden key lets the shop place one filled-in form only once.
 
-    # Some browsers fill in a reloaded form as it was: right for all but the key.
+    So key and quantities belong together: `autocomplete` is off, or a browser that goes back might put the old
+    quantities into a new form with a new key; and an address that has quantities has their key as well.
+    """
+
     key = forms.CharField(widget=forms.HiddenInput(attrs={"autocomplete": "off"}), required=False)
     coupon = forms.CharField(
         required=False,
         max_length=MAX_COUPON,
-        widget=forms.TextInput(attrs={"autocapitalize": "characters", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
 
     def __init__(
@@ -155,13 +158,20 @@ class OrderForm(forms.Form):
         may_be_empty: bool = False,
     ) -> None:
         """`products` are all that have a field; of `initial`, which comes from an address, only the valid is taken."""
-        super().__init__(data, initial={"key": new_key(), "coupon": _printable(initial.get("coupon", ""))})
+        key = initial.get("key", "")
+        super().__init__(
+            data,
+            initial={
+                "key": key if KEY.fullmatch(key) else new_key(),
+                "coupon": _printable(initial.get("coupon", "")),
+            },
+        )
         self.label_suffix = ""
         self.products = tuple(products)
         self.may_be_empty = may_be_empty
         for product in self.products:
             name = QUANTITY + product.sku
-            attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "placeholder": "0"}
+            attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "placeholder": "0", "autocomplete": "off"}
             quantity = QuantityField(required=False, label=f"Quantity of {product.name}", widget=QuantityInput(attrs))
             self.fields[name] = quantity
             self.initial[name] = _quantity(quantity, initial, name)
@@ -245,6 +255,8 @@ class OrderForm(forms.Form):
             query[QUANTITY + sku] = str(quantity)
         if self.coupon_code:
             query["coupon"] = self.coupon_code
+        if query:
+            query["key"] = (self.cleaned_data if self.is_bound else self.initial)["key"]
         return query.urlencode()
 
     @property

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management.color import no_style
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from coupons import handlers as coupons
@@ -49,6 +49,7 @@ from storefront.seed_data import (
 SEED = "wharf"
 OPERATOR = "admin"
 SHOPPER = "demo"
+DOMAIN = "example.com"  # reserved: nobody ever receives mail there
 STRIDE = 5  # prime to the number of buckets
 DAYS = 14  # over which the orders are spread
 PATIENCE_SECONDS = 30.0  # with other processes that deliver events
@@ -206,10 +207,9 @@ class Seeding:
 
     def add_addresses(self) -> None:
         """Give the people their e-mail addresses. They come last: who has none gets no mail for the seed's orders."""
-        people = User.objects.filter(username__in=[*map(_username, CUSTOMERS), OPERATOR, SHOPPER], email="")
-        for user in (changed := list(people)):
-            user.email = f"{user.username}@example.com"  # reserved: nobody ever receives mail there
-        User.objects.bulk_update(changed, ["email"])
+        for user in (people := list(_people().filter(email=""))):
+            user.email = f"{user.username}@{DOMAIN}"
+        User.objects.bulk_update(people, ["email"])
 
     # --- Orders -------------------------------------------------------------------------------------------------------
 
@@ -218,6 +218,7 @@ class Seeding:
         wishes = self._missing(count)
         if not wishes:
             return Counter()
+        _people().filter(email__endswith=f"@{DOMAIN}").update(email="")  # until `add_addresses`
         with _pipeline() as settle:
             orders = [order for wish in wishes if (order := self._place(*wish)) is not None]
             self.say(f"  {len(orders)} orders placed")
@@ -332,6 +333,10 @@ def _stories() -> Iterator[Story]:
     deck = [story for story in STORIES for _ in range(story.share - 1)]
     random.Random(f"{SEED}/stories").shuffle(deck)
     return cycle([*STORIES, *deck])
+
+
+def _people() -> QuerySet[User]:
+    return User.objects.filter(username__in=[*map(_username, CUSTOMERS), OPERATOR, SHOPPER])
 
 
 def _username(name: str) -> str:

@@ -15,15 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
-
 from loadtest.client import Client
-from loadtest.stack import ROOT, Embedded, Processes, Stack
+from loadtest.stack import ROOT, Embedded, Processes
+from loadtest.temporary import temporary_stack
 from tests import profile
 from tests.proxy import Proxy
-
-SHARDS = 8
-
 
 # A process of the shop that runs what it is sent, line by line: starting Django anew for each question takes seconds.
 SHELL = """
@@ -138,40 +134,18 @@ def running(folder: Path) -> Iterator[Live]:
         with Embedded(data_dir=folder, env=env) as embedded, closing(Live(embedded, env)) as live:
             yield live
         return
-    with _proxy("CELERY_BROKER_URL") as broker, _proxy("REDIS_URL") as redis:
-        yield from _services(folder, broker, redis)
-
-
-def _services(folder: Path, broker: Proxy, redis: Proxy) -> Iterator[Live]:
-    base = urlsplit(os.environ["DATABASE_URL"])
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "live"]))
-    env = {
-        "PROFILE": "services",
-        "DATABASE_URL": base._replace(path=f"/{name}").geturl(),
-        "ORDER_SHARDS": str(SHARDS),
-        "ORDER_SHARD_URLS": "",
-        "EVENTING_NAMESPACE": os.environ["EVENTING_NAMESPACE"] + "_live",
-        "CELERY_BROKER_URL": _through(broker, "CELERY_BROKER_URL"),
-        "REDIS_URL": _through(redis, "REDIS_URL"),
-        "DEBUG": "1",
-        "DEMO_DIR": str(folder),
-        "SECRET_KEY": os.environ["SECRET_KEY"],
-    }
-    databases = [name, *(f"{name}_orders_{number}" for number in range(SHARDS))]
-    _drop(base.geturl(), databases)
-    live = Live(Stack(env=env, log_dir=folder), env, broker=broker, redis=redis)
-    try:
-        with closing(live):
-            with live.processes:
-                yield live
-            live.shell(
-                "from celery import current_app\n"
-                "from eventing import topology\n"
-                "with current_app.connection_for_write() as connection:\n"
-                "    topology.delete(connection)\n"
-            )
-    finally:
-        _drop(base.geturl(), databases)
+    with _proxy("CELERY_BROKER_URL") as broker, _proxy("REDIS_URL") as redis:
+        env = {
+            "CELERY_BROKER_URL": _through(broker, "CELERY_BROKER_URL"),
+            "REDIS_URL": _through(redis, "REDIS_URL"),
+            "DEBUG": "1",
+        }
+        with (
+            temporary_stack(name, folder, env) as stack,
+            closing(Live(stack, dict(stack.env), broker=broker, redis=redis)) as live,
+        ):
+            yield live
 
 
 def _proxy(variable: str) -> Proxy:
@@ -184,11 +158,3 @@ def _through(proxy: Proxy, variable: str) -> str:
     url = urlsplit(os.environ[variable])
     login = f"{url.netloc.rpartition('@')[0]}@" if "@" in url.netloc else ""
     return url._replace(netloc=f"{login}127.0.0.1:{proxy.port}").geturl()
-
-
-def _drop(url: str, databases: list[str]) -> None:
-    with psycopg.connect(urlsplit(url)._replace(path="/postgres").geturl(), autocommit=True) as connection:
-        for database in databases:
-            connection.execute(
-                psycopg.sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(psycopg.sql.Identifier(database))
-            )

@@ -20,6 +20,6 @@ os.environ["HTTPS"] = "false"  # the tests' clients speak plain HTTP
 if PROFILE == "services":
     os.environ.setdefault("DATABASE_URL", "postgres://root@127.0.0.1:5432/wharf")
     # Emptying a database costs a test a tenth of a second; the live shop of the flow tests has all eight shards.
-    os.environ.setdefault("ORDER_SHARDS", "3")
+    os.environ.setdefault("ORDER_SHARDS", "4")
     os.environ.setdefault("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:5672//")
     os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:6379/9")

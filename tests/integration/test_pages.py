@@ -100,10 +100,9 @@ def number_of(path: str) -> int:
 
 @pytest.fixture(autouse=True)
 def quiet_corner(settings: Settings) -> None:
-    """A cache that no other test sees, plain HTTP, and hashing that does not take half a second on purpose."""
+    """A cache that no other test sees, and hashing that does not take half a second on purpose."""
     backend = "django.core.cache.backends.locmem.LocMemCache"
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": uuid4().hex}}
-    settings.SECURE_SSL_REDIRECT = False
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
@@ -239,6 +238,17 @@ def test_update_total_orders_nothing_and_keeps_everything_in_the_address(ann: Br
     assert "€45.00" in page
     assert "-€5.00" in page
     assert rows() == before
+
+
+def test_address_with_quantities_has_their_key(ann: Browser) -> None:
+    key = ann.key()
+    address = ann.order(key=key, BOOK=2, action="review").url.partition("#")[0]
+    for _ in range(2):
+        found = KEY.search(ann.text(address))
+        assert found is not None
+        assert found[1] == key
+    first = ann.order(key=key, path=address, BOOK=2)
+    assert ann.order(key=key, path=address, BOOK=2).url == first.url
 
 
 def test_enter_key_presses_the_button_that_orders_nothing(visitor: Browser) -> None:

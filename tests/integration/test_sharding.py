@@ -668,18 +668,16 @@ def test_shard_without_the_partitions_of_its_buckets_is_named(shard_map: shards.
 
 @services
 @databases
-def test_connection_budget_sums_processes_and_pools_per_server(
+def test_connection_budget_sums_what_all_roles_hold_per_server(
     shard_map: shards.ShardMap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "CONNECTION_BUDGET_PROCESSES", {"web": 2, "worker": 3}, raising=False)
-    for alias in connections:
-        monkeypatch.setitem(connections[alias].settings_dict["OPTIONS"], "pool", {"min_size": 0, "max_size": 3})
+    monkeypatch.setattr(settings, "CONNECTION_BUDGET", {"web": (2, 3, True), "worker": (5, 1, False)})
     (budget,) = checks.connection_budgets()
-    assert budget.wanted == 5 * 3 * len(list(connections))
-    assert budget.processes == 5
+    everywhere = len(list(connections))
+    assert budget.wanted == 2 * 3 * everywhere + 5 * (everywhere - len(shards.aliases()))
     assert budget.allowed > 0
 
-    monkeypatch.setattr(settings, "CONNECTION_BUDGET_PROCESSES", {"web": budget.allowed})
+    monkeypatch.setattr(settings, "CONNECTION_BUDGET", {"web": (budget.allowed, 1, True)})
     (warning,) = checks.check_connection_budget(databases=["default"])
     assert warning.id == "sharding.W004"
     assert f"which allows {budget.allowed}" in warning.msg

@@ -19,32 +19,25 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.http import urlencode
-from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from config import backoffice
-from coupons.events import REDEMPTION
 from eventing.errors import WrongExpectedVersion
-from eventing.html import pretty_json
-from eventing.models import DeadLetter, Event, InboxEntry
-from eventing.recorded import event_id
-from inventory.events import RESERVATION
+from eventing.models import DeadLetter
 from notifications import selectors as notifications
 from orders import handlers, selectors
+from orders.admin.timeline import timeline_of
 from orders.commands import CancelOrder, Command, DeliverOrder, RefundOrder, ShipOrder
 from orders.domain import OrderError, Status
-from orders.events import CATEGORY, CancelReason
+from orders.events import CancelReason
 from orders.models import Order
 from orders.selectors import OrderDetail, OrderRow
 from payments import selectors as payments
-from payments.events import CATEGORY as PAYMENT
 from sharding import numbers, shards
-from sharding.router import database_of
 
 PAGE_SIZE = 50
 MANY_CUSTOMERS = 20
 MAX_TRACKING = 100
-SAME_MOMENT = timedelta(seconds=2)
 
 COLOURS = {
     Status.PLACED: "info",
@@ -118,34 +111,6 @@ ACTIONS = (
         variant="danger",
     ),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handling:
-    """A subscriber has handled an event, so many milliseconds after it was written, at the given attempt."""
-
-    subscriber: str
-    milliseconds: int
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """An event in the timeline. `at` is when it happened, where that is not when it was written."""
-
-    id: str
-    category: str
-    version: int
-    type: str
-    schema_version: int
-    data: SafeString
-    actor: str
-    correlation_id: str
-    cause_id: str | None
-    cause: str
-    recorded_at: datetime
-    at: datetime | None
-    handled: tuple[Handling, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,54 +307,8 @@ class OrderAdmin(ModelAdmin):
                 object_id=number,
                 object_repr=f"Order {number}",
                 action_flag=CHANGE,
-                change_message=f"{action.title}.",
+                change_message=f"It {action.done}.",
             )
-
-
-def timeline_of(order_id: int) -> list[Moment]:
-    """The events of an order, its reservation, its redemption and its payments, in the order of their writing."""
-    events: list[Event] = []
-    handled: dict[str, list[Handling]] = {}
-    written: dict[str, datetime] = {}
-    aliases = dict.fromkeys(
-        [shards.alias_of(order_id), database_of("inventory"), database_of("coupons"), database_of("payments")]
-    )
-    for alias in aliases:
-        of_order = Event.objects.using(alias).filter(stream_id=order_id)
-        events += of_order.filter(category__in=[CATEGORY, RESERVATION, REDEMPTION, PAYMENT])
-    events.sort(key=lambda event: (event.recorded_at, event.category, event.version))
-    for event in events:
-        written[event.event_id] = event.recorded_at
-    for alias in dict.fromkeys([*aliases, database_of("notifications")]):
-        for entry in InboxEntry.objects.using(alias).filter(stream_id=order_id).order_by("handled_at"):
-            if (at := written.get(entry.event_id)) is not None:
-                milliseconds = round((entry.handled_at - at).total_seconds() * 1000)
-                handled.setdefault(entry.event_id, []).append(
-                    Handling(subscriber=entry.subscriber, milliseconds=milliseconds, attempts=entry.attempts)
-                )
-    types = {event.event_id: event.type for event in events}
-    return [_moment(event, types, handled.get(event.event_id, [])) for event in events]
-
-
-def _moment(event: Event, types: Mapping[str, str], handled: Iterable[Handling]) -> Moment:
-    cause_id = event.metadata.get("causation_id")
-    at = event.data.get("at")
-    happened = datetime.fromisoformat(at) if isinstance(at, str) else event.recorded_at
-    return Moment(
-        id=event_id(event.category, event.stream_id, event.version),
-        category=event.category,
-        version=event.version,
-        type=event.type,
-        schema_version=event.schema_version,
-        data=pretty_json(event.data),
-        actor=event.metadata.get("actor", ""),
-        correlation_id=event.metadata.get("correlation_id", ""),
-        cause_id=cause_id,
-        cause=types.get(cause_id, ""),
-        recorded_at=event.recorded_at,
-        at=happened if abs(happened - event.recorded_at) > SAME_MOMENT else None,
-        handled=tuple(handled),
-    )
 
 
 def _listed(rows: Iterable[OrderRow]) -> list[Listed]:

@@ -1,0 +1,43 @@
+"""What the web server looks at once before it serves: logins that everybody knows, and connections that do not fit."""
+
+from __future__ import annotations
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
+
+from sharding.checks import connection_budgets
+
+DEMO_LOGINS = ("admin", "demo")  # their passwords are their names
+
+logger = structlog.get_logger(__name__)
+
+
+def check() -> None:
+    """Raise ImproperlyConfigured if the demo's logins work where real customers are; warn of too many connections.
+
+    A database that does not answer is no reason not to start: the health page says so, and it may come back.
+    """
+    if settings.EMBEDDED:
+        return
+    try:
+        if not settings.DEBUG:
+            refuse_demo_logins()
+        for budget in connection_budgets():
+            if not budget.fits:
+                logger.warning("connections.too_many", budget=str(budget))
+    except DatabaseError as error:
+        logger.warning("startup.not_checked", error=str(error))
+    finally:
+        connections.close_all()
+
+
+def refuse_demo_logins() -> None:
+    for user in User.objects.filter(username__in=DEMO_LOGINS, is_active=True):
+        if user.check_password(user.username):
+            raise ImproperlyConfigured(
+                f"The login {user.username}/{user.username} of the demo works here, and DEBUG is off. Give it another "
+                f"password (`manage.py changepassword {user.username}`) or set DEBUG=1 if this is for trying out."
+            )
