@@ -25,6 +25,7 @@ logger = structlog.get_logger(__name__)
 WEB_THREADS = 8
 WORKER_THREADS = 4
 JOIN_SECONDS = 10
+WAKE_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class Role:
 
 
 def web(application: WSGIHandler, host: str, port: int) -> Role:
-    """Raises OSError if the port is taken."""
+    """The web server, which has its port already: raises OSError if that is taken."""
     server = create_server(application, host=host, port=port, threads=WEB_THREADS, ident="wharf")
 
     def stop() -> None:
@@ -96,8 +97,8 @@ def relays() -> Role:
     return Role("relay", run, stop.set)
 
 
-def run(application: WSGIHandler, host: str, port: int, stop: threading.Event) -> str | None:
-    """Run all roles until `stop` is set or one of them fails; returns the name of the one that failed.
+def run(front: Role, stop: threading.Event) -> str | None:
+    """Run `front` (see `web`) and the other roles until `stop` is set or one fails; returns the name of that one.
 
     The web server stops first, so that no request is cut off from what it relies on.
     """
@@ -110,11 +111,11 @@ def run(application: WSGIHandler, host: str, port: int, stop: threading.Event) -
     with app.connection_for_write() as connection:
         # The in-memory broker drops what it has no queue for, so the queues come first.
         topology.declare(connection)
-    roles = [web(application, host, port), relays(), worker(), beat()]
-    for role in roles:
+    others = [relays(), worker(), beat()]
+    for role in [*others, front]:
         role.start(on_failure)
-    stop.wait()
-    front, *others = roles
+    while not stop.wait(WAKE_SECONDS):
+        """A wait without an end could miss a signal that comes just before it."""
     front.stop()
     front.thread.join(timeout=JOIN_SECONDS)
     for role in others:

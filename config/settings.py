@@ -272,6 +272,8 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "var" / "static"
 WHITENOISE_USE_FINDERS = EMBEDDED or DEBUG
+if WHITENOISE_USE_FINDERS:
+    STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # empty, but WhiteNoise wants to look into it
 UNFOLD = {
     "SITE_TITLE": "Wharf back office",
     "SITE_HEADER": "Wharf",

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     skip = pytest.mark.skip(reason="needs PostgreSQL, RabbitMQ and Redis (TEST_PROFILE=services)")
     for item in items:
-        if "services" in item.keywords:
+        if item.get_closest_marker("services"):
             item.add_marker(skip)
 
 

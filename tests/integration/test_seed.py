@@ -46,9 +46,7 @@ def seed(*arguments: str, orders: int = EACH_ONCE) -> str:
 
 def states() -> Counter[str]:
     return Counter(
-        status
-        for alias in shards.aliases()
-        for status in Order.objects.using(alias).values_list("status", flat=True)
+        status for alias in shards.aliases() for status in Order.objects.using(alias).values_list("status", flat=True)
     )
 
 

@@ -35,6 +35,10 @@ class Command(BaseCommand):
         from config import embedded
         from config.wsgi import application
 
+        try:
+            front = embedded.web(application, host, port)
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {host}:{port}: {error}. PORT=8001 chooses another port.") from error
         call_command("migrate_all", stdout=self.stdout)
         if not no_seed:
             call_command("seed", stdout=self.stdout)
@@ -53,12 +57,6 @@ class Command(BaseCommand):
             f"  API       {address}api/v1/docs\n"
             f"  data      {settings.DATA_DIR}\n\nCtrl-C stops it.\n"
         )
-        try:
-            failed = embedded.run(application, host, port, stop)
-        except OSError as error:
-            raise CommandError(
-                f"Cannot listen on {host}:{port}: {error}. Choose another port with PORT=8001."
-            ) from error
-        if failed:
+        if failed := embedded.run(front, stop):
             raise CommandError(f"The {failed} thread failed; the log above says why.")
         self.stdout.write("Stopped.")

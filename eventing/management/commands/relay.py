@@ -13,6 +13,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from eventing.relay import start_threads
 
+WAKE_SECONDS = 0.5
+
 
 class Command(BaseCommand):
     help = (
@@ -44,7 +46,8 @@ class Command(BaseCommand):
         signal.signal(signal.SIGINT, on_signal)
         threads = start_threads(aliases, stop)
         self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
-        stop.wait()
+        while not stop.wait(WAKE_SECONDS):
+            """A wait without an end could miss a signal that comes just before it."""
         for thread in threads:
             thread.join(timeout=30)
         self.stdout.write("relay: stopped")
