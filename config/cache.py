@@ -49,6 +49,10 @@ class FailOpenRedisCache(RedisCache):
     def touch(self, *args: Any, **kwargs: Any) -> bool:
         return bool(self._try("touch", False, *args, **kwargs))
 
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """A counter begins anew for every question while Redis is away; ValueError if there is no such key."""
+        return int(self._try("incr", delta, key, delta=delta, version=version))
+
     def delete(self, *args: Any, **kwargs: Any) -> bool:
         return bool(self._try("delete", False, *args, **kwargs))
 

@@ -175,12 +175,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Cache: never the only copy of anything, so its loss costs time and nothing else ------------------------------
 
+EVENTING_NAMESPACE = env.str("EVENTING_NAMESPACE", default="")  # a prefix for names on the broker and in the cache
 REDIS_URL = env.str("REDIS_URL", default="")
 if REDIS_URL and not EMBEDDED:
     CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "config.cache.FailOpenRedisCache",
             "LOCATION": REDIS_URL,
+            "KEY_PREFIX": EVENTING_NAMESPACE,
             "OPTIONS": {"socket_connect_timeout": 0.25, "socket_timeout": 0.25},
         }
     }
@@ -223,7 +225,6 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 
-EVENTING_NAMESPACE = env.str("EVENTING_NAMESPACE", default="")  # a prefix for the names of exchanges and queues
 EVENTING_SOURCE = env.str("EVENTING_SOURCE", default="urn:wharf")  # who speaks in the CloudEvents for other programs
 EVENTING_INTEGRATION_DATABASE = "default"
 EVENTING_DURABLE_BROKER = not EMBEDDED

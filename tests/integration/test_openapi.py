@@ -12,12 +12,12 @@ import pytest
 import schemathesis
 from django.contrib.staticfiles import finders
 from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.generation.case import Case
 
-from config.wsgi import application
 from eventing.testing import drain
 from tests.integration.shop_api import Api, stock_the_shop
 
@@ -103,7 +103,7 @@ def test_the_api_does_what_its_document_says(
     number = api.place(("BOOK", 1))
     drain()
     with kept_connections():
-        document = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
+        document = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", get_wsgi_application())
         # A cursor is opaque: its schema also allows texts that the API has never given out.
         document.config.checks.positive_data_acceptance.enabled = False
         document.config.generation.allow_extra_parameters = False  # those of a query that nobody knows are ignored
