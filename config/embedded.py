@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from celery import Celery
@@ -15,7 +16,7 @@ from celery.worker import state as worker_state
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django_celery_beat.schedulers import DatabaseScheduler
-from waitress import create_server
+from waitress import create_server, wasyncore
 
 from config.celery import app
 from eventing import relay, topology
@@ -57,8 +58,9 @@ def web(application: WSGIHandler, host: str, port: int) -> Role:
     server = create_server(application, host=host, port=port, threads=WEB_THREADS, ident="wharf")
 
     def stop() -> None:
-        server.close()
-        server.task_dispatcher.shutdown()
+        # Requests in hand are answered; then the loop is emptied by itself, as nobody else may touch its sockets.
+        server.task_dispatcher.shutdown(timeout=JOIN_SECONDS / 2)
+        server.trigger.pull_trigger(partial(wasyncore.close_all, server._map, ignore_all=True))
 
     return Role("web", server.run, stop)
 
