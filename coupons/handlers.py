@@ -19,7 +19,7 @@ from coupons.domain import Kind, Status
 from coupons.events import REDEMPTION
 from coupons.models import Coupon, Redemption
 from eventing import store
-from eventing.databases import time_to_db
+from eventing.databases import placeholders, time_to_db
 from eventing.recorded import Metadata, NewEvents
 from sharding.router import database_of
 
@@ -65,7 +65,7 @@ def _lock_redemptions(commands: Sequence[Command], using: str) -> tuple[dict[int
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO coupons_redemption (order_id, customer_id, status, discount, version, at)"
-            f" VALUES {_values(6, len(by_order))} ON CONFLICT DO NOTHING RETURNING order_id",
+            f" VALUES {placeholders(6, len(by_order))} ON CONFLICT DO NOTHING RETURNING order_id",
             rows,
         )
         claimed = {order_id for (order_id,) in cursor.fetchall()}
@@ -130,7 +130,7 @@ def _write_coupons(before: dict[str, domain.Coupon], after: dict[str, domain.Cou
         return
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"WITH difference (code, redeemed) AS (VALUES {_values(2, len(rows) // 2)})"
+            f"WITH difference (code, redeemed) AS (VALUES {placeholders(2, len(rows) // 2)})"
             " UPDATE coupons_coupon SET redeemed = coupons_coupon.redeemed + difference.redeemed"
             " FROM difference WHERE coupons_coupon.code = difference.code",
             rows,
@@ -155,17 +155,12 @@ def _write_redemptions(
         # Without the cast, a column of nothing but NULLs would be text.
         cursor.execute(
             "WITH change (order_id, status, coupon_id, discount, version, changed_at)"
-            f" AS (VALUES {_values(6, len(changed))})"
+            f" AS (VALUES {placeholders(6, len(changed))})"
             " UPDATE coupons_redemption SET status = change.status, coupon_id = CAST(change.coupon_id AS bigint),"
             " discount = change.discount, version = change.version, at = change.changed_at"
             " FROM change WHERE coupons_redemption.order_id = change.order_id",
             rows,
         )
-
-
-def _values(columns: int, rows: int) -> str:
-    row = f"({', '.join(['%s'] * columns)})"
-    return ", ".join([row] * rows)
 
 
 def add_coupon(

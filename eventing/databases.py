@@ -26,6 +26,11 @@ def time_from_db(value: datetime | str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
+def placeholders(columns: int, rows: int) -> str:
+    """`(%s, %s), (%s, %s)`: the values of a statement that writes several rows at once."""
+    return ", ".join([f"({', '.join(['%s'] * columns)})"] * rows)
+
+
 def try_session_lock(connection: BaseDatabaseWrapper, name: str) -> bool:
     """Take a lock that lives as long as the connection; False if another session has it.
 

@@ -22,7 +22,7 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from eventing import deadletters
-from eventing.databases import time_to_db
+from eventing.databases import placeholders, time_to_db
 from eventing.errors import Transient
 from eventing.recorded import Recorded
 from eventing.subscribers import BatchHandler, Subscriber
@@ -163,11 +163,10 @@ def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> se
     rows = [
         value for key in keys for value in (*key, delivery.subscriber.name, delivery.attempt, published_at, handled_at)
     ]
-    values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(keys))
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO eventing_inbox (stream_id, category, version, subscriber, attempts, published_at, handled_at)"
-            f" VALUES {values} ON CONFLICT DO NOTHING RETURNING stream_id, category, version",
+            f" VALUES {placeholders(7, len(keys))} ON CONFLICT DO NOTHING RETURNING stream_id, category, version",
             rows,
         )
         return {(stream_id, category, version) for stream_id, category, version in cursor.fetchall()}

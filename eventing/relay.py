@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from eventing import subscribers
-from eventing.databases import release_session_lock, time_from_db, try_session_lock
+from eventing.databases import placeholders, release_session_lock, time_from_db, try_session_lock
 from eventing.publishing import Publisher, batches
 from eventing.store import COLUMNS
 from eventing.subscribers import Subscriber
@@ -147,7 +147,7 @@ class Relay:
     def _delete(self, outbox_ids: Iterable[int]) -> None:
         ids = list(outbox_ids)
         with connections[self.alias].cursor() as cursor:
-            cursor.execute(f"DELETE FROM eventing_outbox WHERE id IN ({', '.join(['%s'] * len(ids))})", ids)
+            cursor.execute(f"DELETE FROM eventing_outbox WHERE id IN {placeholders(len(ids), 1)}", ids)
 
     def _remember(self, envelopes: dict[int, Envelope], at: datetime) -> None:
         for outbox_id, envelope in envelopes.items():

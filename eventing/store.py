@@ -16,7 +16,7 @@ from django.db import connections
 from django.utils import timezone
 
 from eventing import registry
-from eventing.databases import time_from_db, time_to_db
+from eventing.databases import placeholders, time_from_db, time_to_db
 from eventing.errors import TransactionRequired, WrongExpectedVersion
 from eventing.recorded import Event, Metadata, NewEvents, Recorded, stream_name
 
@@ -54,12 +54,12 @@ def append(category: str, writes: Sequence[NewEvents], *, using: str) -> list[Re
         metadata = msgspec.json.encode(item.metadata).decode()
         rows += [*item.key, event.TYPE, event.SCHEMA_VERSION, registry.encode(event), metadata, time]
     with connection.cursor() as cursor:
-        values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(recorded))
+        values = placeholders(8, len(recorded))
         # A conflict leaves the transaction usable for the question that explains it.
         cursor.execute(f"INSERT INTO eventing_event ({COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING", rows)
         if cursor.rowcount != len(recorded):
             raise _conflict(category, writes, recorded, using)
-        values = ", ".join(["(%s, %s, %s)"] * len(recorded))
+        values = placeholders(3, len(recorded))
         keys = [part for item in recorded for part in item.key]
         cursor.execute(f"INSERT INTO eventing_outbox (stream_id, category, version) VALUES {values}", keys)
     return recorded
@@ -91,10 +91,9 @@ def load_many(category: str, stream_ids: Iterable[int], *, using: str) -> dict[i
     ids = list(dict.fromkeys(stream_ids))
     if not ids:
         return streams
-    placeholders = ", ".join(["%s"] * len(ids))
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"SELECT {COLUMNS} FROM eventing_event WHERE stream_id IN ({placeholders}) AND category = %s"
+            f"SELECT {COLUMNS} FROM eventing_event WHERE stream_id IN {placeholders(len(ids), 1)} AND category = %s"
             " ORDER BY stream_id, version",
             [*ids, category],
         )

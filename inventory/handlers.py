@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connections, transaction
 
 from eventing import store
-from eventing.databases import time_to_db
+from eventing.databases import placeholders, time_to_db
 from eventing.recorded import Metadata, NewEvents
 from inventory import domain
 from inventory.commands import Command, ReserveStock, ShipStock
@@ -73,7 +73,7 @@ def _lock_reservations(commands: Sequence[Command], using: str) -> tuple[dict[in
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO inventory_reservation (order_id, status, version, created_at, updated_at)"
-                f" VALUES {_values(5, len(new))} ON CONFLICT DO NOTHING RETURNING order_id",
+                f" VALUES {placeholders(5, len(new))} ON CONFLICT DO NOTHING RETURNING order_id",
                 rows,
             )
             claimed = {order_id for (order_id,) in cursor.fetchall()}
@@ -135,7 +135,7 @@ def _write_stock(before: dict[str, Level], after: dict[str, Level], using: str) 
         return
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"WITH difference (sku, on_hand, reserved) AS (VALUES {_values(3, len(rows) // 3)})"
+            f"WITH difference (sku, on_hand, reserved) AS (VALUES {placeholders(3, len(rows) // 3)})"
             " UPDATE inventory_stock SET on_hand = inventory_stock.on_hand + difference.on_hand,"
             " reserved = inventory_stock.reserved + difference.reserved,"
             " available = inventory_stock.available + difference.on_hand - difference.reserved"
@@ -151,7 +151,7 @@ def _write_reservations(changed: dict[int, tuple[str, int, datetime]], using: st
         rows += [order_id, status, version, time_to_db(connection, at)]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH change (order_id, status, version, changed_at) AS (VALUES {_values(4, len(changed))})"
+            f"WITH change (order_id, status, version, changed_at) AS (VALUES {placeholders(4, len(changed))})"
             " UPDATE inventory_reservation SET status = change.status, version = change.version,"
             " updated_at = change.changed_at FROM change WHERE inventory_reservation.order_id = change.order_id",
             rows,
@@ -169,7 +169,7 @@ def _write_lines(writes: Sequence[NewEvents], using: str) -> None:
         return
     with connections[using].cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO inventory_reservationline (order_id, sku, quantity) VALUES {_values(3, len(rows) // 3)}",
+            f"INSERT INTO inventory_reservationline (order_id, sku, quantity) VALUES {placeholders(3, len(rows) // 3)}",
             rows,
         )
 
@@ -189,14 +189,9 @@ def _write_shipments(writes: Sequence[NewEvents], using: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO inventory_stockmovement (sku, kind, quantity, reason, order_id, at)"
-            f" VALUES {_values(6, len(rows) // 6)}",
+            f" VALUES {placeholders(6, len(rows) // 6)}",
             rows,
         )
-
-
-def _values(columns: int, rows: int) -> str:
-    row = f"({', '.join(['%s'] * columns)})"
-    return ", ".join([row] * rows)
 
 
 def add_category(*, slug: str, name: str, position: int = 0) -> None:

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 from django.db import connections
 
-from eventing.databases import time_to_db
+from eventing.databases import placeholders, time_to_db
 from eventing.recorded import Recorded
 from orders.domain import Status, sum_of
 from orders.events import (
@@ -63,7 +63,8 @@ def project(histories: Sequence[History], *, using: str) -> None:
         parameters += [row[column] for column in COLUMNS]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO orders_order ({', '.join(COLUMNS)}) VALUES {_places(len(histories), len(COLUMNS))} {UPSERT}",
+            f"INSERT INTO orders_order ({', '.join(COLUMNS)})"
+            f" VALUES {placeholders(len(COLUMNS), len(histories))} {UPSERT}",
             parameters,
         )
     project_lines([history for history in histories if len(history) == 1], using=using)  # just placed
@@ -82,7 +83,7 @@ def project_lines(histories: Sequence[History], *, using: str) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute(
             "INSERT INTO orders_orderline (order_id, position, sku, name, quantity, unit_price)"
-            f" VALUES {_places(len(rows), 6)} ON CONFLICT DO NOTHING",
+            f" VALUES {placeholders(6, len(rows))} ON CONFLICT DO NOTHING",
             [value for row in rows for value in row],
         )
 
@@ -130,8 +131,3 @@ def _changes(event: Event) -> dict[str, Any]:
             return {"status": Status.REFUNDED.value}
         case _:
             assert_never(event)
-
-
-def _places(rows: int, columns: int) -> str:
-    row = f"({', '.join(['%s'] * columns)})"
-    return ", ".join([row] * rows)
