@@ -239,3 +239,15 @@ def test_everything_delivered_twice_and_shuffled_ends_in_the_same_state(shop: Sh
     assert sorted(SandboxCharge.objects.values_list("kind", flat=True)) == ["capture", "capture", "refund"]
     assert not DeadLetter.objects.exists()
     assert Message.objects.count() == len(set(Message.objects.values_list("event_id", "channel")))
+
+
+def test_an_order_that_costs_nothing_is_paid_like_any_other(shop: Shop) -> None:
+    Coupon.objects.create(code="ALL", kind="percentage", value=10_000, currency="EUR")
+    shop.stock("BOOK", 10)
+    order_id = shop.place(("BOOK", 1), coupon="ALL")
+    shop.deliver()
+    shop.pay(order_id)
+    shop.deliver()
+
+    assert shop.status(order_id) is Status.PAID
+    assert not DeadLetter.objects.exists()
