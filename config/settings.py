@@ -195,6 +195,8 @@ SESSION_ENGINE = "django.contrib.sessions.backends.db"
 CELERY_BROKER_URL = (
     "memory://localhost/" if EMBEDDED else env.str("CELERY_BROKER_URL", default="amqp://guest:guest@127.0.0.1:5672//")
 )
+# Celery prefers a CELERY_BROKER_URL of the environment to the setting above, but not to these.
+CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {"polling_interval": 0.01}
     if EMBEDDED
