@@ -127,7 +127,7 @@ def tell(history: History) -> list[Told]:
             version=recorded.version,
             type=recorded.event.TYPE,
             at=recorded.event.at,
-            who=_who(recorded.metadata.actor, recorded.event.customer_id),
+            who=who(recorded.metadata.actor, recorded.event.customer_id),
             what=_what(recorded.event),
             because=recorded.metadata.causation_id or "",
         )
@@ -170,7 +170,7 @@ def _money_back(payment: PaymentState) -> str:
             assert_never(payment.progress)
 
 
-def _who(actor: str, customer_id: int) -> str:
+def who(actor: str, customer_id: int) -> str:
     """`customer:7` as the customer sees it; parts of the shop keep their names."""
     kind, _, number = actor.partition(":")
     match kind:

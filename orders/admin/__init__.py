@@ -26,7 +26,6 @@ from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter
 from notifications import selectors as notifications
 from orders import handlers, selectors
-from orders.admin.timeline import timeline_of
 from orders.commands import CancelOrder, Command, DeliverOrder, RefundOrder, ShipOrder
 from orders.domain import OrderError, Status
 from orders.events import CancelReason
@@ -34,6 +33,7 @@ from orders.models import Order
 from orders.selectors import OrderDetail, OrderRow
 from payments import selectors as payments
 from sharding import numbers, shards
+from storefront.journey import journey_of
 
 PAGE_SIZE = 50
 MANY_CUSTOMERS = 20
@@ -254,7 +254,7 @@ class OrderAdmin(ModelAdmin):
         return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
 
     def _everything(self, order: OrderDetail) -> dict[str, Any]:
-        timeline = timeline_of(order.id)
+        timeline = journey_of(order.id).moments
         return {
             "order": order,
             "colour": COLOURS[order.status],
