@@ -21,7 +21,7 @@ from payments.events import CATEGORY as PAYMENT
 OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 
 admin.site.index_template = "admin/config/index.html"
-admin.site.index_title = "Back office"
+admin.site.index_title = "Dashboard"
 
 for model in (User, Group, DeadLetter):
     admin.site.unregister(model)

@@ -286,6 +286,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.backoffice.mark"}],
     "STYLES": ["config.backoffice.stylesheet"],
     "ENVIRONMENT": "config.backoffice.environment",
+    "DASHBOARD_CALLBACK": "monitoring.views.with_dashboard",
     "SIDEBAR": {"navigation": "config.backoffice.navigation"},
     "COLORS": {
         "primary": {

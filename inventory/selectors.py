@@ -154,6 +154,12 @@ def availability(skus: Iterable[str]) -> dict[str, int]:
     return dict.fromkeys(asked, 0) | dict(stock.values_list("product__sku", "available"))
 
 
+def low_stock(*, at_most: int, limit: int) -> list[ProductView]:
+    """Products on sale of which at most so many pieces are available, the scarcest first."""
+    few = _products().filter(active=True, stock__available__lte=at_most)
+    return _views(few.order_by("stock__available", "sku")[:limit])
+
+
 def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:
     """Pairs of sku and quantity at the prices of this moment, each product once, in the order of first mention.
 

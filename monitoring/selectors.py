@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import structlog
@@ -12,6 +14,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
 from eventing.models import DeadLetter
+from eventing.queues import BrokerUnavailable
 from eventing.relay import Lag, lag
 
 T = TypeVar("T")
@@ -27,24 +30,42 @@ class Answer(Generic[T]):
     error: str = ""
 
 
+def database_names() -> list[str]:
+    """The aliases of all databases, in the order of the settings."""
+    return list(settings.DATABASES)
+
+
 def ask_databases(question: Callable[[str], T]) -> dict[str, Answer[T]]:
     """The answer of each database to `question(alias)`, in the order of the settings.
 
     Each is asked in a thread of its own, so this takes as long as the slowest: a few seconds if one is away.
     """
-    aliases = list(settings.DATABASES)
-    with ThreadPoolExecutor(max_workers=len(aliases), thread_name_prefix="ask-databases") as threads:
-        return dict(zip(aliases, threads.map(lambda alias: _ask(alias, question), aliases), strict=True))
+    return ask_all({alias: partial(question, alias) for alias in database_names()})
 
 
-def _ask(alias: str, question: Callable[[str], T]) -> Answer[T]:
+def ask_all(questions: Mapping[str, Callable[[], T]], *, seconds: float | None = None) -> dict[str, Answer[T]]:
+    """The answer to each question under its name, each asked in a thread of its own.
+
+    What has not come after `seconds` is given up; its thread ends when whoever is asked gives up too.
+    """
+    threads = ThreadPoolExecutor(max_workers=len(questions), thread_name_prefix="ask")
     try:
-        return Answer(value=question(alias))
-    except (DatabaseError, InterfaceError) as error:
-        logger.warning("database.no_answer", alias=alias, error=str(error))
+        asked = {name: threads.submit(_ask, name, question) for name, question in questions.items()}
+        wait(asked.values(), timeout=seconds)
+        late: Answer[T] = Answer(error=f"nothing within {seconds} s")
+        return {name: future.result() if future.done() else late for name, future in asked.items()}
+    finally:
+        threads.shutdown(wait=False)
+
+
+def _ask(name: str, question: Callable[[], T]) -> Answer[T]:
+    try:
+        return Answer(value=question())
+    except (DatabaseError, InterfaceError, BrokerUnavailable) as error:
+        logger.warning("dependency.no_answer", name=name, error=str(error))
         return Answer(error=type(error).__name__)
     finally:
-        connections[alias].close()
+        connections.close_all()
 
 
 def outbox_lags() -> dict[str, Answer[Lag]]:
@@ -55,3 +76,9 @@ def outbox_lags() -> dict[str, Answer[Lag]]:
 def open_dead_letters() -> int:
     """How many events wait for an operator."""
     return DeadLetter.objects.using("default").filter(status=DeadLetter.Status.OPEN).count()
+
+
+def open_dead_letters_by_subscriber(*, limit: int) -> dict[str, int]:
+    """How many events of each subscriber wait for an operator, counting `limit` of them in all."""
+    rows = DeadLetter.objects.using("default").filter(status=DeadLetter.Status.OPEN).order_by("subscriber")
+    return dict(Counter(rows.values_list("subscriber", flat=True)[:limit]))

@@ -1,0 +1,58 @@
+"""How full the broker's queues are, asked without changing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery import current_app
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+
+from eventing import topology
+from eventing.errors import EventingError
+
+
+class BrokerUnavailable(EventingError):
+    """The broker does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """Messages (batches of events) that are ready and the workers that take them; None if there is no such queue.
+
+    A message that a worker has in hand is not counted, and the in-memory broker does not know its consumers.
+    """
+
+    name: str
+    messages: int | None
+    consumers: int | None
+
+
+def depths(*, seconds: float) -> list[Depth]:
+    """Every queue of this installation, that of dead letters last; raises BrokerUnavailable.
+
+    `seconds` bounds the wait for a connection and for each answer.
+    """
+    limits = {"read_timeout": seconds, "write_timeout": seconds}
+    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits)
+    errors = (OSError, KombuError, *connection.connection_errors)
+    try:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
+        queues = [*topology.work_queues(), topology.dead_letter_queue()]
+        return [_depth(connection, queue.name) for queue in queues]
+    except errors as error:
+        raise BrokerUnavailable(type(error).__name__) from error
+    finally:
+        connection.collect()
+
+
+def _depth(connection: Connection, queue: str) -> Depth:
+    name = queue.removeprefix(topology.qualified(""))
+    channel = connection.channel()  # asking for a queue that does not exist closes the channel
+    try:
+        answer = channel.queue_declare(queue, passive=True)
+    except connection.channel_errors:
+        return Depth(name=name, messages=None, consumers=None)
+    channel.close()
+    counted = answer.consumer_count if connection.transport.driver_type == "amqp" else None
+    return Depth(name=name, messages=answer.message_count, consumers=counted)
