@@ -36,6 +36,7 @@ class Event(EventKey):
         constraints = [
             models.CheckConstraint(condition=models.Q(version__gte=1), name="event_version_from_1"),
         ]
+        indexes = [models.Index(fields=["recorded_at", "stream_id", "category", "version"], name="event_by_time")]
 
     def __str__(self) -> str:
         return f"{self.event_id} {self.type}"

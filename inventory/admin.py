@@ -1,7 +1,8 @@
-"""Products, stock and reservations for operators. Stock changes only by receiving pieces, with a reason."""
+"""Products, stock and reservations for operators. Stock changes only by receiving or adjusting, with a reason."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
@@ -19,7 +20,9 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link
+from config.step_chart import step_chart
 from eventing.html import stamp
+from eventing.recorded import Metadata
 from inventory import handlers
 from inventory.domain import MAX_RECEIVED, InventoryError, Status, check_product
 from inventory.models import Category, Product, Reservation, Stock, StockMovement
@@ -27,6 +30,7 @@ from storefront.templatetags.shop import money
 
 FEW = 5
 MOVEMENTS = 10
+CHARTED = 100
 
 NO_CONTROL_CHARACTERS = RegexValidator(r"[\x00-\x1f\x7f]", "A reason is one line of text.", inverse_match=True)
 
@@ -72,18 +76,19 @@ class ProductForm(forms.ModelForm):
         return values
 
 
-class ReceiveStockForm(forms.Form):
-    quantity = forms.IntegerField(
-        min_value=1, max_value=MAX_RECEIVED, widget=UnfoldAdminIntegerFieldWidget, help_text="Pieces that have come in."
-    )
+class StockForm(forms.Form):
+    """A change of a product's stock: by `quantity` pieces, for a reason."""
+
     reason = forms.CharField(
         max_length=200,
         widget=UnfoldAdminTextInputWidget,
         validators=[NO_CONTROL_CHARACTERS],
         help_text="For the ledger, for instance the number of the delivery.",
     )
-    # A form that is sent twice, by a double click or with "back", must not receive the pieces twice.
+    # A form that is sent twice, by a double click or with "back", must not change the stock twice.
     seen = forms.IntegerField(widget=forms.HiddenInput)
+    field_order = ("quantity", "reason")
+    verb = ""
 
     def __init__(self, stock: Stock, data: QueryDict | None = None) -> None:
         super().__init__(data)
@@ -93,9 +98,45 @@ class ReceiveStockForm(forms.Form):
         seen: int = self.cleaned_data["seen"]
         if seen != self.stock.version:
             raise ValidationError(
-                "Pieces of this product have come in since this form was opened. If that was not you, send it again."
+                "The stock of this product was changed since this form was opened. If that was not you, send it again."
             )
         return seen
+
+    def carry_out(self, metadata: Metadata) -> str:
+        """Change the stock and say what was done; raises InventoryError."""
+        raise NotImplementedError
+
+
+class ReceiveStockForm(StockForm):
+    verb = "Receive"
+    quantity = forms.IntegerField(
+        min_value=1, max_value=MAX_RECEIVED, widget=UnfoldAdminIntegerFieldWidget, help_text="Pieces that have come in."
+    )
+
+    def carry_out(self, metadata: Metadata) -> str:
+        quantity, reason = self.cleaned_data["quantity"], self.cleaned_data["reason"]
+        handlers.receive_stock(self.stock.sku, quantity, reason, timezone.now(), metadata)
+        return f"Received {quantity}: {reason}."
+
+
+class AdjustStockForm(StockForm):
+    verb = "Adjust"
+    quantity = forms.IntegerField(
+        label="Change",
+        min_value=-MAX_RECEIVED,
+        max_value=MAX_RECEIVED,
+        widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Pieces more or, with a minus, less than the books say. Never below what is reserved for orders.",
+    )
+
+    def __init__(self, stock: Stock, data: QueryDict | None = None) -> None:
+        super().__init__(stock, data)
+        self.fields["reason"].help_text = "For the ledger, for instance who has counted, or what was broken."
+
+    def carry_out(self, metadata: Metadata) -> str:
+        change, reason = self.cleaned_data["quantity"], self.cleaned_data["reason"]
+        handlers.adjust_stock(self.stock.sku, change, reason, timezone.now(), metadata)
+        return f"Adjusted by {change:+}: {reason}."
 
 
 @admin.register(Product)
@@ -109,8 +150,8 @@ class ProductAdmin(CarefulModelAdmin):
     list_per_page = 50
     search_fields = ("sku", "name")
     search_help_text = "Name or SKU"
-    actions_detail = ("receive_stock",)
-    actions_row = ("receive_stock",)
+    actions_detail = ("receive_stock", "adjust_stock")
+    actions_row = ("receive_stock", "adjust_stock")
     save_always = ("updated_at",)
     fieldsets = (
         (None, {"fields": (("sku", "category"), "name", "description", ("price", "picture"), "active")}),
@@ -162,37 +203,57 @@ class ProductAdmin(CarefulModelAdmin):
         state = "none" if not available else "few" if available <= FEW else "some"
         return format_html('<span class="bo-stock-{}">{}</span>', state, available)
 
-    @display(description=f"last {MOVEMENTS} movements")
+    @display(description="movements")
     def movements(self, product: Product) -> str:
-        rows = StockMovement.objects.filter(sku=product.sku)[:MOVEMENTS]
-        return _movements([_movement(row) for row in rows])
+        rows = list(StockMovement.objects.filter(sku=product.sku)[:CHARTED])
+        if not rows:
+            return "None yet."
+        return format_html(
+            '{}<p class="bo-note">The last {}; <a href="{}?q={}">all movements</a>.</p>{}',
+            step_chart(
+                _levels(product.stock.on_hand, rows),
+                title=f"Pieces of {product.name} on hand, a step for each of the last {len(rows)} movements",
+                begin=f"{len(rows)} movement{'' if len(rows) == 1 else 's'} ago",
+                end="now",
+            ),
+            min(len(rows), MOVEMENTS),
+            reverse("admin:inventory_stockmovement_changelist"),
+            product.sku,
+            _movements([_movement(row) for row in rows[:MOVEMENTS]]),
+        )
 
     @action(description="Receive stock", url_path="receive-stock", permissions=["change"], icon="add_box")
     def receive_stock(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change_stock(request, object_id, ReceiveStockForm)
+
+    @action(description="Adjust stock", url_path="adjust-stock", permissions=["change"], icon="exposure")
+    def adjust_stock(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._change_stock(request, object_id, AdjustStockForm)
+
+    def _change_stock(self, request: HttpRequest, object_id: str, form_class: type[StockForm]) -> HttpResponse:
         if not self.has_change_permission(request):
             raise PermissionDenied
         product = self.get_object(request, object_id)
         if product is None:
             raise Http404
-        form = ReceiveStockForm(product.stock, request.POST if request.method == "POST" else None)
+        form = form_class(product.stock, request.POST if request.method == "POST" else None)
         if form.is_valid():
-            quantity, reason = form.cleaned_data["quantity"], form.cleaned_data["reason"]
             try:
-                handlers.receive_stock(product.sku, quantity, reason, timezone.now(), operator(request))
+                done = form.carry_out(operator(request))
             except InventoryError as error:
                 form.add_error(None, str(error))
             else:
-                self.log_change(request, product, f"Received {quantity}: {reason}.")
-                messages.success(request, f"{quantity} pieces of {product.name} received.")
+                self.log_change(request, product, done)
+                messages.success(request, f"{product.name}: {done}")
                 return HttpResponseRedirect(reverse("admin:inventory_product_change", args=[product.pk]))
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "original": product,
-            "title": f"Receive {product.name}",
+            "title": f"{form.verb} {product.name}",
             "form": form,
         }
-        return TemplateResponse(request, "admin/inventory/product/receive_stock.html", context)
+        return TemplateResponse(request, "admin/inventory/product/change_stock.html", context)
 
 
 @admin.register(Category)
@@ -264,7 +325,7 @@ class StockMovementAdmin(OfOrders):
     def time(self, movement: StockMovement) -> str | None:
         return stamp(movement.at)
 
-    @display(description="kind", label={"received": "success", "shipped": "info"})
+    @display(description="kind", label={"received": "success", "shipped": "info", "adjusted": "warning"})
     def kind_label(self, movement: StockMovement) -> str:
         return movement.kind
 
@@ -278,7 +339,19 @@ class StockMovementAdmin(OfOrders):
 
 
 def _signed(movement: StockMovement) -> str:
-    return f"{'+' if movement.kind == StockMovement.Kind.RECEIVED else '-'}{movement.quantity}"
+    return f"{_change(movement):+}"
+
+
+def _change(movement: StockMovement) -> int:
+    return -movement.quantity if movement.kind == StockMovement.Kind.SHIPPED else movement.quantity
+
+
+def _levels(on_hand: int, newest_first: Sequence[StockMovement]) -> list[int]:
+    """What was on hand before the first and after each movement, oldest first, counted back from what there is now."""
+    levels = [on_hand]
+    for movement in newest_first:
+        levels.append(levels[-1] - _change(movement))
+    return levels[::-1]
 
 
 def _movement(movement: StockMovement) -> tuple[str, str, str]:

@@ -68,6 +68,10 @@ class DuplicateSku(InventoryError):
     """There is a product with this number already."""
 
 
+class BelowReserved(InventoryError):
+    """Stock cannot go below what is set aside for orders."""
+
+
 class NotReserved(InventoryError):
     """Nothing is set aside for the order, so nothing can be shipped."""
 
@@ -229,6 +233,18 @@ def check_quantity(sku: str, quantity: int, highest: int) -> None:
     # bool is a subclass of int, and True is not a quantity
     if type(quantity) is not int or not 1 <= quantity <= highest:
         raise InvalidQuantity(f"expected 1..{highest} of {sku}, got {quantity}")
+
+
+def check_adjustment(sku: str, change: int, level: Level) -> None:
+    """Raises InvalidQuantity unless it is a change by -1,000,000..1,000,000 that leaves 0..2,147,483,647 pieces;
+    BelowReserved if it takes what orders have been promised.
+    """
+    if type(change) is not int or not 1 <= abs(change) <= MAX_RECEIVED:
+        raise InvalidQuantity(f"expected -{MAX_RECEIVED}..{MAX_RECEIVED} of {sku} and not 0, got {change}")
+    if change < 0 and level.available + change < 0:
+        raise BelowReserved(f"{level.on_hand} of {sku} on hand, {level.reserved} set aside, and {-change} to be taken")
+    if change > 0:
+        check_quantity(sku, level.on_hand + change, MAX_ON_HAND)
 
 
 def check_product(*, sku: str, name: str, price: int, currency: str) -> None:

@@ -74,3 +74,16 @@ class StockReceived:
     quantity: int
     reason: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StockAdjusted:
+    """Somebody has counted: `change` pieces more, or if it is negative less, than the books said."""
+
+    TYPE: ClassVar[str] = "inventory.stock_adjusted"
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    sku: str
+    change: int
+    reason: str
+    at: datetime

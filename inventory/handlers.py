@@ -19,7 +19,15 @@ from eventing.recorded import Metadata, NewEvents
 from inventory import domain
 from inventory.commands import Command, ReserveStock, ShipStock
 from inventory.domain import Level, Status
-from inventory.events import PRODUCT, RESERVATION, ReservedItem, StockReceived, StockReserved, StockShipped
+from inventory.events import (
+    PRODUCT,
+    RESERVATION,
+    ReservedItem,
+    StockAdjusted,
+    StockReceived,
+    StockReserved,
+    StockShipped,
+)
 from inventory.models import Category, Product, Reservation, ReservationLine, Stock, StockMovement
 from sharding.router import database_of
 
@@ -241,21 +249,44 @@ def add_product(
 def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: Metadata) -> None:
     """Put pieces of a product on the shelf. Raises UnknownSku, InvalidQuantity unless 1..1,000,000 pieces come in."""
     domain.check_quantity(sku, quantity, domain.MAX_RECEIVED)
-    using = database_of("inventory")
-    with transaction.atomic(using=using):
-        stock = Stock.objects.using(using).select_for_update(of=("self",)).select_related("product")
-        row = stock.filter(product__sku=sku).first()
-        if row is None:
-            raise domain.UnknownSku(sku)
+    with transaction.atomic(using=database_of("inventory")):
+        row = _stock_of(sku)
         domain.check_quantity(sku, row.on_hand + quantity, domain.MAX_ON_HAND)
-        version = row.version
-        row.on_hand += quantity
-        row.available += quantity
-        row.version += 1
-        row.save(using=using, update_fields=["on_hand", "available", "version"])
-        StockMovement.objects.using(using).create(
-            sku=sku, kind=StockMovement.Kind.RECEIVED, quantity=quantity, reason=reason, at=at
-        )
         event = StockReceived(sku=sku, quantity=quantity, reason=reason, at=at)
-        write = NewEvents(stream_id=row.product.pk, expected_version=version, events=[event], metadata=metadata)
-        store.append(PRODUCT, [write], using=using)
+        _enter(row, StockMovement.Kind.RECEIVED, quantity, event, metadata)
+
+
+def adjust_stock(sku: str, change: int, reason: str, at: datetime, metadata: Metadata) -> None:
+    """Correct the books by so many pieces more or, if negative, less: somebody has counted, or dropped something.
+
+    Raises UnknownSku, InvalidQuantity, and BelowReserved if it takes what is set aside for orders.
+    """
+    with transaction.atomic(using=database_of("inventory")):
+        row = _stock_of(sku)
+        domain.check_adjustment(sku, change, Level(on_hand=row.on_hand, reserved=row.reserved))
+        event = StockAdjusted(sku=sku, change=change, reason=reason, at=at)
+        _enter(row, StockMovement.Kind.ADJUSTED, change, event, metadata)
+
+
+def _stock_of(sku: str) -> Stock:
+    """The product's stock row, locked until the end of the transaction."""
+    stock = Stock.objects.using(database_of("inventory")).select_for_update(of=("self",)).select_related("product")
+    row = stock.filter(product__sku=sku).first()
+    if row is None:
+        raise domain.UnknownSku(sku)
+    return row
+
+
+def _enter(
+    row: Stock, kind: StockMovement.Kind, change: int, event: StockReceived | StockAdjusted, metadata: Metadata
+) -> None:
+    """Write a change of a locked stock row: the row, the ledger, the event."""
+    using = database_of("inventory")
+    version = row.version
+    row.on_hand += change
+    row.available += change
+    row.version += 1
+    row.save(using=using, update_fields=["on_hand", "available", "version"])
+    StockMovement.objects.using(using).create(sku=row.sku, kind=kind, quantity=change, reason=event.reason, at=event.at)
+    write = NewEvents(stream_id=row.product.pk, expected_version=version, events=[event], metadata=metadata)
+    store.append(PRODUCT, [write], using=using)

@@ -143,15 +143,19 @@ class ReservationLine(models.Model):
 
 
 class StockMovement(models.Model):
-    """The ledger: for every product, what was received minus what was shipped is what is on hand."""
+    """The ledger: for every product, what was received minus what was shipped, plus adjustments, is what is on hand.
+
+    An adjustment has a sign; the other quantities are positive.
+    """
 
     class Kind(models.TextChoices):
         RECEIVED = "received"
         SHIPPED = "shipped"
+        ADJUSTED = "adjusted"
 
     sku = models.CharField(max_length=40)
     kind = models.CharField(max_length=8, choices=Kind)
-    quantity = models.PositiveIntegerField()
+    quantity = models.IntegerField()
     reason = models.CharField(max_length=200)
     order_id = models.BigIntegerField(null=True, blank=True)
     at = models.DateTimeField()
@@ -159,9 +163,13 @@ class StockMovement(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.CheckConstraint(condition=Q(quantity__gte=1), name="stock_movement_quantity_positive"),
             models.CheckConstraint(
-                condition=Q(kind="received", order_id__isnull=True) | Q(kind="shipped", order_id__isnull=False),
+                condition=Q(quantity__gte=1) | (Q(kind="adjusted") & ~Q(quantity=0)),
+                name="stock_movement_quantity_positive",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["received", "adjusted"], order_id__isnull=True)
+                | Q(kind="shipped", order_id__isnull=False),
                 name="stock_movement_ships_for_an_order",
             ),
             models.UniqueConstraint(fields=["order_id", "sku"], name="stock_movement_ships_once"),

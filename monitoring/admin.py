@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.http import HttpRequest
 from django_celery_beat import admin as beat
 from django_celery_beat.models import (
     ClockedSchedule,
@@ -38,6 +39,10 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
     list_display = ("name", "enabled", "scheduler", "last_run_at", "one_off")
     list_filter = ("enabled", "one_off")
     list_filter_sheet = False
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Who may only look neither runs nor stops a task."""
+        return super().get_actions(request) if self.has_change_permission(request) else {}
 
 
 class PeriodicTaskInline(TabularInline):

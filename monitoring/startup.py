@@ -10,7 +10,7 @@ from django.db import DatabaseError, connections
 
 from sharding.checks import connection_budgets
 
-DEMO_LOGINS = ("admin", "demo")  # their passwords are their names
+DEMO_LOGINS = ("admin", "demo", "viewer", "support", "stock")  # their passwords are their names
 
 logger = structlog.get_logger(__name__)
 

@@ -49,6 +49,11 @@ class Order(models.Model):
             models.Index(fields=["-placed_at", "-id"], name="order_newest_first"),
             models.Index(fields=["status", "placed_at", "id"], name="order_by_status"),
             models.Index(
+                fields=["coupon_code", "-placed_at", "-id"],
+                condition=Q(coupon_code__isnull=False),
+                name="order_by_coupon",
+            ),
+            models.Index(
                 fields=["expires_at"],
                 condition=Q(status__in=[status.value for status in OPEN]),
                 name="order_unpaid_by_deadline",
@@ -76,6 +81,7 @@ class OrderLine(models.Model):
             models.CheckConstraint(condition=Q(quantity__range=(1, MAX_QUANTITY)), name="order_line_quantity"),
             models.CheckConstraint(condition=Q(unit_price__gte=0), name="order_line_unit_price_not_negative"),
         ]
+        indexes = [models.Index(fields=["sku", "order_id"], name="order_line_by_sku")]
 
     def __str__(self) -> str:
         return f"{self.quantity} x {self.sku}"

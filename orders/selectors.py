@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import islice
@@ -77,6 +78,20 @@ class Page:
     unavailable: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """Which orders of a list are wanted: those of a shard (its alias), a bucket, placed from `since` on and before
+    `until`, with a product, with a coupon. None asks for all.
+    """
+
+    shard: str | None = None
+    bucket: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    sku: str | None = None
+    coupon: str | None = None
+
+
 def get(order_id: int) -> OrderDetail | None:
     """An order with its lines, None if there is none; raises InvalidOrderNumber, OperationalError."""
     return _ask_owner(numbers.bucket_of(order_id), lambda alias: _detail(order_id, alias))
@@ -117,15 +132,17 @@ def all_orders(
     after: tuple[datetime, int] | None = None,
     limit: int,
     status: Status | None = None,
+    only: Only | None = None,
 ) -> Page:
     """Up to `limit` orders of all shards, newest first: the newest, or those next to the order placed at and numbered.
 
     `before` asks for the ones that are older than it, `after` for the ones that are newer.
     """
+    only = only or Only()
     pages: list[list[OrderRow]] = []
     unavailable: list[str] = []
-    for alias in shards.aliases():
-        rows = models.Order.objects.using(alias).order_by("-placed_at", "-id")
+    for alias in _aliases_of(only):
+        rows = _narrowed(alias, only).order_by("-placed_at", "-id")
         if status is not None:
             rows = rows.filter(status=status)
         # The first condition lets the index start in the right place; the second cuts exactly.
@@ -143,6 +160,50 @@ def all_orders(
     merged = heapq.merge(*pages, key=lambda row: (row.placed_at, row.id), reverse=after is None)
     items = list(islice(merged, limit))
     return Page(items=tuple(items if after is None else reversed(items)), unavailable=tuple(unavailable))
+
+
+def several(order_ids: Collection[int]) -> Page:
+    """The orders with these ids in the order of the ids, those that do not exist left out: one query for a shard."""
+    by_alias: dict[str, list[int]] = defaultdict(list)
+    for order_id in order_ids:
+        by_alias[shards.alias_of(order_id)].append(order_id)
+    found: dict[int, OrderRow] = {}
+    unavailable: list[str] = []
+    for alias, ids in by_alias.items():
+        try:
+            rows = _rows(models.Order.objects.using(alias).filter(id__in=ids), len(ids))
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("shard.unavailable", alias=alias, error=str(error))
+            unavailable.append(alias)
+        else:
+            found |= {row.id: row for row in rows}
+    items = tuple(found[order_id] for order_id in dict.fromkeys(order_ids) if order_id in found)
+    return Page(items=items, unavailable=tuple(unavailable))
+
+
+def _aliases_of(only: Only) -> tuple[str, ...]:
+    """The shards that can have such orders."""
+    if only.bucket is not None:
+        owner = shards.alias_of_bucket(only.bucket)
+        return (owner,) if only.shard in (None, owner) else ()
+    return shards.aliases() if only.shard is None else (only.shard,)
+
+
+def _narrowed(alias: str, only: Only) -> QuerySet[models.Order]:
+    rows = models.Order.objects.using(alias)
+    if only.bucket is not None:
+        low, high = numbers.bucket_range(only.bucket)
+        rows = rows.filter(id__gte=low, id__lte=high - 1)  # the end of the last bucket is more than a bigint holds
+    if only.since is not None:
+        rows = rows.filter(placed_at__gte=only.since)
+    if only.until is not None:
+        rows = rows.filter(placed_at__lt=only.until)
+    if only.coupon is not None:
+        rows = rows.filter(coupon_code=only.coupon)
+    if only.sku is not None:
+        # The planner starts from the lines of a rare product, and looks into the newest orders for a popular one.
+        rows = rows.filter(id__in=models.OrderLine.objects.using(alias).filter(sku=only.sku).values("order_id"))
+    return rows
 
 
 def _ask_owner(bucket: int, query: Callable[[str], T]) -> T:

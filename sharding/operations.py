@@ -7,11 +7,11 @@ from typing import Any
 
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.operations.models import CreateModel, ModelOperation
+from django.db.migrations.operations.models import AddIndex, CreateModel, ModelOperation
 from django.db.models import Field, Manager
 
 from sharding import shards
-from sharding.partitions import partition_statements
+from sharding.partitions import bucketed_tables, partition_statements, partitions
 
 
 class CreateBucketedModel(CreateModel):
@@ -71,3 +71,45 @@ class CreateBucketedModel(CreateModel):
         for bucket in shards.buckets_to_create(connection.alias):
             for statement in partition_statements(model._meta.db_table, bucket):
                 schema_editor.execute(statement, params=None)
+
+
+class AddBucketedIndex(AddIndex):
+    """AddIndex that keeps nobody from writing meanwhile, on a table that may be partitioned by bucket.
+
+    PostgreSQL builds the indexes of the partitions one by one beside their use, and attaches each to the one of the
+    whole table. That takes no transaction, so the migration says `atomic = False`; one that was cut off can be run
+    again.
+    """
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
+    ) -> None:
+        connection = schema_editor.connection
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if connection.vendor != "postgresql" or not self.allow_migrate_model(connection.alias, model):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        table, whole = schema_editor.quote_name(model._meta.db_table), schema_editor.quote_name(self.index.name)
+        plain = str(self.index.create_sql(model, schema_editor))
+        head = f"CREATE INDEX {whole} ON {table}"
+        if not plain.startswith(head):
+            raise ValueError(f"this index cannot be built in parts: {plain}")
+        rest = plain.removeprefix(head)
+        if model._meta.db_table not in bucketed_tables(connection.alias):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {whole}", params=None)
+            schema_editor.execute(f"CREATE INDEX CONCURRENTLY {whole} ON {table}{rest}", params=None)
+            return
+        schema_editor.execute(f"CREATE INDEX IF NOT EXISTS {whole} ON ONLY {table}{rest}", params=None)
+        attached = partitions(connection.alias, self.index.name)
+        for partition in partitions(connection.alias, model._meta.db_table):
+            part = f"{self.index.name}{partition.removeprefix(model._meta.db_table)}"
+            if part in attached:
+                continue
+            name = schema_editor.quote_name(part)
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", params=None)
+            on = schema_editor.quote_name(partition)
+            schema_editor.execute(f"CREATE INDEX CONCURRENTLY {name} ON {on}{rest}", params=None)
+            schema_editor.execute(f"ALTER INDEX {whole} ATTACH PARTITION {name}", params=None)
+
+    def describe(self) -> str:
+        return f"{super().describe()}, bucket by bucket on order shards"

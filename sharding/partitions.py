@@ -67,3 +67,15 @@ def attached_buckets(alias: str) -> dict[str, frozenset[int]]:
         for table, part in cursor.fetchall():
             attached[table].add(int(part.rpartition("_b")[2]))
     return {table: frozenset(attached[table]) for table in tables}
+
+
+def partitions(alias: str, relation: str) -> tuple[str, ...]:
+    """The partitions attached to a partitioned table, or to an index of one, of a PostgreSQL database."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            "SELECT part.relname FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent"
+            " JOIN pg_class part ON part.oid = i.inhrelid"
+            " WHERE parent.relname = %s AND parent.relnamespace = current_schema()::regnamespace ORDER BY part.relname",
+            [relation],
+        )
+        return tuple(name for (name,) in cursor.fetchall())

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import cycle, islice
 
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management.color import no_style
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
@@ -49,6 +49,8 @@ from storefront.seed_data import (
 SEED = "wharf"
 OPERATOR = "admin"
 SHOPPER = "demo"
+ROLES = {"viewer": "viewer", "support": "support", "stock": "stock keeper"}  # login: group, for those who work here
+LOGINS = (OPERATOR, SHOPPER, *ROLES)
 DOMAIN = "example.com"  # reserved: nobody ever receives mail there
 STRIDE = 5  # prime to the number of buckets
 DAYS = 14  # over which the orders are spread
@@ -169,13 +171,19 @@ class Seeding:
         return added
 
     def add_logins(self) -> int:
-        """The operator and the shopper whose passwords everybody knows; returns how many were missing."""
-        operator, shopper = (User.objects.filter(username=name).exists() for name in (OPERATOR, SHOPPER))
-        if not operator:
+        """The operators and the shopper whose passwords everybody knows; returns how many were missing."""
+        known = set(User.objects.filter(username__in=LOGINS).values_list("username", flat=True))
+        if OPERATOR not in known:
             User.objects.create_superuser(OPERATOR, password=OPERATOR, first_name="Olga", last_name="Operator")
-        if not shopper:
+        if SHOPPER not in known:
             User.objects.create_user(SHOPPER, password=SHOPPER, first_name="Dana", last_name="Demo")
-        return 2 - operator - shopper
+        for name, role in ROLES.items():
+            if name not in known:
+                colleague = User.objects.create_user(
+                    name, f"{name}@{DOMAIN}", name, first_name=name.title(), is_staff=True
+                )
+                colleague.groups.set(Group.objects.filter(name=role))
+        return len(LOGINS) - len(known)
 
     def add_customers(self) -> int:
         """Customers who cannot sign in, for they have no password; returns how many were missing.

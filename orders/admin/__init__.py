@@ -26,11 +26,12 @@ from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter
 from notifications import selectors as notifications
 from orders import handlers, selectors
+from orders.admin.filters import OrderFilter
 from orders.commands import CancelOrder, Command, DeliverOrder, RefundOrder, ShipOrder
 from orders.domain import OrderError, Status
 from orders.events import CancelReason
 from orders.models import Order
-from orders.selectors import OrderDetail, OrderRow
+from orders.selectors import Only, OrderDetail, OrderRow
 from payments import selectors as payments
 from sharding import numbers, shards
 from storefront.journey import journey_of
@@ -114,6 +115,22 @@ ACTIONS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of an action, at a level of Django's messages."""
+
+    level: int
+    text: str
+
+    @property
+    def colour(self) -> str:
+        return {messages.SUCCESS: "success", messages.INFO: "info"}.get(self.level, "danger")
+
+    @property
+    def word(self) -> str:
+        return {messages.SUCCESS: "done", messages.INFO: "nothing to do"}.get(self.level, "refused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """A row of the list."""
 
@@ -130,7 +147,12 @@ class OrderAdmin(ModelAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         act = self.admin_site.admin_view(self.act)
-        return [path("<str:object_id>/act/", act, name="orders_order_act"), *super().get_urls()]
+        act_on_many = self.admin_site.admin_view(self.act_on_many)
+        return [
+            path("act-on-many/", act_on_many, name="orders_order_act_on_many"),
+            path("<str:object_id>/act/", act, name="orders_order_act"),
+            *super().get_urls(),
+        ]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -165,9 +187,12 @@ class OrderAdmin(ModelAdmin):
         customer_id = _number(request.GET.get("customer"))
         customer = None if customer_id is None else User.objects.filter(pk=customer_id).first()
         status = next((status for status in Status if status == request.GET.get("status")), None)
+        narrow = OrderFilter(request.GET)
+        only = narrow.only()
+        filters = narrow.parameters()
         page: dict[str, Any] = {}
         if not customers:
-            page = self._page_of(customer, request.GET) if customer else self._page(status, request.GET)
+            page = self._page_of(customer, request.GET) if customer else self._page(status, only, filters, request.GET)
         context = {
             **self.admin_site.each_context(request),
             **page,
@@ -176,9 +201,13 @@ class OrderAdmin(ModelAdmin):
             "search": search,
             "customers": customers,
             "customer": customer,
-            "statuses": [(one, COLOURS[one]) for one in Status],
+            "statuses": [(one, _link({**filters, "status": one})) for one in Status],
             "status": status,
-            "first": _link({"customer": customer and customer.pk, "status": status}),
+            "filter": narrow,
+            "filters": filters,
+            "any_status": _link(filters),
+            "first": _link({"customer": customer and customer.pk, "status": status, **({} if customer else filters)}),
+            "actions": ACTIONS if self.has_change_permission(request) else (),
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/orders/order/change_list.html", context)
@@ -199,13 +228,15 @@ class OrderAdmin(ModelAdmin):
             messages.warning(request, f"There is no order and no customer called “{search}”.")
         return customers
 
-    def _page(self, status: Status | None, parameters: Mapping[str, str]) -> dict[str, Any]:
+    def _page(
+        self, status: Status | None, only: Only, filters: Mapping[str, str], parameters: Mapping[str, str]
+    ) -> dict[str, Any]:
         before, after = _cursor(parameters.get("before")), _cursor(parameters.get("after"))
-        page = selectors.all_orders(before=before, after=after, limit=PAGE_SIZE + 1, status=status)
+        page = selectors.all_orders(before=before, after=after, limit=PAGE_SIZE + 1, status=status, only=only)
         more = len(page.items) > PAGE_SIZE
         # Going up, the row too many is the newest.
         rows = page.items[-PAGE_SIZE:] if after else page.items[:PAGE_SIZE]
-        extra = {"status": status}
+        extra = {**filters, "status": status}
         return {
             "rows": _listed(rows),
             "unavailable": page.unavailable,
@@ -277,38 +308,90 @@ class OrderAdmin(ModelAdmin):
         order_id = _order_id(object_id)
         if order_id is None:
             return self._not_found(request, object_id)
-        number = numbers.to_text(order_id)
         action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
         if action is not None:
-            tracking = request.POST.get("tracking", "").strip()
-            if len(tracking) > MAX_TRACKING or not tracking.isprintable():
-                messages.error(request, f"A tracking number has up to {MAX_TRACKING} printable characters.")
-            else:
-                self._handle(request, action, action.command(order_id, timezone.now(), tracking), number)
+            outcome = self._carry_out(request, action, order_id, request.POST.get("tracking", ""))
+            messages.add_message(request, outcome.level, outcome.text)
         return HttpResponseRedirect(backoffice.order_url(order_id))
 
-    def _handle(self, request: HttpRequest, action: Action, command: Command, number: str) -> None:
+    def act_on_many(self, request: HttpRequest) -> HttpResponse:
+        """Ask once for all orders that were ticked, then tell of each what came of it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
+        order_ids = [order_id for text in request.POST.getlist("order") if (order_id := _order_id(text)) is not None][
+            :PAGE_SIZE
+        ]
+        back = request.POST.get("back", "")
+        here = f"{reverse('admin:orders_order_changelist')}{back if back.startswith('?') else ''}"
+        if action is None or not order_ids:
+            if request.method == "POST":
+                messages.warning(request, "Tick the orders that something is to be done with, and choose what.")
+            return HttpResponseRedirect(here)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "action": action,
+            "here": here,
+            "back": back,
+        }
+        if "confirmed" not in request.POST:
+            page = selectors.several(order_ids)
+            asked = [(row, row.order.status in action.statuses) for row in _listed(page.items)]
+            context |= {
+                "title": f"{action.title}: {_orders(len(asked))}",
+                "asked": asked,
+                "possible": sum(possible for _, possible in asked),
+                "unavailable": page.unavailable,
+            }
+            return TemplateResponse(request, "admin/orders/order/act_on_many.html", context)
+        outcomes = [
+            (numbers.to_text(order_id), self._carry_out(request, action, order_id, _tracking(request, order_id)))
+            for order_id in order_ids
+        ]
+        done = sum(outcome.level == messages.SUCCESS for _, outcome in outcomes)
+        context |= {
+            "title": f"{action.title}: {done} of {_orders(len(outcomes))} done",
+            "outcomes": outcomes,
+        }
+        return TemplateResponse(request, "admin/orders/order/acted_on_many.html", context)
+
+    def _carry_out(self, request: HttpRequest, action: Action, order_id: int, tracking: str) -> Outcome:
+        number = numbers.to_text(order_id)
+        tracking = tracking.strip()
+        if len(tracking) > MAX_TRACKING or not tracking.isprintable():
+            text = f"A tracking number has up to {MAX_TRACKING} printable characters."
+            return Outcome(level=messages.ERROR, text=text)
         try:
+            command = action.command(order_id, timezone.now(), tracking)
             recorded = handlers.handle(command, backoffice.operator(request))
         except OrderError as error:
-            messages.error(request, f"{action.title} was refused. {error}")
+            return Outcome(level=messages.ERROR, text=f"{action.title} was refused. {error}")
         except (OperationalError, InterfaceError):
-            messages.error(request, f"The database of order {number} does not answer, so nothing was changed.")
+            text = f"The database of order {number} does not answer, so nothing was changed."
+            return Outcome(level=messages.ERROR, text=text)
         except WrongExpectedVersion:
-            messages.error(request, f"Order {number} was changed by somebody else just now: look at it and try again.")
-        else:
-            if not recorded:
-                messages.info(request, f"Order {number} {action.done} already.")
-                return
-            messages.success(request, f"Order {number} {action.done}.")
-            LogEntry.objects.create(
-                user_id=cast(User, request.user).pk,
-                content_type_id=ContentType.objects.get_for_model(Order).pk,
-                object_id=number,
-                object_repr=f"Order {number}",
-                action_flag=CHANGE,
-                change_message=f"It {action.done}.",
-            )
+            text = f"Order {number} was changed by somebody else just now: look at it and try again."
+            return Outcome(level=messages.ERROR, text=text)
+        if not recorded:
+            return Outcome(level=messages.INFO, text=f"Order {number} {action.done} already.")
+        LogEntry.objects.create(
+            user_id=cast(User, request.user).pk,
+            content_type_id=ContentType.objects.get_for_model(Order).pk,
+            object_id=number,
+            object_repr=f"Order {number}",
+            action_flag=CHANGE,
+            change_message=f"It {action.done}.",
+        )
+        return Outcome(level=messages.SUCCESS, text=f"Order {number} {action.done}.")
+
+
+def _tracking(request: HttpRequest, order_id: int) -> str:
+    return request.POST.get(f"tracking-{numbers.to_text(order_id)}", "")
+
+
+def _orders(count: int) -> str:
+    return "1 order" if count == 1 else f"{count} orders"
 
 
 def _listed(rows: Iterable[OrderRow]) -> list[Listed]:

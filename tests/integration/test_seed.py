@@ -63,7 +63,7 @@ def test_a_new_shop_has_products_coupons_and_people() -> None:
     assert (len(CATALOGUE), Product.objects.count()) == (6, 60)
     assert not Stock.objects.filter(on_hand__lte=0).exists()
     assert Coupon.objects.count() == len(COUPONS)
-    assert User.objects.count() == len(CUSTOMERS) + 2 == 52
+    assert User.objects.count() == len(CUSTOMERS) + 5 == 55
     assert states() == Counter()
 
 
@@ -172,6 +172,11 @@ def test_the_logins_let_in_and_the_customers_have_none() -> None:
     assert operator.is_superuser
     assert shopper is not None
     assert not shopper.is_staff
+    for name, role in (("viewer", "viewer"), ("support", "support"), ("stock", "stock keeper")):
+        colleague = authenticate(username=name, password=name)
+        assert colleague is not None
+        assert (colleague.is_staff, colleague.is_superuser) == (True, False)
+        assert [group.name for group in colleague.groups.all()] == [role]
     assert not User.objects.get(username="ada.lindqvist").has_usable_password()
 
 
@@ -204,7 +209,7 @@ def test_a_run_that_was_cut_off_is_completed() -> None:
     said = seed(orders=12)
 
     assert "1 of 60 products added" in said
-    assert "1 of 2 logins added" in said
+    assert "1 of 5 logins added" in said
     assert sum(states().values()) == 12
 
 

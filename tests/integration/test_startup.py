@@ -18,7 +18,7 @@ def open_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup.connections, "close_all", lambda: None)
 
 
-@pytest.mark.parametrize("name", ["admin", "demo"])
+@pytest.mark.parametrize("name", startup.DEMO_LOGINS)
 def test_demo_login_is_refused_where_debug_is_off(settings: Settings, name: str) -> None:
     settings.DEBUG = False
     user = User.objects.create_user(name, password=name)

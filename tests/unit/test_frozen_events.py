@@ -15,6 +15,7 @@ from eventing import registry
 from inventory.events import (
     MissingItem,
     ReservedItem,
+    StockAdjusted,
     StockReceived,
     StockRefused,
     StockReleased,
@@ -56,6 +57,7 @@ EXPECTED: dict[str, Any] = {
         code="SPRING", customer_id=7, reason="coupon_used_up", detail="The coupon is used up.", at=AT
     ),
     "coupon.released.v1": CouponReleased(code="SPRING", customer_id=7, at=AT),
+    "inventory.stock_adjusted.v1": StockAdjusted(sku="tea", change=-3, reason="broken", at=AT),
     "inventory.stock_received.v1": StockReceived(sku="tea", quantity=100, reason="delivery", at=AT),
     "inventory.stock_refused.v1": StockRefused(missing=(MissingItem(sku="tea", wanted=2, available=1),), at=AT),
     "inventory.stock_released.v1": StockReleased(items=RESERVED, at=AT),

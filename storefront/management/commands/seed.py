@@ -14,7 +14,7 @@ from orders.domain import Status
 from sharding import shards
 from sharding.errors import ShardMapMissing
 from storefront.seed_data import CATALOGUE, COUPONS, CUSTOMERS
-from storefront.seeding import OPERATOR, SHOPPER, Seeding
+from storefront.seeding import LOGINS, Seeding
 
 PRODUCTS = sum(len(products) for products in CATALOGUE.values())
 MOST = 20_000
@@ -28,9 +28,9 @@ def number_of_orders(text: str) -> int:
 
 class Command(BaseCommand):
     help = (
-        "Fill a new shop: products and coupons of every kind, customers, two logins, and orders in every state, made "
-        "through the commands that people use. What is there already is left alone, so it may be run again. Needs no "
-        "broker. No mail is sent for these orders."
+        "Fill a new shop: products and coupons of every kind, customers, a login for every role, and orders in every "
+        "state, made through the commands that people use. What is there already is left alone, so it may be run "
+        "again. Needs no broker. No mail is sent for these orders."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -46,8 +46,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, orders: int, reference_data: bool, **options: Any) -> None:
         if not reference_data and not settings.DEBUG and not settings.EMBEDDED:
             raise CommandError(
-                f"The logins {OPERATOR}/{OPERATOR} and {SHOPPER}/{SHOPPER} and invented orders are for trying out the "
-                "shop, and DEBUG is off. `seed --reference-data` adds products and coupons, `createsuperuser` an "
+                f"Logins whose passwords are their names ({', '.join(LOGINS)}) and invented orders are for trying out "
+                "the shop, and DEBUG is off. `seed --reference-data` adds products and coupons, `createsuperuser` an "
                 "operator; DEBUG=1 in the environment makes this a development installation."
             )
         try:
@@ -61,7 +61,10 @@ class Command(BaseCommand):
             f"of {len(COUPONS)} coupons": seeding.add_coupons(),
         }
         if not reference_data:
-            added |= {"of 2 logins": seeding.add_logins(), f"of {len(CUSTOMERS)} customers": seeding.add_customers()}
+            added |= {
+                f"of {len(LOGINS)} logins": seeding.add_logins(),
+                f"of {len(CUSTOMERS)} customers": seeding.add_customers(),
+            }
         for what, count in added.items():
             if count:
                 self._say(f"{count} {what} added")

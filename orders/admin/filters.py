@@ -1,0 +1,62 @@
+"""What the list of orders can be narrowed to, as a form whose fields stand in the page's address."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+
+from orders.selectors import Only
+from sharding import shards
+from sharding.numbers import BUCKETS
+
+LONGEST = 40  # of product and coupon codes
+
+
+class Day(forms.DateInput):
+    input_type = "date"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%d")
+
+
+class OrderFilter(forms.Form):
+    """A field that makes no sense says so, and the others apply. Days are in UTC and both included."""
+
+    shard = forms.ChoiceField(required=False)
+    bucket = forms.IntegerField(required=False, min_value=0, max_value=BUCKETS - 1)
+    since = forms.DateField(required=False, widget=Day, label="Placed from")
+    until = forms.DateField(required=False, widget=Day, label="Placed until")
+    sku = forms.CharField(required=False, max_length=LONGEST, label="Product (SKU)")
+    coupon = forms.CharField(required=False, max_length=LONGEST)
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, auto_id="filter-%s")
+        aliases = shards.aliases()
+        self.fields["shard"].choices = [("", "All shards"), *((alias, alias) for alias in aliases)]  # type: ignore[attr-defined]
+        self.fields["bucket"].widget.attrs["placeholder"] = f"0 to {BUCKETS - 1}"
+
+    def clean_coupon(self) -> str:
+        return str(self.cleaned_data["coupon"]).upper()
+
+    def only(self) -> Only:
+        self.full_clean()
+        values = self.cleaned_data
+        until = values.get("until")
+        return Only(
+            shard=values.get("shard") or None,
+            bucket=values.get("bucket"),
+            since=_midnight(values.get("since")),
+            until=_midnight(until + timedelta(days=1)) if until and until < date.max else None,
+            sku=values.get("sku") or None,
+            coupon=values.get("coupon") or None,
+        )
+
+    def parameters(self) -> dict[str, str]:
+        """The fields that are filled in, as they were typed, for links to other pages of the same list."""
+        return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time.min, tzinfo=UTC)
