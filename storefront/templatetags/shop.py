@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 
 from django import template
 from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
 from inventory.selectors import PricedLine, ProductView
 from notifications import selectors as notifications
 from storefront import pictures
+from storefront.cart import Cart
 
 register = template.Library()
 
@@ -79,3 +81,8 @@ def precise(at: datetime) -> str:
 def unread_messages(user: User | AnonymousUser) -> int:
     """How many messages of the inbox the user has not read."""
     return notifications.unread(user.pk) if user.is_authenticated else 0
+
+
+@register.simple_tag
+def pieces_in_cart(request: HttpRequest) -> int:
+    return Cart(request.session).pieces
