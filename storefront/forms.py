@@ -11,10 +11,15 @@ from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
 from django.contrib.auth.models import User
 from django.http import QueryDict
 
+from orders.domain import ADDRESS_LENGTHS
+from orders.events import Address
+from storefront.countries import COUNTRIES
+
 MAX_QUANTITY = 999
 MAX_LINES = 100
 MAX_COUPON = 40
 MAX_PASSWORD = 128
+ADDRESS_FIELDS = ("name", "street", "postal_code", "city", "country")
 
 QUANTITY = "q-"  # the name of a product's field is this and its sku
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
@@ -129,7 +134,52 @@ class CartForm(forms.Form):
         }
 
 
-class CheckoutForm(forms.Form):
+class AddressForm(forms.Form):
+    """Where an order goes. The limits are those of the orders' rules, which check again."""
+
+    name = forms.CharField(
+        label="Name", max_length=ADDRESS_LENGTHS["name"][1], widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    street = forms.CharField(
+        label="Street and number",
+        max_length=ADDRESS_LENGTHS["street"][1],
+        widget=forms.TextInput(attrs={"autocomplete": "street-address"}),
+    )
+    postal_code = forms.CharField(
+        label="Postal code",
+        required=False,
+        max_length=ADDRESS_LENGTHS["postal_code"][1],
+        widget=forms.TextInput(attrs={"autocomplete": "postal-code"}),
+    )
+    city = forms.CharField(
+        label="City",
+        max_length=ADDRESS_LENGTHS["city"][1],
+        widget=forms.TextInput(attrs={"autocomplete": "address-level2"}),
+    )
+    country = forms.ChoiceField(
+        label="Country",
+        choices=[("", "Choose a country"), *COUNTRIES.items()],
+        widget=forms.Select(attrs={"autocomplete": "country"}),
+        error_messages={"invalid_choice": "We do not ship to this country."},
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+
+    def clean(self) -> dict[str, Any]:
+        for name in ADDRESS_LENGTHS:
+            if not str(self.cleaned_data.get(name, "")).isprintable():
+                self.add_error(name, "An address has no characters that cannot be seen.")
+        return self.cleaned_data
+
+    @property
+    def address(self) -> Address:
+        """What was typed, once the form is valid."""
+        return Address(**{field: self.cleaned_data[field] for field in ADDRESS_FIELDS})
+
+
+class CheckoutForm(AddressForm):
     """The last page before an order. `key` lets the shop place one cart only once; `prices` are those that were shown.
 
     `autocomplete` is off: a browser that goes back must not put old hidden values into a new form.
@@ -142,10 +192,6 @@ class CheckoutForm(forms.Form):
         max_length=MAX_COUPON,
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
 
     def clean_coupon(self) -> str | None:
         coupon = str(self.cleaned_data["coupon"])
@@ -160,6 +206,11 @@ class CheckoutForm(forms.Form):
             return None
         self.is_valid()
         return self.cleaned_data.get("coupon") or None
+
+    def forgive_address(self) -> None:
+        """Say nothing about an address that may not be finished yet."""
+        for field in ADDRESS_FIELDS:
+            self.errors.pop(field, None)
 
     def show_again(self, key: str, prices: str) -> None:
         """Keep what was typed, for the cart as it is now."""

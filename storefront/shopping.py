@@ -25,7 +25,7 @@ from inventory.selectors import ProductView, Sort
 from orders.domain import OrderError
 from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
 from sharding import numbers
-from storefront import checkout
+from storefront import addresses, checkout
 from storefront.cart import Cart, CartError, Contents
 from storefront.checkout import Quote
 from storefront.forms import QUANTITY, AddForm, CartForm, CheckoutForm
@@ -193,11 +193,13 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
     if not contents.orderable:
         return redirect("storefront:cart")
     if request.method != "POST":
-        form = CheckoutForm(initial={"key": content.key, "prices": contents.prices})
+        address = addresses.default_of(customer)
+        form = CheckoutForm(initial={**address, "key": content.key, "prices": contents.prices})
         return _checkout(request, contents, form)
     form = CheckoutForm(request.POST)
     if request.POST.get("action") == "review":
         form.show_again(content.key, contents.prices)
+        form.forgive_address()
         return _checkout(request, contents, form)
     if key != content.key:
         form.show_again(content.key, contents.prices)
@@ -272,5 +274,6 @@ def _place_once(customer: User, content: Cart, form: CheckoutForm) -> Placement:
                 form.coupon_code,
                 key=form.cleaned_data["key"],
                 metadata=checkout.metadata_for(customer.pk),
+                ship_to=form.address,
             )
     raise AssertionError("the last attempt returns or raises")

@@ -145,6 +145,7 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
     status = progress.status_of(history)
     return {
         "order": found,
+        "ship_to": progress.ship_to(history),
         "status": status,
         "headline": progress.headline(history, payment),
         "steps": progress.steps(history),

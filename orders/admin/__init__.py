@@ -257,6 +257,7 @@ class OrderAdmin(ModelAdmin):
         timeline = timeline_of(order.id)
         return {
             "order": order,
+            "ship_to": selectors.ship_to(order.id),
             "colour": COLOURS[order.status],
             "customer": User.objects.filter(pk=order.customer_id).first(),
             "bucket": numbers.bucket_of(order.id),

@@ -14,6 +14,7 @@ from inventory.selectors import PricedLine, ProductView
 from notifications import selectors as notifications
 from storefront import pictures
 from storefront.cart import Cart
+from storefront.countries import COUNTRIES
 
 register = template.Library()
 
@@ -51,6 +52,12 @@ def availability(available: int) -> str:
 def picture(product: ProductView) -> str:
     """The address of the product's picture, which changes with the picture."""
     return f"{reverse('storefront:picture', args=[product.sku])}?v={pictures.version(product)}"
+
+
+@register.filter
+def country_name(code: str) -> str:
+    """DE as "Germany"; a country that the shop has no name for stays a code."""
+    return COUNTRIES.get(code, code)
 
 
 @register.filter

@@ -46,6 +46,11 @@ def check_out(page: Page) -> None:
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Cart").click()
     page.get_by_role("button", name="Go to checkout").click()
     expect(page.get_by_role("heading", name="Checkout")).to_be_visible()
+    page.get_by_label("Name").fill("Ann Lee")
+    page.get_by_label("Street and number").fill("Quay 1")
+    page.get_by_label("Postal code").fill("20457")
+    page.get_by_label("City").fill("Hamburg")
+    page.get_by_label("Country").select_option("Germany")
 
 
 def order_number(page: Page) -> str:
@@ -78,6 +83,7 @@ def test_shopper_orders_and_pays_and_the_operator_sees_the_timeline(
     page.get_by_role("button", name="Place order").click()
 
     number = order_number(page)
+    expect(page.get_by_role("region", name="Where it goes")).to_contain_text("20457 Hamburg")
     headline = page.locator("#headline")
     expect(headline).to_have_text("Confirmed: everything is set aside for you. Please pay now.")
     countdown = page.locator("[data-seconds-left]")
@@ -104,6 +110,7 @@ def test_shopper_orders_and_pays_and_the_operator_sees_the_timeline(
     timeline = admin.locator("body")
     for event in (f"order-{number}@1", "order.placed", "inventory.stock_reserved", "coupon.redeemed", "order.paid"):
         expect(timeline).to_contain_text(event)
+    expect(timeline).to_contain_text("20457 Hamburg")
 
 
 def test_headline_moves_by_itself_while_the_page_stays(new_page: Callable[..., Page]) -> None:
@@ -162,7 +169,8 @@ def test_checkout_that_is_still_open_in_another_window_makes_one_order(new_page:
     put_into_cart(page, "Wooden Spoon, Set of 3")
     check_out(page)
     other = page.context.new_page()
-    other.goto("/checkout/")
+    other.goto("/cart/")
+    check_out(other)
     page.get_by_role("button", name="Place order").click()
     number = order_number(page)
 

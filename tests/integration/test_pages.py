@@ -41,6 +41,7 @@ from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
+ADDRESS = {"name": "Ann Lee", "street": "Quay 1", "postal_code": "20457", "city": "Hamburg", "country": "DE"}
 HIDDEN = re.compile(r'name="(key|prices)" value="([^"]*)"')
 ERROR = re.compile(r'<p class="error" id="id_([^"]+)_error">(.*?)</p>', re.DOTALL)
 
@@ -79,7 +80,7 @@ class Browser:
 
     def form(self) -> dict[str, str]:
         """The hidden fields of the checkout, as it is opened now."""
-        return hidden(self.text("/checkout/"))
+        return ADDRESS | hidden(self.text("/checkout/"))
 
     def send(self, form: dict[str, str], *, action: str = "place", **typed: str) -> Any:
         """Send the form of the checkout."""
@@ -338,6 +339,49 @@ def test_checkout_places_an_order_leads_to_its_page_and_empties_the_cart(ann: Br
     assert ann.get("/checkout/").url == "/cart/"
 
 
+def test_address_goes_with_the_order_and_is_offered_for_the_next(ann: Browser, caplog: Any, capsys: Any) -> None:
+    assert ann.user is not None
+    ann.fill(BOOK=1)
+    path = str(ann.send(ann.form() | {"name": "Zoë <b>", "street": "Kaivokatu 1", "country": "FI"}).url)
+    drain()
+    page = ann.text(path)
+    assert "Kaivokatu 1" in page
+    assert "Finland" in page
+    assert "<b>" not in ann.get(path).content.decode().replace("<b>1 ", "").replace("<b data", "")
+    ann.fill(PEN=1)
+    assert 'name="street" value="Kaivokatu 1"' in ann.text("/checkout/")
+    output = capsys.readouterr()
+    assert "Kaivokatu" not in caplog.text + output.out + output.err
+
+
+@pytest.mark.parametrize(
+    "field, typed, message",
+    [
+        ("name", "", "This field is required."),
+        ("name", "  ", "This field is required."),
+        ("street", "x" * 201, "Ensure this value has at most 200 characters"),
+        ("city", "Ham\x07burg", "An address has no characters that cannot be seen."),
+        ("city", "Ham\u0085burg", "An address has no characters that cannot be seen."),
+        ("city", "Ham\x00burg", "Null characters are not allowed."),
+        ("country", "XX", "We do not ship to this country."),
+        ("country", "", "This field is required."),
+    ],
+)
+def test_wrong_address_is_explained_beside_its_field_and_orders_nothing(
+    ann: Browser, field: str, typed: str, message: str
+) -> None:
+    ann.fill(BOOK=1)
+    form = ann.form()
+    before = rows()
+    response = ann.send(form | {field: typed})
+    assert response.status_code == 200
+    assert errors(response).keys() == {field}
+    assert errors(response)[field].startswith(message)
+    assert 'name="postal_code" value="20457"' in body(response)
+    assert rows() == before
+    assert errors(ann.send(form | {field: typed}, action="review")) == {}
+
+
 def test_visitor_signs_in_and_finds_the_cart_as_it_was(visitor: Browser) -> None:
     Browser.of("ann")
     visitor.fill(BOOK=2)
@@ -387,7 +431,7 @@ def test_form_changed_while_its_first_copy_was_on_its_way_gets_a_fresh_key(ann: 
     response = ann.send(form, coupon="TEN")
     assert "has placed an order before it was changed" in body(response)
     assert rows() == before
-    fresh = hidden(body(response))
+    fresh = ADDRESS | hidden(body(response))
     assert fresh["key"] != form["key"]
     assert ann.send(fresh, coupon="TEN").status_code == 302
 
@@ -410,7 +454,7 @@ def test_form_of_another_cart_orders_nothing_and_is_shown_anew(ann: Browser, key
     assert "Your cart is not what it was when this page was opened." in body(response)
     assert 'name="coupon" value="TEN"' in body(response)
     assert rows() == before
-    assert ann.send(hidden(body(response))).status_code == 302
+    assert ann.send(ADDRESS | hidden(body(response))).status_code == 302
 
 
 def test_price_that_changed_since_it_was_put_in_is_pointed_out(ann: Browser) -> None:
@@ -432,7 +476,7 @@ def test_price_that_changes_while_somebody_looks_at_it_is_not_charged_unseen(ann
     assert "A price has changed while you were looking." in body(response)
     assert "€10.00 then, €12.00 now." in body(response)
     assert rows() == before
-    assert ann.send(hidden(body(response))).status_code == 302
+    assert ann.send(ADDRESS | hidden(body(response))).status_code == 302
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)
@@ -486,7 +530,7 @@ def test_products_in_different_currencies_cannot_be_ordered_together(ann: Browse
     before = rows()
     page = ann.text("/checkout/")
     assert 'class="error"' in page
-    assert ann.send(hidden(page)).status_code == 200
+    assert ann.send(ADDRESS | hidden(page)).status_code == 200
     assert rows() == before
 
 
