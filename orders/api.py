@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from config.tokens import CustomerRequest
 from eventing.recorded import Recorded
 from orders import selectors
 from orders.domain import MAX_LINES, MAX_QUANTITY, OrderNotFound, Status, sum_of
-from orders.events import OrderPlaced
+from orders.events import Address, OrderPlaced
 from orders.handlers import Placement
 from orders.selectors import LineRow, OrderDetail, OrderRow
 from payments import selectors as payments
@@ -44,11 +45,22 @@ class LineRequest(Body):
     quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 
 
+class AddressRequest(Body):
+    """Where the order is to go; `country` is an ISO 3166-1 alpha-2 code."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
+    street: Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
+    postal_code: Annotated[str, Field(max_length=20, pattern=PRINTABLE)]
+    city: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+
+
 class OrderRequest(Body):
     """A product may be named in several lines; they become one."""
 
     lines: Annotated[list[LineRequest], Field(min_length=1, max_length=MAX_LINES)]
     coupon: Annotated[str, Field(min_length=1, max_length=40, pattern=PRINTABLE)] | None = None
+    ship_to: AddressRequest | None = None
 
 
 class PayRequest(Body):
@@ -67,6 +79,14 @@ class Line(BaseModel):
     quantity: int
     unit_price: int
     amount: int
+
+
+class ShipTo(BaseModel):
+    name: str
+    street: str
+    postal_code: str
+    city: str
+    country: str
 
 
 class Payment(BaseModel):
@@ -96,6 +116,7 @@ class OrderSummary(BaseModel):
 
 class Order(OrderSummary):
     lines: list[Line]
+    ship_to: ShipTo | None
     payment: Payment | None
 
 
@@ -123,6 +144,7 @@ def place_order(
         body.coupon,
         key=idempotency_key,
         metadata=checkout.metadata_for(request.auth),
+        ship_to=None if body.ship_to is None else Address(**body.ship_to.model_dump()),
     )
     order = _order_as_placed(placement)
     response["Location"] = _address(order.number)
@@ -213,6 +235,7 @@ def _order_as_placed(placement: Placement) -> Order:
             )
             for line in placed.lines
         ],
+        ship_to=_ship_to(placed.ship_to),
         payment=None,
     )
 
@@ -224,7 +247,12 @@ def _order(order: OrderDetail) -> Order:
         payment = Payment(
             progress=state.progress, payment_id=state.payment_id, reason=state.reason, message=state.message
         )
-    return Order(**_summary(order), lines=[_line(line) for line in order.lines], payment=payment)
+    return Order(
+        **_summary(order),
+        lines=[_line(line) for line in order.lines],
+        ship_to=_ship_to(selectors.ship_to(order.id)),
+        payment=payment,
+    )
 
 
 def _summary(row: OrderRow) -> dict[str, Any]:
@@ -241,6 +269,10 @@ def _summary(row: OrderRow) -> dict[str, Any]:
         "expires_at": row.expires_at,
         "reason": row.reason,
     }
+
+
+def _ship_to(address: Address | None) -> ShipTo | None:
+    return None if address is None else ShipTo(**asdict(address))
 
 
 def _line(line: LineRow) -> Line:

@@ -1,9 +1,17 @@
 """Makes the events of orders known to the event store."""
 
+from typing import Any
+
 from django.apps import AppConfig
 
 from eventing import registry
 from orders import events
+
+
+@registry.upcaster("order.placed", 1)
+def without_address(data: dict[str, Any]) -> dict[str, Any]:
+    """Orders had no address before version 2."""
+    return data | {"ship_to": None}
 
 
 class OrdersConfig(AppConfig):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from orders.events import CancelReason, Check, Line, RejectReason, ShortItem
+from orders.events import Address, CancelReason, Check, Line, RejectReason, ShortItem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class PlaceOrder:
     coupon_code: str | None = None
     discount: int = 0
     payment_due_at: datetime
+    ship_to: Address | None = None
     at: datetime
 
 

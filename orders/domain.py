@@ -1,6 +1,7 @@
 """The Order aggregate: pure functions, no Django, no clock, no I/O."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from orders.commands import (
     ShipOrder,
 )
 from orders.events import (
+    Address,
     CancelReason,
     Check,
     Event,
@@ -39,6 +41,8 @@ MAX_LINES = 100
 MAX_QUANTITY = 999
 MAX_UNIT_PRICE = 10**12  # the dearest possible order still fits into 63 bits
 MAX_PAYMENT_TERM = timedelta(days=30)
+ADDRESS_LENGTHS = {"name": (1, 100), "street": (1, 200), "postal_code": (0, 20), "city": (1, 100)}
+COUNTRY = re.compile("[A-Z]{2}")
 
 
 class Status(StrEnum):
@@ -71,6 +75,7 @@ class Order:
     placed_at: datetime | None = None
     payment_due_at: datetime | None = None
     waiting_for: frozenset[Check] = frozenset()
+    ship_to: Address | None = None
     payment_id: str | None = None
     tracking: str | None = None
 
@@ -130,6 +135,10 @@ class InvalidDiscount(OrderError):
 
 class InvalidCurrency(OrderError):
     """A currency is a code of three capital letters."""
+
+
+class InvalidAddress(OrderError):
+    """An address needs a name, a street, a city and a country, of reasonable length and in printable characters."""
 
 
 class InvalidDeadline(OrderError):
@@ -224,6 +233,7 @@ def evolve(order: Order, event: Event) -> Order:
                 discount=event.discount,
                 placed_at=event.at,
                 payment_due_at=event.payment_due_at,
+                ship_to=event.ship_to,
                 waiting_for=frozenset(checks),
             )
         case OrderCheckPassed():
@@ -265,6 +275,7 @@ def _place(order: Order, command: PlaceOrder) -> list[Event]:
         discount=command.discount,
         payment_due_at=command.payment_due_at,
         at=command.at,
+        ship_to=command.ship_to,
     )
     if order.status is not None:
         if _placement_of(order) == _placement_of(evolve(Order(), placed)):
@@ -276,6 +287,8 @@ def _place(order: Order, command: PlaceOrder) -> list[Event]:
     subtotal = sum_of(placed.lines)
     if not _is_whole(placed.discount, 0, subtotal):
         raise InvalidDiscount(f"expected 0..{subtotal}, got {placed.discount}")
+    if placed.ship_to is not None:
+        _check_address(placed.ship_to)
     if not placed.at < placed.payment_due_at <= placed.at + MAX_PAYMENT_TERM:
         raise InvalidDeadline(f"expected at most {MAX_PAYMENT_TERM.days} days, got {placed.payment_due_at - placed.at}")
     return [placed]
@@ -291,6 +304,7 @@ def _placement_of(order: Order) -> tuple[object, ...]:
         order.discount,
         order.payment_due_at,
         order.placed_at,
+        order.ship_to,
     )
 
 
@@ -308,6 +322,18 @@ def _check_lines(lines: tuple[Line, ...]) -> None:
             raise InvalidQuantity(f"expected 1..{MAX_QUANTITY} of {line.sku}, got {line.quantity}")
         if not _is_whole(line.unit_price, 0, MAX_UNIT_PRICE):
             raise InvalidPrice(f"expected 0..{MAX_UNIT_PRICE} for {line.sku}, got {line.unit_price}")
+
+
+def _check_address(address: Address) -> None:
+    # The messages name the field and never what stands in it: they end up in logs, and addresses must not.
+    for field, (shortest, longest) in ADDRESS_LENGTHS.items():
+        text: str = getattr(address, field)
+        if not shortest <= len(text.strip()) <= len(text) <= longest:
+            raise InvalidAddress(f"expected {shortest}..{longest} characters as {field}, got {len(text)}")
+        if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+            raise InvalidAddress(f"there is a control character in {field}")
+    if COUNTRY.fullmatch(address.country) is None:
+        raise InvalidAddress("a country is two capital letters")
 
 
 def _is_whole(number: object, lowest: int, highest: int) -> bool:

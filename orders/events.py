@@ -46,11 +46,25 @@ class ShortItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where somebody wants their order; `country` is an ISO 3166-1 alpha-2 code. Personal: never to be logged."""
+
+    name: str
+    street: str
+    postal_code: str
+    city: str
+    country: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPlaced:
-    """A customer asked for these lines. `discount` is in minor units and never more than the lines' sum."""
+    """A customer asked for these lines. `discount` is in minor units and never more than the lines' sum.
+
+    Version 2 has brought `ship_to`, which the orders before it do not have.
+    """
 
     TYPE: ClassVar[str] = "order.placed"
-    SCHEMA_VERSION: ClassVar[int] = 1
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     customer_id: int
     currency: str
@@ -59,6 +73,7 @@ class OrderPlaced:
     discount: int
     payment_due_at: datetime
     at: datetime
+    ship_to: Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

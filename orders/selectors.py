@@ -18,7 +18,7 @@ from eventing import store
 from eventing.recorded import Recorded
 from orders import models
 from orders.domain import Status
-from orders.events import CATEGORY, Event
+from orders.events import CATEGORY, Address, Event, OrderPlaced
 from sharding import numbers, shards
 
 T = TypeVar("T")
@@ -109,6 +109,11 @@ def by_number(text: str) -> OrderDetail | None:
 def history(order_id: int) -> list[Recorded[Event]]:
     """All that has happened to an order, oldest first; empty if there is none."""
     return _ask_owner(numbers.bucket_of(order_id), lambda alias: store.load(CATEGORY, order_id, using=alias))
+
+
+def ship_to(order_id: int) -> Address | None:
+    """Where the order goes; None if it has no address, or there is no order."""
+    return next((r.event.ship_to for r in history(order_id) if isinstance(r.event, OrderPlaced)), None)
 
 
 def orders_of(customer_id: int, *, before: int | None = None, limit: int) -> list[OrderRow]:

@@ -27,7 +27,7 @@ from orders import handlers as orders
 from orders import selectors
 from orders.commands import CancelOrder, PlaceOrder
 from orders.domain import EmptyOrder, NotYetConfirmed, OrderClosed, OrderError, OrderNotFound, Status
-from orders.events import CancelReason, Line
+from orders.events import Address, CancelReason, Line
 from orders.handlers import IdempotencyKey, Placement
 from orders.selectors import OrderDetail
 from payments import handlers as payments
@@ -87,6 +87,7 @@ def place(
     metadata: Metadata,
     at: datetime | None = None,
     payment_term: timedelta | None = None,
+    ship_to: Address | None = None,
 ) -> Placement:
     """Place an order once for this key, which is 1 to 255 printable characters of the customer's choice.
 
@@ -95,7 +96,7 @@ def place(
     Raises what `quote` raises, an OrderError, IdempotencyMismatch, IdempotencyInFlight.
     """
     at = at or timezone.now()
-    idempotency = IdempotencyKey(key=key, fingerprint=_fingerprint(wanted, coupon_code))
+    idempotency = IdempotencyKey(key=key, fingerprint=_fingerprint(wanted, coupon_code, ship_to))
     try:
         quoted = quote(customer_id, wanted, coupon_code, at)
     except (OrderError, InventoryError, CouponError):
@@ -114,6 +115,7 @@ def place(
         coupon_code=quoted.coupon_code,
         discount=quoted.discount,
         payment_due_at=at + (settings.ORDER_PAYMENT_TIMEOUT if payment_term is None else payment_term),
+        ship_to=ship_to,
         at=at,
     )
     return orders.place_order(command, metadata, idempotency=idempotency)
@@ -167,9 +169,11 @@ def cancel(order_id: int, customer_id: int, metadata: Metadata, at: datetime | N
     orders.handle(CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=at or timezone.now()), metadata)
 
 
-def _fingerprint(wanted: Wanted, coupon_code: str | None) -> str:
+def _fingerprint(wanted: Wanted, coupon_code: str | None, ship_to: Address | None) -> str:
     """The same for every way to write down the same wish."""
     quantities: dict[str, int] = {}
     for sku, quantity in wanted:
         quantities[sku] = quantities.get(sku, 0) + quantity
-    return hashlib.sha256(msgspec.json.encode([sorted(quantities.items()), coupon_code])).hexdigest()
+    # Without an address it is what it was before there were any, because old keys are still around.
+    address = [] if ship_to is None else [ship_to]
+    return hashlib.sha256(msgspec.json.encode([sorted(quantities.items()), coupon_code, *address])).hexdigest()

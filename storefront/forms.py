@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
 from django.contrib.auth.models import User
 from django.http import QueryDict
 
-from inventory.selectors import CategoryView, ProductView
+from orders.domain import ADDRESS_LENGTHS
+from orders.events import Address
+from storefront.countries import COUNTRIES
 
 MAX_QUANTITY = 999
 MAX_LINES = 100
 MAX_COUPON = 40
 MAX_PASSWORD = 128
+ADDRESS_FIELDS = ("name", "street", "postal_code", "city", "country")
 
 QUANTITY = "q-"  # the name of a product's field is this and its sku
-KEY = re.compile(r"[0-9a-f]{32}")
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -79,17 +79,6 @@ class RegistrationForm(UserCreationForm):
         return str(self.cleaned_data["email"]).lower()
 
 
-class QuantityInput(forms.NumberInput):
-    """A product that is named twice is wanted as often as both say together."""
-
-    def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> str:
-        values = data.getlist(name) if isinstance(data, QueryDict) else [data.get(name) or ""]
-        typed = [text for value in values if (text := str(value).strip())]
-        if len(typed) > 1 and all(WHOLE_NUMBER.fullmatch(text) for text in typed):
-            return str(sum(int(text) for text in typed))
-        return next((text for text in typed if WHOLE_NUMBER.fullmatch(text) is None), typed[0] if typed else "")
-
-
 class QuantityField(forms.Field):
     """A whole number of pieces; nothing and 0 both mean that the product is not wanted."""
 
@@ -104,90 +93,105 @@ class QuantityField(forms.Field):
         return int(text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """A product, and the field for how many of it."""
+class AddForm(forms.Form):
+    """Some pieces of a product, to be put into the cart."""
 
-    product: ProductView
-    field: forms.BoundField
+    quantity = QuantityField(
+        label="Quantity",
+        widget=forms.NumberInput(attrs={"min": 1, "max": MAX_QUANTITY, "inputmode": "numeric", "autocomplete": "off"}),
+        initial=1,
+        required=False,
+    )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
-    """The products of a category on this page."""
-
-    slug: str
-    name: str
-    choices: tuple[Choice, ...]
-
-
-def new_key() -> str:
-    """What tells one filled-in form from every other."""
-    return uuid4().hex
-
-
-def picked(data: QueryDict) -> list[str]:
-    """The products that have something in their field, on whichever page they are shown."""
-    return [
-        name.removeprefix(QUANTITY)
-        for name in data
-        if name.startswith(QUANTITY) and any(value.strip() for value in data.getlist(name))
-    ]
+    def clean_quantity(self) -> int:
+        quantity: int = self.cleaned_data["quantity"]
+        if not quantity:
+            raise forms.ValidationError(f"A whole number from 1 to {MAX_QUANTITY}, please.")
+        return quantity
 
 
-class OrderForm(forms.Form):
-    """Quantities of products, and a coupon. The hidden key lets the shop place one filled-in form only once.
+class CartForm(forms.Form):
+    """How many of each product in the cart; what is not sent stays as it is, none takes it out."""
 
-    So key and quantities belong together: `autocomplete` is off, or a browser that goes back might put the old
-    quantities into a new form with a new key; and an address that has quantities has their key as well.
+    def __init__(self, data: QueryDict | None, lines: Sequence[tuple[str, str, int]]) -> None:
+        """`lines` are sku, name and present quantity."""
+        super().__init__(data)
+        self.label_suffix = ""
+        attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "autocomplete": "off"}
+        for sku, name, quantity in lines:
+            self.fields[QUANTITY + sku] = QuantityField(
+                required=False, label=f"Quantity of {name}", initial=quantity, widget=forms.NumberInput(attrs)
+            )
+
+    @property
+    def quantities(self) -> dict[str, int]:
+        return {
+            name.removeprefix(QUANTITY): quantity for name, quantity in self.cleaned_data.items() if name in self.data
+        }
+
+
+class AddressForm(forms.Form):
+    """Where an order goes. The limits are those of the orders' rules, which check again."""
+
+    name = forms.CharField(
+        label="Name", max_length=ADDRESS_LENGTHS["name"][1], widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    street = forms.CharField(
+        label="Street and number",
+        max_length=ADDRESS_LENGTHS["street"][1],
+        widget=forms.TextInput(attrs={"autocomplete": "street-address"}),
+    )
+    postal_code = forms.CharField(
+        label="Postal code",
+        required=False,
+        max_length=ADDRESS_LENGTHS["postal_code"][1],
+        widget=forms.TextInput(attrs={"autocomplete": "postal-code"}),
+    )
+    city = forms.CharField(
+        label="City",
+        max_length=ADDRESS_LENGTHS["city"][1],
+        widget=forms.TextInput(attrs={"autocomplete": "address-level2"}),
+    )
+    country = forms.ChoiceField(
+        label="Country",
+        choices=[("", "Choose a country"), *COUNTRIES.items()],
+        widget=forms.Select(attrs={"autocomplete": "country"}),
+        error_messages={"invalid_choice": "We do not ship to this country."},
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+
+    def clean(self) -> dict[str, Any]:
+        for name in ADDRESS_LENGTHS:
+            if not str(self.cleaned_data.get(name, "")).isprintable():
+                self.add_error(name, "An address has no characters that cannot be seen.")
+        return self.cleaned_data
+
+    @property
+    def address(self) -> Address:
+        """What was typed, once the form is valid."""
+        return Address(**{field: self.cleaned_data[field] for field in ADDRESS_FIELDS})
+
+
+class CheckoutForm(AddressForm):
+    """The last page before an order. `key` lets the shop place one cart only once; `prices` are those that were shown.
+
+    `autocomplete` is off: a browser that goes back must not put old hidden values into a new form.
     """
 
     key = forms.CharField(widget=forms.HiddenInput(attrs={"autocomplete": "off"}), required=False)
+    prices = forms.CharField(widget=forms.HiddenInput(attrs={"autocomplete": "off"}), required=False)
     coupon = forms.CharField(
         required=False,
         max_length=MAX_COUPON,
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
-
-    def __init__(
-        self,
-        data: QueryDict | None,
-        products: Sequence[ProductView],
-        *,
-        initial: QueryDict,
-        may_be_empty: bool = False,
-    ) -> None:
-        """`products` are all that have a field; of `initial`, which comes from an address, only the valid is taken."""
-        key = initial.get("key", "")
-        super().__init__(
-            data,
-            initial={
-                "key": key if KEY.fullmatch(key) else new_key(),
-                "coupon": _printable(initial.get("coupon", "")),
-            },
-        )
-        self.label_suffix = ""
-        self.products = tuple(products)
-        self.may_be_empty = may_be_empty
-        for product in self.products:
-            name = QUANTITY + product.sku
-            attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "placeholder": "0", "autocomplete": "off"}
-            quantity = QuantityField(required=False, label=f"Quantity of {product.name}", widget=QuantityInput(attrs))
-            self.fields[name] = quantity
-            self.initial[name] = _quantity(quantity, initial, name)
-
-    def shelves(self, categories: Sequence[CategoryView]) -> list[Shelf]:
-        """The products by category, in the order of the shop."""
-        choices = [Choice(product=product, field=self[QUANTITY + product.sku]) for product in self.products]
-        found = [
-            Shelf(
-                slug=category.slug,
-                name=category.name,
-                choices=tuple(choice for choice in choices if choice.product.category == category.slug),
-            )
-            for category in categories
-        ]
-        return [shelf for shelf in found if shelf.choices]
 
     def clean_coupon(self) -> str | None:
         coupon = str(self.cleaned_data["coupon"])
@@ -195,77 +199,24 @@ class OrderForm(forms.Form):
             raise forms.ValidationError("A coupon has no characters that cannot be seen.")
         return coupon or None
 
-    def clean(self) -> dict[str, Any]:
-        if KEY.fullmatch(self.cleaned_data.get("key", "")) is None:
-            self.renew_key()
-            self.add_error(None, "The form was not complete. Please look through it and send it again.")
-        on_sale = {product.sku for product in self.products if product.active}
-        unknown = [sku for sku in picked(self._typed) if sku not in on_sale]
-        if unknown:
-            names = ", ".join(_printable(sku)[:40] or "?" for sku in unknown[:5])
-            self.add_error(None, f"Not on sale in this shop: {names}.")
-        elif len(self.wanted) > MAX_LINES:
-            self.add_error(None, f"An order has at most {MAX_LINES} different products, not {len(self.wanted)}.")
-        elif not (self.wanted or self.may_be_empty or any(name.startswith(QUANTITY) for name in self.errors)):
-            self.add_error(None, "Choose at least one product: type how many you want of it.")
-        return self.cleaned_data
-
-    def renew_key(self) -> None:
-        """Make this another form, that may place another order."""
-        data = self._typed.copy()
-        data["key"] = new_key()
-        self.data = data
-
-    @property
-    def wanted(self) -> list[tuple[str, int]]:
-        """Pairs of sku and quantity."""
-        if not self.is_bound:
-            return [(product.sku, quantity) for product in self.products if (quantity := self._initial_of(product))]
-        return [
-            (product.sku, quantity)
-            for product in self.products
-            if (quantity := self.cleaned_data.get(QUANTITY + product.sku))
-        ]
-
     @property
     def coupon_code(self) -> str | None:
-        return (self.cleaned_data if self.is_bound else self.initial).get("coupon") or None
+        """What has been typed, if it can be a coupon's code at all."""
+        if not self.is_bound:
+            return None
+        self.is_valid()
+        return self.cleaned_data.get("coupon") or None
 
-    @property
-    def chosen(self) -> bool:
-        """Whether there is something in the field of any product, be it right or wrong."""
-        return bool(self.wanted or picked(self._typed))
+    def forgive_address(self) -> None:
+        """Say nothing about an address that may not be finished yet."""
+        for field in ADDRESS_FIELDS:
+            self.errors.pop(field, None)
 
-    @property
-    def complaints(self) -> list[str]:
-        """All that is wrong, each in a sentence of its own."""
-        labels = {name: f"{field.label or name.capitalize()}: " for name, field in self.fields.items()}
-        return [f"{labels.get(name, '')}{message}" for name, errors in self.errors.items() for message in errors]
-
-    @property
-    def first_error(self) -> str:
-        """The id of the first element that says what is wrong."""
-        visible = (field.auto_id for field in self.visible_fields() if field.errors)
-        return next(visible, "order")
-
-    def as_query(self) -> str:
-        """What is chosen, as part of an address from which the same form can be made again."""
-        query = QueryDict(mutable=True)
-        for sku, quantity in self.wanted:
-            query[QUANTITY + sku] = str(quantity)
-        if self.coupon_code:
-            query["coupon"] = self.coupon_code
-        if query:
-            query["key"] = (self.cleaned_data if self.is_bound else self.initial)["key"]
-        return query.urlencode()
-
-    @property
-    def _typed(self) -> QueryDict:
-        return self.data if isinstance(self.data, QueryDict) else QueryDict()
-
-    def _initial_of(self, product: ProductView) -> int | None:
-        quantity: int | None = self.initial[QUANTITY + product.sku]
-        return quantity
+    def show_again(self, key: str, prices: str) -> None:
+        """Keep what was typed, for the cart as it is now."""
+        data = dict(self.data.items())
+        data["key"], data["prices"] = key, prices
+        self.data = data
 
 
 class PaymentForm(forms.Form):
@@ -288,14 +239,3 @@ class PaymentForm(forms.Form):
             "invalid_choice": "The sandbox knows only the tokens of this list.",
         },
     )
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())[:MAX_COUPON]
-
-
-def _quantity(field: QuantityField, initial: QueryDict, name: str) -> int | None:
-    try:
-        return field.to_python(field.widget.value_from_datadict(initial, None, name)) or None
-    except forms.ValidationError:
-        return None

@@ -11,6 +11,7 @@ from typing import assert_never
 from eventing.recorded import Recorded
 from orders.domain import FINAL, Status
 from orders.events import (
+    Address,
     CancelReason,
     Check,
     Event,
@@ -113,6 +114,11 @@ def headline(history: History, payment: PaymentState) -> str:
             return f"{_what(history[-1].event)}{_money_back(payment)}"
         case _:
             assert_never(status)
+
+
+def ship_to(history: History) -> Address | None:
+    """Where the order goes; the oldest ones do not say."""
+    return next((r.event.ship_to for r in history if isinstance(r.event, OrderPlaced)), None)
 
 
 def short_items(history: History) -> list[ShortItem]:

@@ -3,13 +3,19 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from storefront import behind, views
+from storefront import behind, shopping, views
 
 app_name = "storefront"
 
 urlpatterns = [
-    path("", views.shop, name="shop"),
-    path("quote/", views.quote, name="quote"),
+    path("", shopping.shop, name="shop"),
+    path("products/<str:sku>/", shopping.product, name="product"),
+    path("products/<str:sku>/stock/", shopping.stock, name="stock"),
+    path("products/<str:sku>/add/", shopping.add, name="add"),
+    path("cart/", shopping.cart, name="cart"),
+    path("cart/remove/", shopping.remove, name="remove"),
+    path("checkout/", shopping.checkout_page, name="checkout"),
+    path("checkout/quote/", shopping.quote, name="quote"),
     path("orders/", views.orders, name="orders"),
     path("orders/<str:number>/", views.order, name="order"),
     path("orders/<str:number>/live/", views.order_live, name="order_live"),

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
-from urllib.parse import urlencode
 
-import stamina
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.contrib.auth.views import LoginView, RedirectURLMixin, redirect_to_login
+from django.contrib.auth.views import LoginView, RedirectURLMixin
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 from django.views.generic import FormView
 
-from coupons.domain import CouponError
 from inventory import selectors as inventory
-from inventory.domain import InventoryError, UnknownSku
-from inventory.selectors import CataloguePage
 from notifications import handlers as notifications
 from notifications import selectors as inboxes
 from orders import selectors
 from orders.domain import OrderError, Status
-from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
 from orders.selectors import OrderDetail
 from payments import selectors as payments
 from payments.handlers import PaymentError, PaymentInProgress
 from payments.selectors import Progress
 from sharding import numbers
 from storefront import accounts, checkout, pictures, progress, throttle
-from storefront.checkout import Quote
-from storefront.forms import QUANTITY, OrderForm, PaymentForm, RegistrationForm, SignInForm, picked
+from storefront.forms import PaymentForm, RegistrationForm, SignInForm
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
 PAGE_OF_ORDERS = 20
@@ -47,142 +37,7 @@ PAYABLE = (Progress.NONE, Progress.DECLINED)
 CANCELLABLE = (Status.PLACED, Status.CONFIRMED)
 
 
-# --- The shop --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What the chosen products cost; `refused` says why the coupon takes nothing off."""
-
-    quote: Quote | None
-    refused: str = ""
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-def shop(request: HttpRequest) -> HttpResponse:
-    """All products in one order form; what it has, and the way back to it, are in its address."""
-    page = _products(request)
-    if request.method != "POST":
-        return _shop(request, page, _order_form(request, page))
-    form = _order_form(request, page)
-    if not form.is_valid():
-        return _shop(request, page, form)
-    match request.POST.get("action"):
-        case "review":
-            return redirect(_address(request.GET.get("after"), request.GET.get("sku"), form) + "#order")
-        case "more" if page.next is not None:
-            return redirect(_address(*page.next, form))
-        case _:
-            return _place(request, page, form)
-
-
-@require_POST
-def quote(request: HttpRequest) -> HttpResponse:
-    """What the form would cost, while it is being filled in."""
-    form = _order_form(request, CataloguePage(items=(), next=None))
-    summary = _summary(request, form) if form.is_valid() else None
-    return render(request, "storefront/_summary.html", {"form": form, "summary": summary, "live": True})
-
-
-def _products(request: HttpRequest) -> CataloguePage:
-    after, sku = request.GET.get("after"), request.GET.get("sku")
-    try:
-        return inventory.catalogue(after=(after, sku) if after and sku else None, limit=PAGE_OF_PRODUCTS)
-    except inventory.InvalidPosition as error:
-        raise Http404("There is no such page.") from error
-
-
-def _order_form(request: HttpRequest, page: CataloguePage) -> OrderForm:
-    """With a field for each product of the page, and for those of other pages that are chosen already."""
-    data = request.POST if request.method == "POST" else None
-    here = {product.sku for product in page.items}
-    elsewhere = inventory.products_by_sku(sku for sku in picked(data or request.GET) if sku not in here)
-    return OrderForm(
-        data,
-        [*elsewhere.values(), *page.items],
-        initial=request.GET,
-        may_be_empty=request.POST.get("action") == "more",
-    )
-
-
-def _place(request: HttpRequest, page: CataloguePage, form: OrderForm) -> HttpResponse:
-    if not isinstance(request.user, User):
-        return redirect_to_login(_address(None, None, form) + "#order")
-    try:
-        placement = _place_once(request.user, form)
-    except IdempotencyMismatch:
-        form.renew_key()
-        form.add_error(
-            None,
-            "This form has placed an order before it was changed. That order stands, see “Orders”. "
-            "Place the order again if you want this one as well.",
-        )
-    except IdempotencyInFlight:
-        form.add_error(None, "This order is being placed at this moment. Try again: it will not be placed twice.")
-    except CouponError as error:
-        form.add_error("coupon", str(error))
-    except UnknownSku as error:
-        for sku in error.skus:
-            form.add_error(QUANTITY + sku, "No longer on sale.")
-    except (InventoryError, OrderError) as error:
-        form.add_error(None, str(error))
-    else:
-        if placement.replayed:
-            messages.info(request, "This is the order that your form has placed already. Nothing was ordered twice.")
-        return redirect("storefront:order", numbers.to_text(placement.order_id))
-    return _shop(request, page, form)
-
-
-def _place_once(customer: User, form: OrderForm) -> Placement:
-    """The second half of a double click waits for the first, because the browser shows the answer to the second."""
-    for attempt in stamina.retry_context(
-        on=IdempotencyInFlight, attempts=6, timeout=3, wait_initial=0.05, wait_max=0.5, wait_jitter=0.05
-    ):
-        with attempt:
-            return checkout.place(
-                customer.pk,
-                form.wanted,
-                form.coupon_code,
-                key=form.cleaned_data["key"],
-                metadata=checkout.metadata_for(customer.pk),
-            )
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _shop(request: HttpRequest, page: CataloguePage, form: OrderForm) -> HttpResponse:
-    return render(
-        request,
-        "storefront/shop.html",
-        {
-            "form": form,
-            "action": _address(request.GET.get("after"), request.GET.get("sku"), None),
-            "shelves": form.shelves(inventory.categories()),
-            "more": page.next is not None,
-            "first": "after" not in request.GET,
-            "summary": _summary(request, form),
-        },
-    )
-
-
-def _summary(request: HttpRequest, form: OrderForm) -> Summary | None:
-    """None while nothing is chosen, or something that cannot be ordered."""
-    if not form.wanted or form.errors.keys() - {"coupon"}:
-        return None
-    customer_id = request.user.pk or 0  # who is not signed in has not used any coupon yet
-    now = timezone.now()
-    try:
-        return Summary(quote=checkout.quote(customer_id, form.wanted, form.coupon_code, now))
-    except CouponError as error:
-        return Summary(quote=checkout.quote(customer_id, form.wanted, None, now), refused=str(error))
-    except (InventoryError, OrderError):
-        return None
-
-
-def _address(after: str | int | None, sku: str | None, form: OrderForm | None) -> str:
-    """Where the form can be found again, with all that is chosen in it."""
-    position = urlencode({"after": after, "sku": sku}) if after and sku else ""
-    query = "&".join(filter(None, [position, form.as_query() if form else ""]))
-    return reverse("storefront:shop") + (f"?{query}" if query else "")
+# --- Pictures --------------------------------------------------------------------------------------------------------
 
 
 @require_safe
@@ -290,6 +145,7 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
     status = progress.status_of(history)
     return {
         "order": found,
+        "ship_to": progress.ship_to(history),
         "status": status,
         "headline": progress.headline(history, payment),
         "steps": progress.steps(history),

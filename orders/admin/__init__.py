@@ -288,6 +288,7 @@ class OrderAdmin(ModelAdmin):
         timeline = journey_of(order.id).moments
         return {
             "order": order,
+            "ship_to": selectors.ship_to(order.id),
             "colour": COLOURS[order.status],
             "customer": User.objects.filter(pk=order.customer_id).first(),
             "bucket": numbers.bucket_of(order.id),

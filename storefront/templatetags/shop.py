@@ -6,12 +6,15 @@ from datetime import datetime, timedelta
 
 from django import template
 from django.contrib.auth.models import AnonymousUser, User
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
 from inventory.selectors import PricedLine, ProductView
 from notifications import selectors as notifications
 from storefront import pictures
+from storefront.cart import Cart
+from storefront.countries import COUNTRIES
 
 register = template.Library()
 
@@ -52,6 +55,12 @@ def picture(product: ProductView) -> str:
 
 
 @register.filter
+def country_name(code: str) -> str:
+    """DE as "Germany"; a country that the shop has no name for stays a code."""
+    return COUNTRIES.get(code, code)
+
+
+@register.filter
 def seconds_until(at: datetime) -> int:
     return max(0, int((at - timezone.now()).total_seconds()))
 
@@ -79,3 +88,8 @@ def precise(at: datetime) -> str:
 def unread_messages(user: User | AnonymousUser) -> int:
     """How many messages of the inbox the user has not read."""
     return notifications.unread(user.pk) if user.is_authenticated else 0
+
+
+@register.simple_tag
+def pieces_in_cart(request: HttpRequest) -> int:
+    return Cart(request.session).pieces

@@ -113,6 +113,7 @@ def test_an_order_is_accepted_and_says_where_to_follow_it(api: Api) -> None:
             {"sku": "BOOK", "name": "A book", "quantity": 2, "unit_price": 1000, "amount": 2000},
             {"sku": "PEN", "name": "A pen", "quantity": 1, "unit_price": 250, "amount": 250},
         ],
+        "ship_to": None,
         "payment": None,
     }
     assert api.client.get(response.headers["Location"], headers=api.headers(None, {})).json() == body
@@ -201,7 +202,7 @@ def test_an_order_goes_its_way_and_tells_its_history(api: Api) -> None:
     ]
     placed, confirmed, _ = history["items"]
     assert placed["id"] == f"order-{number}@1"
-    assert (placed["causation_id"], placed["schema_version"]) == (None, 1)
+    assert (placed["causation_id"], placed["schema_version"]) == (None, 2)
     assert placed["data"]["lines"] == [{"sku": "BOOK", "name": "A book", "quantity": 1, "unit_price": 1000}]
     assert confirmed["causation_id"] == f"reservation-{number}@1"
     assert confirmed["correlation_id"] == placed["correlation_id"]
@@ -331,3 +332,45 @@ def test_a_shipped_order_shows_so(api: Api) -> None:
 
 def _shard_of(api: Api) -> str:
     return shards.alias_of_bucket(numbers.bucket_of_customer(api.customer.pk))
+
+
+ADDRESS = {"name": "Zoë Ångström", "street": "Kaivokatu 1", "postal_code": "00100", "city": "Helsinki", "country": "FI"}
+
+
+def test_an_order_goes_to_the_address_that_came_with_it(api: Api) -> None:
+    body = {"lines": [{"sku": "BOOK", "quantity": 1}], "ship_to": ADDRESS}
+    placed = api.order(body, key="one").json()
+    assert placed["ship_to"] == ADDRESS
+    assert api.get(f"/orders/{placed['number']}").json()["ship_to"] == ADDRESS
+    event = api.get(f"/orders/{placed['number']}/events").json()["items"][0]
+    assert (event["schema_version"], event["data"]["ship_to"]) == (2, ADDRESS)
+    assert api.order(body, key="one").json() == placed
+
+
+def test_another_address_is_another_order(api: Api) -> None:
+    body = {"lines": [{"sku": "BOOK", "quantity": 1}], "ship_to": ADDRESS}
+    api.order(body, key="one")
+    before = rows()
+    for other in ({**body, "ship_to": ADDRESS | {"city": "Turku"}}, {"lines": body["lines"]}):
+        assert_problem(api.order(other, key="one"), 422, "idempotency_mismatch")
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    "change, code",
+    [
+        ({"name": ""}, "invalid_request"),
+        ({"name": "x" * 101}, "invalid_request"),
+        ({"name": "   "}, "invalid_address"),
+        ({"city": "Hel\x07sinki"}, "invalid_request"),
+        ({"city": "Hel\u0085sinki"}, "invalid_address"),
+        ({"country": "fi"}, "invalid_request"),
+        ({"country": "FIN"}, "invalid_request"),
+        ({"planet": "Earth"}, "invalid_request"),
+    ],
+)
+def test_address_that_cannot_be_is_refused(api: Api, change: dict[str, str], code: str) -> None:
+    before = rows()
+    response = api.order({"lines": [{"sku": "BOOK", "quantity": 1}], "ship_to": ADDRESS | change})
+    assert_problem(response, 422, code)
+    assert rows() == before

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -29,6 +28,7 @@ from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory
 from inventory import selectors as catalogue
+from inventory.models import Product
 from notifications import handlers as notifications
 from notifications.models import Message
 from orders import handlers as orders
@@ -41,7 +41,8 @@ from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
-KEY = re.compile(r'name="key" value="([0-9a-f]{32})"')
+ADDRESS = {"name": "Ann Lee", "street": "Quay 1", "postal_code": "20457", "city": "Hamburg", "country": "DE"}
+HIDDEN = re.compile(r'name="(key|prices)" value="([^"]*)"')
 ERROR = re.compile(r'<p class="error" id="id_([^"]+)_error">(.*?)</p>', re.DOTALL)
 
 
@@ -67,22 +68,37 @@ class Browser:
         assert response.status_code == 200, response
         return body(response)
 
-    def key(self) -> str:
-        """The key of a freshly opened order form."""
-        found = KEY.search(self.text("/"))
-        assert found is not None
-        return found[1]
+    def add(self, sku: str, quantity: str, **more: str) -> Any:
+        """Put something into the cart."""
+        return self.client.post(f"/products/{sku}/add/", {"quantity": quantity} | more)
 
-    def order(self, *, key: str | None = None, path: str = "/", **typed: Any) -> Any:
-        """Send the order form; `BOOK=2` is what is typed beside the book."""
-        data = {name if name in ("coupon", "action") else f"q-{name}": value for name, value in typed.items()}
-        return self.client.post(path, {"key": key or self.key(), "action": "place"} | data)
+    def fill(self, **wanted: int) -> None:
+        """`BOOK=2` puts two books into the cart."""
+        for sku, quantity in wanted.items():
+            response = self.add(sku, str(quantity))
+            assert response.status_code == 302, body(response)
 
-    def place(self, **typed: Any) -> str:
-        """Place an order and return the path of its page."""
-        response = self.order(**typed)
+    def form(self) -> dict[str, str]:
+        """The hidden fields of the checkout, as it is opened now."""
+        return ADDRESS | hidden(self.text("/checkout/"))
+
+    def send(self, form: dict[str, str], *, action: str = "place", **typed: str) -> Any:
+        """Send the form of the checkout."""
+        return self.client.post("/checkout/", form | {"action": action} | typed)
+
+    def place(self, coupon: str = "", **wanted: int) -> str:
+        """Place an order of this and what is in the cart; return the path of its page."""
+        self.fill(**wanted)
+        response = self.send(self.form(), coupon=coupon)
         assert response.status_code == 302, body(response)
         return str(response.url)
+
+
+def hidden(page: str) -> dict[str, str]:
+    """The hidden fields of the checkout's form."""
+    found = dict(HIDDEN.findall(page))
+    assert found.keys() == {"key", "prices"}
+    return found
 
 
 def body(response: HttpResponse) -> str:
@@ -128,11 +144,59 @@ def test_shop_shows_name_price_picture_and_availability_of_every_product(visitor
     for expected in ("A book", "€10.00", "1000 in stock", "A dodo", "€1,234.56", "Sold out", "€0.05", "Only 3 left"):
         assert expected in page
     assert re.search(r'<img src="/pictures/BOOK\.svg\?v=[0-9a-f]{8}"', page)
-    assert 'name="q-BOOK"' in page
+    assert 'href="/products/BOOK/"' in page
 
 
 def test_shop_without_products_says_so(db: None) -> None:
     assert "The shelves are empty" in Browser().text("/")
+
+
+def names(page: str) -> list[str]:
+    return re.findall(r'<a href="/products/[^"]+">([^<]+)</a>', page)
+
+
+def test_products_are_found_by_category_and_text_and_sorted(visitor: Browser) -> None:
+    inventory.add_category(slug="birds", name="Birds")
+    inventory.add_product(sku="DODO", name="A dodo", category="birds", price=600, currency="EUR")
+    assert names(visitor.text("/?category=birds")) == ["A dodo"]
+    assert names(visitor.text("/?q=pen")) == ["A pen"]
+    assert names(visitor.text("/?sort=price")) == ["A pen", "A dodo", "A book", "A lamp"]
+    assert names(visitor.text("/?sort=-price&category=things")) == ["A lamp", "A book", "A pen"]
+    page = visitor.text("/?q=unheard-of")
+    assert "Nothing here goes by “unheard-of”." in page
+    assert 'value="unheard-of"' in page
+
+
+@pytest.mark.parametrize("sort", ["name", "price", "-price"])
+def test_pages_of_the_catalogue_show_every_product_once(many: Browser, sort: str) -> None:
+    seen: list[str] = []
+    address: str | None = f"/?sort={sort}&category=things"
+    while address:
+        page = many.text(address)
+        seen += names(page)
+        found = re.search(r'href="([^"]+)" rel="next"', page)
+        address = found[1] if found else None
+    assert len(seen) == len(set(seen)) == 113
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/?after=x%00y&sku=BOOK",
+        "/?after=x&sku=%00",
+        "/?after=x&sku=" + "x" * 50,
+        "/?after=x&sku=BOOK&sort=price",
+        f"/?after={'9' * 500}&sku=BOOK&sort=price",
+        "/?sort=nonsense",
+        "/?category=nonsense",
+        "/?category=%00",
+        "/products/NOPE/",
+        "/products/%00/",
+        "/products/NOPE/stock/",
+    ],
+)
+def test_page_that_does_not_exist_is_404(visitor: Browser, address: str) -> None:
+    assert visitor.get(address).status_code == 404
 
 
 def test_whatever_is_in_the_catalogue_is_escaped(visitor: Browser) -> None:
@@ -145,177 +209,60 @@ def test_whatever_is_in_the_catalogue_is_escaped(visitor: Browser) -> None:
     ann = Browser.of("ann")
     path = ann.place(NASTY=1)
     drain()
-    for address in ("/?q-NASTY=1", path, "/inbox/", "/pictures/NASTY.svg"):
-        assert nasty not in ann.get(address).content.decode()
+    ann.fill(NASTY=1)
+    nastier = f"/?q={nasty}&category=nasty"
+    pages = ("/", nastier, "/products/NASTY/", "/cart/", "/checkout/", path, "/inbox/", "/pictures/NASTY.svg")
+    for address in pages:
+        assert nasty not in ann.get(address).content.decode(), address
 
 
-def test_order_form_places_an_order_and_leads_to_its_page(ann: Browser) -> None:
-    path = ann.place(BOOK=2, PEN=1, coupon="ten")
-    order = selectors.get(number_of(path))
-    assert order is not None
-    assert ann.user is not None
-    assert [(line.sku, line.quantity) for line in order.lines] == [("BOOK", 2), ("PEN", 1)]
-    assert (order.customer_id, order.total, order.coupon_code) == (ann.user.pk, 2025, "TEN")
-    page = ann.text(path)
-    assert "We are checking our stock and your coupon." in page
-    assert "€20.25" in page
+def test_product_page_follows_the_stock(visitor: Browser) -> None:
+    page = visitor.text("/products/BOOK/")
+    assert "1000 in stock" in page
+    found = re.search(r'hx-get="(/products/BOOK/stock/\?seen=1000)"', page)
+    assert found is not None
+    assert visitor.get(found[1]).status_code == 204
+    inventory.receive_stock("BOOK", 5, "delivery", datetime.now(UTC), METADATA)
+    assert "1005 in stock" in visitor.text(found[1])
 
 
-def test_visitor_signs_in_and_finds_the_form_as_it_was(visitor: Browser) -> None:
-    Browser.of("ann")
-    response = visitor.order(BOOK=2, coupon="TEN")
-    assert response.url.startswith("/sign-in/?next=")
-    next_page = parse_qs(urlsplit(response.url).query)["next"][0]
-    response = visitor.client.post("/sign-in/", {"username": "ann", "password": PASSWORD, "next": next_page})
-    assert response.url == next_page
-    page = visitor.text(next_page.partition("#")[0])
-    assert re.search(r'name="q-BOOK" value="2"', page)
-    assert 'value="TEN"' in page
-    assert "€18.00" in page
-    assert not Message.objects.filter(about="order_placed").exists()
+def test_product_no_longer_on_sale_can_be_looked_at_but_not_taken(visitor: Browser) -> None:
+    inventory.add_product(sku="OLD", name="An LP", category="things", price=1, currency="EUR", active=False)
+    page = visitor.text("/products/OLD/")
+    assert "This is no longer on sale." in page
+    assert "Add to cart" not in page
+    assert "no longer on sale" in body(visitor.add("OLD", "1"))
+    assert "Your cart is empty" in visitor.text("/cart/")
 
 
-def test_same_form_sent_again_leads_to_the_same_order(ann: Browser) -> None:
-    key = ann.key()
-    first = ann.order(key=key, BOOK=1)
-    before = rows()
-    second = ann.order(key=key, BOOK=1)
-    assert second.url == first.url
-    assert rows() == before
-    assert "Nothing was ordered twice" in ann.text(second.url)
+# --- The cart --------------------------------------------------------------------------------------------------------
 
 
-def test_form_that_used_up_its_coupon_leads_to_the_same_order_again(ann: Browser) -> None:
-    coupons.add_coupon(code="ONCE", kind=Kind.FIXED, value=100, currency="EUR", total_limit=1)
-    key = ann.key()
-    first = ann.order(key=key, BOOK=1, coupon="ONCE")
-    drain()
-    assert ann.order(key=key, BOOK=1, coupon="ONCE").url == first.url
+def test_what_is_added_is_in_the_cart_with_its_sum(visitor: Browser) -> None:
+    assert "Your cart is empty" in visitor.text("/cart/")
+    visitor.fill(BOOK=2, PEN=1)
+    visitor.fill(BOOK=1)
+    page = visitor.text("/cart/")
+    assert re.search(r'name="q-BOOK" value="3"', page)
+    assert "€32.50" in page
+    assert '<span class="count">4<' in page
 
 
-def test_form_changed_after_back_is_explained_and_gets_a_fresh_key(ann: Browser) -> None:
-    key = ann.key()
-    ann.order(key=key, BOOK=1)
-    before = rows()
-    response = ann.order(key=key, BOOK=3)
-    assert "has placed an order before it was changed" in body(response)
-    assert 'name="q-BOOK" value="3"' in body(response)
-    assert rows() == before
-    fresh = KEY.search(body(response))
-    assert fresh is not None
-    assert fresh[1] != key
-    assert ann.order(key=fresh[1], BOOK=3).status_code == 302
+def test_adding_leads_back_to_where_it_was_found_but_never_to_another_site(visitor: Browser) -> None:
+    assert visitor.add("BOOK", "1", next="/?q=book").url == "/?q=book"
+    assert "Added to your cart: A book." in visitor.text("/")
+    for elsewhere in ("https://evil.example/", "//evil.example/", "javascript:alert(1)"):
+        assert visitor.add("BOOK", "1", next=elsewhere).url == "/products/BOOK/"
 
 
-def test_every_opened_form_has_a_key_of_its_own(ann: Browser) -> None:
-    assert ann.key() != ann.key()
-
-
-@pytest.mark.django_db(databases="__all__", transaction=True)
-def test_double_clicks_at_the_same_moment_make_one_order() -> None:
-    stock_the_shop()
-    ann = Browser.of("ann")
-    key = ann.key()
-    answers: list[str] = []
-
-    def click() -> None:
-        browser = Browser()
-        browser.client.cookies.update(ann.client.cookies)
-        answers.append(str(browser.order(key=key, BOOK=1).url))
-
-    assert at_once([click] * 6, using="default") == []
-    assert len(answers) == 6
-    assert len(set(answers)) == 1
-    assert ann.user is not None
-    assert len(selectors.orders_of(ann.user.pk, limit=10)) == 1
-
-
-def test_update_total_orders_nothing_and_keeps_everything_in_the_address(ann: Browser) -> None:
-    before = rows()
-    response = ann.order(BOOK=2, LAMP=1, coupon="TEN", action="review")
-    assert response.url.endswith("#order")
-    page = ann.text(response.url.partition("#")[0])
-    assert "€45.00" in page
-    assert "-€5.00" in page
-    assert rows() == before
-
-
-def test_address_with_quantities_has_their_key(ann: Browser) -> None:
-    key = ann.key()
-    address = ann.order(key=key, BOOK=2, action="review").url.partition("#")[0]
-    for _ in range(2):
-        found = KEY.search(ann.text(address))
-        assert found is not None
-        assert found[1] == key
-    first = ann.order(key=key, path=address, BOOK=2)
-    assert ann.order(key=key, path=address, BOOK=2).url == first.url
-
-
-def test_enter_key_presses_the_button_that_orders_nothing(visitor: Browser) -> None:
-    buttons = re.findall(r'<button[^>]*name="action" value="(\w+)"', visitor.text("/"))
-    assert buttons == ["review", "place"]
-
-
-def test_summary_follows_the_form(ann: Browser) -> None:
-    response = ann.client.post("/quote/", {"key": uuid4().hex, "q-PEN": "4", "coupon": "nope"})
-    assert "€10.00" in body(response)
-    assert "There is no such coupon." in body(response)
-    response = ann.client.post("/quote/", {"key": uuid4().hex, "q-PEN": "1.5"})
-    assert "Quantity of A pen: A whole number from 1 to 999, please." in body(response)
-    response = ann.client.post("/quote/", {"key": uuid4().hex})
-    assert "Nothing chosen yet" in body(response)
-
-
-def test_summary_gives_visitors_a_price_too(visitor: Browser) -> None:
-    response = visitor.client.post("/quote/", {"key": uuid4().hex, "q-PEN": "4", "coupon": "TEN"})
-    assert "€9.00" in body(response)
-
-
-@pytest.fixture
-def many(ann: Browser) -> Browser:
-    """Ann, in a shop of more products than a page shows."""
-    for number in range(110):
-        inventory.add_product(sku=f"M{number}", name=f"Mug {number:03}", category="things", price=100, currency="EUR")
-    return ann
-
-
-def test_choice_survives_turning_the_page(many: Browser) -> None:
-    response = many.order(BOOK=2, action="more")
-    page = many.text(response.url)
-    assert 'name="q-BOOK" value="2"' in page
-    assert "Mug 109" in page
-    assert "Mug 000" not in page
-    path = many.order(path=response.url, BOOK=2, M109=1).url
-    order = selectors.get(number_of(path))
-    assert order is not None
-    assert {line.sku for line in order.lines} == {"BOOK", "M109"}
-
-
-def test_page_can_be_turned_with_nothing_chosen(many: Browser) -> None:
-    assert "Mug 109" in many.text(many.order(action="more").url)
-
-
-def test_page_that_does_not_exist_is_404(visitor: Browser) -> None:
-    for address in ("/?after=x%00y&sku=BOOK", "/?after=x&sku=%00", "/?after=x&sku=" + "x" * 50):
-        assert visitor.get(address).status_code == 404, address
-
-
-# --- What the order form refuses -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def refused(ann: Browser) -> Callable[..., Any]:
-    """Sends a form and sees to it that nothing is written; returns the answer."""
-
-    def send(**typed: Any) -> Any:
-        key = ann.key()
-        before = rows()
-        response = ann.order(key=key, **typed)
-        assert response.status_code == 200
-        assert rows() == before
-        return response
-
-    return send
+def test_quantities_in_the_cart_can_be_changed_and_products_removed(visitor: Browser) -> None:
+    visitor.fill(BOOK=2, PEN=1, LAMP=1)
+    visitor.client.post("/cart/", {"q-BOOK": "5", "q-PEN": "0", "q-NOPE": "3"})
+    page = visitor.text("/cart/")
+    assert re.findall(r'name="q-(\w+)" value="(\d+)"', page) == [("BOOK", "5"), ("LAMP", "1")]
+    visitor.client.post("/cart/remove/", {"sku": "BOOK"})
+    assert re.findall(r'name="q-(\w+)" value="(\d+)"', visitor.text("/cart/")) == [("LAMP", "1")]
+    assert visitor.client.post("/cart/", {"q-LAMP": "2", "action": "checkout"}).url == "/checkout/"
 
 
 @pytest.mark.parametrize(
@@ -331,50 +278,268 @@ def refused(ann: Browser) -> Callable[..., Any]:
         ("9" * 60_000, "A whole number from 1 to 999, please."),
     ],
 )
-def test_bad_quantity_is_explained_beside_its_field_and_kept(
-    refused: Callable[..., Any], typed: str, message: str
-) -> None:
-    response = refused(BOOK=typed, PEN="2", coupon="TEN")
+def test_bad_quantity_is_explained_beside_its_field_and_kept(visitor: Browser, typed: str, message: str) -> None:
+    assert errors(visitor.add("BOOK", typed)) == {"quantity": message}
+    assert "Your cart is empty" in visitor.text("/cart/")
+    visitor.fill(BOOK=1, PEN=1)
+    response = visitor.client.post("/cart/", {"q-BOOK": typed, "q-PEN": "7"})
     assert errors(response) == {"q-BOOK": message}
     assert f'value="{typed}"' in body(response)
-    assert 'name="q-PEN" value="2"' in body(response)
-    assert 'name="coupon" value="TEN"' in body(response)
+    assert 'name="q-PEN" value="7"' in body(response)
+    assert 'name="q-PEN" value="1"' in visitor.text("/cart/")
 
 
-@pytest.mark.parametrize("typed", [{}, {"BOOK": "0"}, {"BOOK": " "}, {"coupon": "TEN"}])
-def test_form_with_nothing_chosen_is_refused(refused: Callable[..., Any], typed: dict[str, str]) -> None:
-    assert "Choose at least one product" in body(refused(**typed))
+def test_nothing_of_a_product_is_not_added(visitor: Browser) -> None:
+    for typed in ("0", "", " "):
+        assert "quantity" in errors(visitor.add("BOOK", typed))
 
 
-@pytest.mark.parametrize("sku", ["NOPE", "'; --", "x" * 500, "\x00", "<b>"])
-def test_product_that_is_not_on_sale_is_refused(refused: Callable[..., Any], sku: str) -> None:
-    response = refused(**{sku: "1", "BOOK": "1"})
-    assert "Not on sale in this shop" in body(response)
-    assert "<b>" not in response.content.decode().replace("<b>1 ", "")
+def test_no_more_than_999_pieces_fit_into_the_cart(visitor: Browser) -> None:
+    visitor.fill(BOOK=600)
+    assert "At most 999 pieces of one product; 600 are in" in errors(visitor.add("BOOK", "400"))["quantity"]
+    assert 'name="q-BOOK" value="600"' in visitor.text("/cart/")
 
 
-def test_product_taken_out_of_the_shop_is_refused(refused: Callable[..., Any]) -> None:
-    inventory.add_product(sku="OLD", name="An LP", category="things", price=1, currency="EUR", active=False)
-    assert "Not on sale in this shop: OLD." in body(refused(OLD="1"))
+def test_no_more_than_100_products_fit_into_the_cart(many: Browser) -> None:
+    many.fill(**{f"M{number}": 1 for number in range(100)})
+    assert errors(many.add("BOOK", "1")) == {"quantity": "An order has at most 100 different products."}
 
 
-def test_more_than_100_products_are_refused(many: Browser) -> None:
+def test_product_that_went_off_sale_keeps_the_cart_from_being_ordered(ann: Browser) -> None:
+    ann.fill(BOOK=1, PEN=1)
+    Product.objects.filter(sku="BOOK").update(active=False)
+    assert "No longer on sale: please remove it." in ann.text("/cart/")
+    assert ann.get("/checkout/").url == "/cart/"
+    ann.client.post("/cart/remove/", {"sku": "BOOK"})
+    assert ann.get("/checkout/").status_code == 200
+
+
+def test_cart_says_when_there_is_less_than_wanted(ann: Browser) -> None:
+    inventory.add_product(sku="FEW", name="A phoenix", category="things", price=5, currency="EUR")
+    inventory.receive_stock("FEW", 3, "delivery", datetime.now(UTC), METADATA)
+    ann.fill(FEW=5)
+    assert "Only 3 left" in ann.text("/cart/")
+    assert "A phoenix: only 3 left, you want 5." in ann.text("/checkout/")
+
+
+# --- The checkout ----------------------------------------------------------------------------------------------------
+
+
+def test_checkout_places_an_order_leads_to_its_page_and_empties_the_cart(ann: Browser) -> None:
+    path = ann.place(BOOK=2, PEN=1, coupon="ten")
+    order = selectors.get(number_of(path))
+    assert order is not None
+    assert ann.user is not None
+    assert [(line.sku, line.quantity) for line in order.lines] == [("BOOK", 2), ("PEN", 1)]
+    assert (order.customer_id, order.total, order.coupon_code) == (ann.user.pk, 2025, "TEN")
+    page = ann.text(path)
+    assert "We are checking our stock and your coupon." in page
+    assert "€20.25" in page
+    assert "Your cart is empty" in ann.text("/cart/")
+    assert ann.get("/checkout/").url == "/cart/"
+
+
+def test_address_goes_with_the_order_and_is_offered_for_the_next(ann: Browser, caplog: Any, capsys: Any) -> None:
+    assert ann.user is not None
+    ann.fill(BOOK=1)
+    path = str(ann.send(ann.form() | {"name": "Zoë <b>", "street": "Kaivokatu 1", "country": "FI"}).url)
+    drain()
+    page = ann.text(path)
+    assert "Kaivokatu 1" in page
+    assert "Finland" in page
+    assert "<b>" not in ann.get(path).content.decode().replace("<b>1 ", "").replace("<b data", "")
+    ann.fill(PEN=1)
+    assert 'name="street" value="Kaivokatu 1"' in ann.text("/checkout/")
+    output = capsys.readouterr()
+    assert "Kaivokatu" not in caplog.text + output.out + output.err
+
+
+@pytest.mark.parametrize(
+    "field, typed, message",
+    [
+        ("name", "", "This field is required."),
+        ("name", "  ", "This field is required."),
+        ("street", "x" * 201, "Ensure this value has at most 200 characters"),
+        ("city", "Ham\x07burg", "An address has no characters that cannot be seen."),
+        ("city", "Ham\u0085burg", "An address has no characters that cannot be seen."),
+        ("city", "Ham\x00burg", "Null characters are not allowed."),
+        ("country", "XX", "We do not ship to this country."),
+        ("country", "", "This field is required."),
+    ],
+)
+def test_wrong_address_is_explained_beside_its_field_and_orders_nothing(
+    ann: Browser, field: str, typed: str, message: str
+) -> None:
+    ann.fill(BOOK=1)
+    form = ann.form()
     before = rows()
-    response = many.order(**{f"M{number}": "1" for number in range(101)})
-    assert "An order has at most 100 different products, not 101." in body(response)
+    response = ann.send(form | {field: typed})
+    assert response.status_code == 200
+    assert errors(response).keys() == {field}
+    assert errors(response)[field].startswith(message)
+    assert 'name="postal_code" value="20457"' in body(response)
+    assert rows() == before
+    assert errors(ann.send(form | {field: typed}, action="review")) == {}
+
+
+def test_visitor_signs_in_and_finds_the_cart_as_it_was(visitor: Browser) -> None:
+    Browser.of("ann")
+    visitor.fill(BOOK=2)
+    assert visitor.get("/checkout/").url == "/sign-in/?next=/checkout/"
+    response = visitor.client.post("/sign-in/", {"username": "ann", "password": PASSWORD, "next": "/checkout/"})
+    assert response.url == "/checkout/"
+    assert "€20.00" in visitor.text("/checkout/")
+    assert not Message.objects.filter(about="order_placed").exists()
+
+
+def test_same_form_sent_again_leads_to_the_same_order(ann: Browser) -> None:
+    ann.fill(BOOK=1)
+    form = ann.form()
+    first = ann.send(form)
+    before = rows()
+    second = ann.send(form)
+    assert second.url == first.url
+    assert rows() == before
+    assert "Nothing was ordered twice" in ann.text(second.url)
+
+
+def test_same_form_sent_again_before_the_cart_was_emptied_leads_to_the_same_order(ann: Browser) -> None:
+    coupons.add_coupon(code="ONCE", kind=Kind.FIXED, value=100, currency="EUR", total_limit=1)
+    ann.fill(BOOK=1)
+    form = ann.form()
+    kept = dict(ann.client.session.items())
+    first = ann.send(form, coupon="ONCE")
+    drain()
+    session = ann.client.session
+    session.clear()
+    session.update(kept)
+    session.save()
+    assert ann.send(form, coupon="ONCE").url == first.url
+    assert "Nothing was ordered twice" in ann.text(first.url)
+
+
+def test_form_changed_while_its_first_copy_was_on_its_way_gets_a_fresh_key(ann: Browser) -> None:
+    ann.fill(BOOK=1)
+    form = ann.form()
+    kept = dict(ann.client.session.items())
+    ann.send(form)
+    session = ann.client.session
+    session.clear()
+    session.update(kept)
+    session.save()
+    before = rows()
+    response = ann.send(form, coupon="TEN")
+    assert "has placed an order before it was changed" in body(response)
+    assert rows() == before
+    fresh = ADDRESS | hidden(body(response))
+    assert fresh["key"] != form["key"]
+    assert ann.send(fresh, coupon="TEN").status_code == 302
+
+
+def test_every_content_of_the_cart_has_a_key_of_its_own(ann: Browser) -> None:
+    ann.fill(BOOK=1)
+    first = ann.form()["key"]
+    assert ann.form()["key"] == first
+    ann.fill(PEN=1)
+    assert ann.form()["key"] != first
+
+
+@pytest.mark.parametrize("key", [None, "", "x", "0" * 32, "0" * 300])
+def test_form_of_another_cart_orders_nothing_and_is_shown_anew(ann: Browser, key: str | None) -> None:
+    ann.fill(BOOK=1)
+    form = ann.form()
+    ann.fill(PEN=1)
+    before = rows()
+    response = ann.send(form | ({} if key is None else {"key": key}), coupon="TEN")
+    assert "Your cart is not what it was when this page was opened." in body(response)
+    assert 'name="coupon" value="TEN"' in body(response)
+    assert rows() == before
+    assert ann.send(ADDRESS | hidden(body(response))).status_code == 302
+
+
+def test_price_that_changed_since_it_was_put_in_is_pointed_out(ann: Browser) -> None:
+    ann.fill(BOOK=1)
+    Product.objects.filter(sku="BOOK").update(price=1200)
+    for address in ("/cart/", "/checkout/"):
+        assert "A book</b>: €10.00 then, €12.00 now." in ann.text(address)
+    order = selectors.get(number_of(ann.place()))
+    assert order is not None
+    assert order.total == 1200
+
+
+def test_price_that_changes_while_somebody_looks_at_it_is_not_charged_unseen(ann: Browser) -> None:
+    ann.fill(BOOK=1)
+    form = ann.form()
+    Product.objects.filter(sku="BOOK").update(price=1200)
+    before = rows()
+    response = ann.send(form)
+    assert "A price has changed while you were looking." in body(response)
+    assert "€10.00 then, €12.00 now." in body(response)
+    assert rows() == before
+    assert ann.send(ADDRESS | hidden(body(response))).status_code == 302
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_double_clicks_at_the_same_moment_make_one_order() -> None:
+    stock_the_shop()
+    ann = Browser.of("ann")
+    ann.fill(BOOK=1)
+    form = ann.form()
+    answers: list[str] = []
+
+    def click() -> None:
+        browser = Browser()
+        browser.client.cookies.update(ann.client.cookies)
+        answers.append(str(browser.send(form).url))
+
+    assert at_once([click] * 6, using="default") == []
+    assert len(answers) == 6
+    assert len(set(answers)) == 1
+    assert ann.user is not None
+    assert len(selectors.orders_of(ann.user.pk, limit=10)) == 1
+
+
+def test_discount_is_shown_before_anything_is_ordered(ann: Browser) -> None:
+    ann.fill(BOOK=2, LAMP=1)
+    before = rows()
+    page = body(ann.send(ann.form(), coupon="TEN", action="review"))
+    assert "€45.00" in page
+    assert "-€5.00" in page
+    assert 'name="coupon" value="TEN"' in page
     assert rows() == before
 
 
-def test_product_named_twice_is_ordered_once_with_the_sum(ann: Browser) -> None:
-    path = ann.place(BOOK=["2", "3"])
-    order = selectors.get(number_of(path))
-    assert order is not None
-    assert [(line.sku, line.quantity) for line in order.lines] == [("BOOK", 5)]
+def test_enter_key_presses_the_button_that_orders_nothing(ann: Browser) -> None:
+    ann.fill(BOOK=1)
+    for address, expected in (("/checkout/", ["review", "review", "place"]), ("/cart/", ["update", "checkout"])):
+        assert re.findall(r'<button[^>]*name="action"\s+value="(\w+)"', ann.text(address)) == expected
 
 
-def test_product_named_twice_too_often_is_refused(refused: Callable[..., Any]) -> None:
-    assert errors(refused(BOOK=["600", "400"])) == {"q-BOOK": "At most 999 pieces of one product."}
-    assert "q-BOOK" in errors(refused(BOOK=["1", "x"]))
+def test_summary_follows_the_coupon(ann: Browser) -> None:
+    ann.fill(PEN=4)
+    assert "€9.00" in body(ann.client.post("/checkout/quote/", {"coupon": "TEN"}))
+    response = ann.client.post("/checkout/quote/", {"coupon": "nope"})
+    assert "€10.00" in body(response)
+    assert "There is no such coupon." in body(response)
+    assert "An order needs at least one line." in body(Browser.of("bob").client.post("/checkout/quote/", {}))
+
+
+def test_products_in_different_currencies_cannot_be_ordered_together(ann: Browser) -> None:
+    inventory.add_product(sku="YEN", name="A fan", category="things", price=500, currency="JPY")
+    ann.fill(BOOK=1, YEN=1)
+    before = rows()
+    page = ann.text("/checkout/")
+    assert 'class="error"' in page
+    assert ann.send(ADDRESS | hidden(page)).status_code == 200
+    assert rows() == before
+
+
+@pytest.fixture
+def many(ann: Browser) -> Browser:
+    """Ann, in a shop of several pages."""
+    for number in range(110):
+        inventory.add_product(sku=f"M{number}", name=f"Mug {number:03}", category="things", price=100, currency="EUR")
+    return ann
 
 
 @pytest.mark.parametrize(
@@ -405,22 +570,14 @@ def test_refused_coupon_is_explained_beside_its_field(ann: Browser, code: str, m
     if code in ("USED", "MINE"):
         ann.place(BOOK=1, coupon=code)
         drain()
-    key = ann.key()
+    ann.fill(BOOK=1)
+    form = ann.form()
     before = rows()
-    response = ann.order(key=key, BOOK=1, coupon=code)
+    response = ann.send(form, coupon=code)
     assert response.status_code == 200
     assert errors(response)["coupon"].startswith(message)
-    assert 'name="q-BOOK" value="1"' in body(response)
     assert rows() == before
-
-
-@pytest.mark.parametrize("key", ["", "x", "G" * 32, "0" * 300])
-def test_form_without_its_key_is_refused_and_gets_one(ann: Browser, key: str) -> None:
-    before = rows()
-    response = ann.client.post("/", {"key": key, "q-BOOK": "1"})
-    assert "The form was not complete" in body(response)
-    assert KEY.search(body(response))
-    assert rows() == before
+    assert ann.send(form).status_code == 302
 
 
 def test_form_of_another_site_is_refused(ann: Browser) -> None:
@@ -430,8 +587,11 @@ def test_form_of_another_site_is_refused(ann: Browser) -> None:
     path = ann.place(BOOK=1)
     before = rows()
     for address in (
-        "/",
-        "/quote/",
+        "/products/BOOK/add/",
+        "/cart/",
+        "/cart/remove/",
+        "/checkout/",
+        "/checkout/quote/",
         f"{path}pay/",
         f"{path}cancel/",
         "/inbox/",
@@ -439,16 +599,17 @@ def test_form_of_another_site_is_refused(ann: Browser) -> None:
         "/sign-out/",
         "/register/",
     ):
-        response = browser.client.post(address, {"q-BOOK": "1"})
+        response = browser.client.post(address, {"quantity": "1"})
         assert response.status_code == 403, address
         assert "This form has gone stale" in body(response)
     assert rows() == before
 
 
 def test_form_over_64_kilobytes_is_refused(ann: Browser) -> None:
-    key = ann.key()
+    ann.fill(BOOK=1)
+    form = ann.form()
     before = rows()
-    response = ann.order(key=key, BOOK="1", coupon="x" * 70_000)
+    response = ann.send(form, coupon="x" * 70_000)
     assert response.status_code in (400, 413)
     assert rows() == before
 
@@ -876,21 +1037,23 @@ def test_number_of_queries_does_not_depend_on_the_number_of_things(ann: Browser)
     path = ann.place(BOOK=1)
     drain()
 
-    def all_pages(order: str, chosen: str) -> list[int]:
+    def all_pages(order: str) -> list[int]:
         counts = []
-        for address in (f"/?{chosen}", "/orders/", "/inbox/", order):
+        for address in ("/", "/products/BOOK/", "/cart/", "/checkout/", "/orders/", "/inbox/", order):
             cache.clear()
             counts.append(queries(lambda address=address: ann.text(address)))  # type: ignore[misc]
         return counts
 
-    few = all_pages(path, "q-BOOK=1")
+    ann.fill(BOOK=1)
+    few = all_pages(path)
     for number in range(30):
         inventory.add_product(sku=f"M{number}", name=f"Mug {number}", category="things", price=1, currency="EUR")
     path = ann.place(**{f"M{number}": 1 for number in range(30)})
     for _ in range(5):
         ann.place(PEN=1)
     drain()
-    many = all_pages(path, "&".join(f"q-M{number}=1" for number in range(30)))
+    ann.fill(**{f"M{number}": 1 for number in range(30)})
+    many = all_pages(path)
     assert many == few
     assert max(many) <= 10
 
@@ -912,7 +1075,8 @@ def test_page_for_a_failure_needs_neither_request_nor_database(
 def test_pages_have_no_script_or_style_inside_and_nothing_from_elsewhere(ann: Browser) -> None:
     path = ann.place(BOOK=1)
     drain()
-    for address in ("/", "/?q-BOOK=1", path, "/orders/", "/inbox/"):
+    ann.fill(BOOK=1)
+    for address in ("/", "/products/BOOK/", "/cart/", "/checkout/", path, "/orders/", "/inbox/"):
         page = ann.text(address)
         assert not re.search(r"<script(?![^>]*\bsrc=)", page), address
         assert not re.search(r"<style|\sstyle=|\son\w+=", page), address

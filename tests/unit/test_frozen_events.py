@@ -23,7 +23,9 @@ from inventory.events import (
     StockShipped,
 )
 from notifications.events import MessageFailed, MessageSent
+from orders import apps as orders_app
 from orders.events import (
+    Address,
     CancelReason,
     Check,
     Line,
@@ -93,6 +95,16 @@ EXPECTED: dict[str, Any] = {
         payment_due_at=DUE,
         at=AT,
     ),
+    "order.placed.v2": OrderPlaced(
+        customer_id=7,
+        currency="EUR",
+        lines=(Line(sku="cup", name="Cup", quantity=1, unit_price=1200),),
+        coupon_code=None,
+        discount=0,
+        payment_due_at=DUE,
+        at=AT,
+        ship_to=Address(name="Zoë Ångström", street="Kaivokatu 1", postal_code="00100", city="Helsinki", country="FI"),
+    ),
     "order.refunded.v1": OrderRefunded(customer_id=7, payment_id="p1", amount=2000, currency="EUR", at=AT),
     "order.rejected.v1": OrderRejected(
         customer_id=7,
@@ -116,6 +128,7 @@ EXPECTED: dict[str, Any] = {
 def registered() -> None:
     for module in MODULES:
         registry.register_module(module)
+    assert orders_app  # whose import registers what reads older versions
 
 
 def event_classes() -> Iterator[type[Any]]:

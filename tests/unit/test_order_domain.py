@@ -24,6 +24,7 @@ from orders.commands import (
 )
 from orders.domain import FINAL, Order, OrderError, Status, decide, evolve, fold
 from orders.events import (
+    Address,
     CancelReason,
     Check,
     Event,
@@ -618,3 +619,36 @@ def test_a_paid_order_was_paid_exactly_its_total(commands: list[Command]) -> Non
     life = live(commands)
     payments = [(event.amount, event.currency) for event in life.events if isinstance(event, OrderPaid)]
     assert payments in ([], [(life.order.total, life.order.currency)])
+
+
+HOME = Address(name="Zoë Ångström", street="Kaivokatu 1", postal_code="", city="Helsinki", country="FI")
+
+
+def test_order_goes_to_its_address(order: Scenario) -> None:
+    order.given().when(replace(place, ship_to=HOME)).then(replace(placed, ship_to=HOME))
+
+
+def test_same_order_to_another_address_is_another_order(order: Scenario) -> None:
+    order.given(placed).when(replace(place, ship_to=HOME)).refused(domain.OrderAlreadyPlaced)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": " "},
+        {"name": "x" * 101},
+        {"street": "x" * 201},
+        {"postal_code": "1" * 21},
+        {"city": "Hel\nsinki"},
+        {"city": "Hel\u2028sinki"},
+        {"country": "fi"},
+        {"country": "FIN"},
+    ],
+)
+def test_address_that_cannot_be_is_refused_without_repeating_it(order: Scenario, change: dict[str, str]) -> None:
+    wrong = replace(place, ship_to=replace(HOME, **change))
+    order.given().when(wrong).refused(domain.InvalidAddress)
+    with pytest.raises(domain.InvalidAddress) as refusal:
+        decide(Order(), wrong)
+    assert not any(text.strip() and text in str(refusal.value) for text in change.values())

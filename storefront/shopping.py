@@ -1,0 +1,279 @@
+"""The pages from the shelves to the order: catalogue, product, cart and checkout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import stamina
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+
+from coupons.domain import CouponError
+from inventory import selectors as inventory
+from inventory.domain import InventoryError
+from inventory.selectors import ProductView, Sort
+from orders.domain import OrderError
+from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
+from sharding import numbers
+from storefront import addresses, checkout
+from storefront.cart import Cart, CartError, Contents
+from storefront.checkout import Quote
+from storefront.forms import QUANTITY, AddForm, CartForm, CheckoutForm
+
+PAGE_OF_PRODUCTS = 24
+MAX_SEARCH = 100
+SORTS = {Sort.NAME: "By name", Sort.CHEAPEST: "Cheapest first", Sort.DEAREST: "Dearest first"}
+
+
+# --- The shelves -----------------------------------------------------------------------------------------------------
+
+
+@require_safe
+def shop(request: HttpRequest) -> HttpResponse:
+    """Products by category, text and order; the whole choice is in the address."""
+    try:
+        sort = Sort(request.GET.get("sort", Sort.NAME))
+    except ValueError:
+        raise Http404("There is no such order of things.") from None
+    slug, text = request.GET.get("category", ""), request.GET.get("q", "").strip()[:MAX_SEARCH]
+    categories = inventory.categories()
+    category = next((category for category in categories if category.slug == slug), None)
+    if slug and category is None:
+        raise Http404("There is no such category.")
+    after = _position(request, sort)
+    try:
+        page = inventory.catalogue(slug or None, text, sort, after, PAGE_OF_PRODUCTS)
+    except inventory.InvalidPosition as error:
+        raise Http404("There is no such page.") from error
+    choice = {"category": slug, "q": text, "sort": "" if sort is Sort.NAME else sort.value}
+    following = {"after": page.next[0], "sku": page.next[1]} if page.next else {}
+    return render(
+        request,
+        "storefront/shop.html",
+        {
+            "products": page.items,
+            "tabs": [("Everything", _shelf(choice | {"category": ""}), category is None)]
+            + [(each.name, _shelf(choice | {"category": each.slug}), each == category) for each in categories],
+            "category": category,
+            "text": text,
+            "sort": sort.value,
+            "sorts": [(value.value, label) for value, label in SORTS.items()],
+            "chosen": bool(category or text),
+            "next": _shelf(choice | following) if following else None,
+            "first": _shelf(choice) if after else None,
+            "here": request.get_full_path(),
+        },
+    )
+
+
+@require_safe
+def product(request: HttpRequest, sku: str) -> HttpResponse:
+    return _product(request, _find(sku), AddForm())
+
+
+@require_GET
+def stock(request: HttpRequest, sku: str) -> HttpResponse:
+    """How many pieces there are now, if that is something else than what the page has seen."""
+    found = _find(sku)
+    if request.GET.get("seen") == str(found.available):
+        return HttpResponse(status=204)
+    return render(request, "storefront/_stock.html", {"product": found})
+
+
+def _shelf(choice: dict[str, Any]) -> str:
+    query = urlencode({name: value for name, value in choice.items() if value != ""})
+    return reverse("storefront:shop") + (f"?{query}" if query else "")
+
+
+def _position(request: HttpRequest, sort: Sort) -> inventory.Key | None:
+    after, sku = request.GET.get("after"), request.GET.get("sku")
+    if not after or not sku:
+        return None
+    if sort is Sort.NAME:
+        return after, sku
+    if not after.isdecimal() or len(after) > 15:
+        raise Http404("There is no such page.")
+    return int(after), sku
+
+
+def _find(sku: str) -> ProductView:
+    found = inventory.product(sku)
+    if found is None:
+        raise Http404("There is no such product.")
+    return found
+
+
+def _product(request: HttpRequest, found: ProductView, form: AddForm) -> HttpResponse:
+    return render(request, "storefront/product.html", {"product": found, "form": form})
+
+
+# --- The cart --------------------------------------------------------------------------------------------------------
+
+
+@require_POST
+def add(request: HttpRequest, sku: str) -> HttpResponse:
+    """Put a product into the cart and go back to where it was found."""
+    found = _find(sku)
+    form = AddForm(request.POST)
+    if not form.is_valid():
+        return _product(request, found, form)
+    quantity: int = form.cleaned_data["quantity"]
+    try:
+        Cart(request.session).add(found, quantity)
+    except CartError as error:
+        form.add_error("quantity", str(error))
+        return _product(request, found, form)
+    messages.success(request, f"Added to your cart: {found.name}" + (f", {quantity} pieces." if quantity > 1 else "."))
+    here = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(here, {request.get_host()}, require_https=request.is_secure()):
+        here = reverse("storefront:product", args=[sku])
+    return redirect(here)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def cart(request: HttpRequest) -> HttpResponse:
+    """What is in the cart, with its quantities to be changed."""
+    content = Cart(request.session)
+    contents = content.contents()
+    lines = [(line.sku, line.name, line.quantity) for line in contents.lines]
+    if request.method != "POST":
+        return _cart(request, contents, CartForm(None, lines))
+    form = CartForm(request.POST, lines)
+    if not form.is_valid():
+        return _cart(request, contents, form)
+    content.set_quantities(form.quantities)
+    return redirect("storefront:checkout" if request.POST.get("action") == "checkout" else "storefront:cart")
+
+
+@require_POST
+def remove(request: HttpRequest) -> HttpResponse:
+    Cart(request.session).set_quantities({request.POST.get("sku", ""): 0})
+    return redirect("storefront:cart")
+
+
+def _cart(request: HttpRequest, contents: Contents, form: CartForm) -> HttpResponse:
+    rows = [(line, form[QUANTITY + line.sku]) for line in contents.lines]
+    return render(request, "storefront/cart.html", {"contents": contents, "rows": rows, "form": form})
+
+
+# --- The checkout ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the cart costs; `refused` says why the coupon takes nothing off."""
+
+    quote: Quote | None
+    refused: str = ""
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def checkout_page(request: HttpRequest) -> HttpResponse:
+    """The last look at everything before it is ordered."""
+    customer = cast(User, request.user)
+    content = Cart(request.session)
+    key = request.POST.get("key", "")
+    if number := content.placed_under(key):
+        messages.info(request, "This is the order that your form has placed already. Nothing was ordered twice.")
+        return redirect("storefront:order", number)
+    contents = content.contents()
+    if not contents.orderable:
+        return redirect("storefront:cart")
+    if request.method != "POST":
+        address = addresses.default_of(customer)
+        form = CheckoutForm(initial={**address, "key": content.key, "prices": contents.prices})
+        return _checkout(request, contents, form)
+    form = CheckoutForm(request.POST)
+    if request.POST.get("action") == "review":
+        form.show_again(content.key, contents.prices)
+        form.forgive_address()
+        return _checkout(request, contents, form)
+    if key != content.key:
+        form.show_again(content.key, contents.prices)
+        form.add_error(None, "Your cart is not what it was when this page was opened. Please look at it again.")
+    elif request.POST.get("prices") != contents.prices:
+        form.show_again(content.key, contents.prices)
+        form.add_error(None, "A price has changed while you were looking. Please look at the new total.")
+    if not form.is_valid():
+        return _checkout(request, contents, form)
+    try:
+        placement = _place_once(customer, content, form)
+    except IdempotencyMismatch:
+        content.renew_key()
+        form.show_again(content.key, contents.prices)
+        form.add_error(
+            None,
+            "This form has placed an order before it was changed. That order stands, see “Orders”. "
+            "Place the order again if you want this one as well.",
+        )
+    except IdempotencyInFlight:
+        form.add_error(None, "This order is being placed at this moment. Try again: it will not be placed twice.")
+    except CouponError as error:
+        form.add_error("coupon", str(error))
+    except (InventoryError, OrderError) as error:
+        form.add_error(None, str(error))
+    else:
+        number = numbers.to_text(placement.order_id)
+        content.has_placed(key, number)
+        if placement.replayed:
+            messages.info(request, "This is the order that your form has placed already. Nothing was ordered twice.")
+        return redirect("storefront:order", number)
+    return _checkout(request, contents, form)
+
+
+@require_POST
+def quote(request: HttpRequest) -> HttpResponse:
+    """What the cart would cost with the coupon that is being typed."""
+    form = CheckoutForm(request.POST)
+    contents = Cart(request.session).contents()
+    context = {"summary": _summary(request, contents, form), "form": form}
+    return render(request, "storefront/_summary.html", context)
+
+
+def _checkout(request: HttpRequest, contents: Contents, form: CheckoutForm) -> HttpResponse:
+    return render(
+        request,
+        "storefront/checkout.html",
+        {"form": form, "contents": contents, "summary": _summary(request, contents, form)},
+    )
+
+
+def _summary(request: HttpRequest, contents: Contents, form: CheckoutForm) -> Summary:
+    wanted = [(line.sku, line.quantity) for line in contents.lines]
+    customer_id, now = request.user.pk or 0, timezone.now()
+    try:
+        return Summary(quote=checkout.quote(customer_id, wanted, form.coupon_code, now))
+    except CouponError as error:
+        return Summary(quote=checkout.quote(customer_id, wanted, None, now), refused=str(error))
+    except (InventoryError, OrderError) as error:
+        return Summary(quote=None, refused=str(error))
+
+
+def _place_once(customer: User, content: Cart, form: CheckoutForm) -> Placement:
+    """The second half of a double click waits for the first, because the browser shows the answer to the second."""
+    for attempt in stamina.retry_context(
+        on=IdempotencyInFlight, attempts=6, timeout=3, wait_initial=0.05, wait_max=0.5, wait_jitter=0.05
+    ):
+        with attempt:
+            return checkout.place(
+                customer.pk,
+                content.wanted,
+                form.coupon_code,
+                key=form.cleaned_data["key"],
+                metadata=checkout.metadata_for(customer.pk),
+                ship_to=form.address,
+            )
+    raise AssertionError("the last attempt returns or raises")
