@@ -139,7 +139,7 @@ def state_after(moments: Iterable[Moment]) -> Order:
 
 
 def journey_of(order_id: int) -> Journey:
-    """All that belongs to an order. The number of queries depends on the number of databases only: nine for two."""
+    """All that belongs to an order. The number of queries depends on the number of databases, not of events."""
     home = shards.alias_of(order_id)
     databases = {context: database_of(context) for context in CONTEXTS.values()}
     aliases = list(dict.fromkeys([home, *databases.values()]))
@@ -299,8 +299,8 @@ def is_busy(journey: Journey) -> bool:
 
 
 def is_over(journey: Journey) -> bool:
-    """Whether nothing more will happen by itself or by anybody's doing."""
-    return state_after(journey.moments).status in FINAL and not is_busy(journey)
+    """Whether nothing more will happen, by itself or by anybody's doing; an e-mail may still be on its way."""
+    return state_after(journey.moments).status in FINAL and not is_busy(journey) and not any(_stuck(journey))
 
 
 def waiting_for(journey: Journey, now: datetime) -> list[str]:
