@@ -105,7 +105,6 @@ def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
         "facts": _facts(journey.state_after(until[:-1]), journey.state_after(until)),
         "follows": at is None,
         "waiting": waiting,
-        "over": over,
         "pause": None if over else progress.SOON if journey.is_busy(found) else progress.LATER,
         "seen": seen,
         "live_query": urlencode(({"at": at} if at else {}) | {"seen": seen}),

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils.safestring import SafeString
 
 from coupons.events import REDEMPTION
@@ -138,7 +139,7 @@ def state_after(moments: Iterable[Moment]) -> Order:
 
 
 def journey_of(order_id: int) -> Journey:
-    """All that belongs to an order. The number of queries depends on the number of databases only: nine for two."""
+    """All that belongs to an order. The number of queries depends on the number of databases, not of events."""
     home = shards.alias_of(order_id)
     databases = {context: database_of(context) for context in CONTEXTS.values()}
     aliases = list(dict.fromkeys([home, *databases.values()]))
@@ -148,7 +149,10 @@ def journey_of(order_id: int) -> Journey:
         events += of_order.filter(category__in=[CATEGORY, RESERVATION, REDEMPTION, PAYMENT])
     letters, sendings = _letters(event.event_id for event in events)
     events = _in_order([*events, *sendings])
-    rows = _Rows.read(order_id, aliases)
+    ours = Q(stream_id=order_id)
+    if sendings:
+        ours |= Q(category=MESSAGE, stream_id__in={event.stream_id for event in sendings})
+    rows = _Rows.read(ours, aliases)
     types = {event.event_id: event.type for event in events}
     return Journey(
         order_id=order_id,
@@ -168,17 +172,17 @@ class _Rows:
     unpublished: frozenset[str]
 
     @classmethod
-    def read(cls, order_id: int, aliases: Sequence[str]) -> _Rows:
+    def read(cls, ours: Q, aliases: Sequence[str]) -> _Rows:
         entries: dict[str, list[InboxEntry]] = defaultdict(list)
         unpublished: set[str] = set()
         for alias in dict.fromkeys([*aliases, settings.EVENTING_INTEGRATION_DATABASE]):
-            for entry in InboxEntry.objects.using(alias).filter(stream_id=order_id).order_by("handled_at"):
+            for entry in InboxEntry.objects.using(alias).filter(ours).order_by("handled_at"):
                 entries[entry.event_id].append(entry)
         for alias in aliases:
-            outbox = OutboxMessage.objects.using(alias).filter(stream_id=order_id)
+            outbox = OutboxMessage.objects.using(alias).filter(ours)
             unpublished |= {row.event_id for row in outbox}
         failures: dict[str, list[DeadLetter]] = defaultdict(list)
-        dead = DeadLetter.objects.filter(stream_id=order_id).exclude(status=DeadLetter.Status.REDRIVEN)
+        dead = DeadLetter.objects.filter(ours).exclude(status=DeadLetter.Status.REDRIVEN)
         for letter in dead.defer("traceback").order_by("id"):
             failures[letter.event_id].append(letter)
         return cls(entries=entries, failures=failures, unpublished=frozenset(unpublished))
@@ -236,7 +240,6 @@ def _moment(event: Event, types: Mapping[str, str], rows: _Rows) -> Moment:
     cause_id = event.metadata.get("causation_id")
     at = event.data.get("at")
     happened = datetime.fromisoformat(at) if isinstance(at, str) else event.recorded_at
-    # A message's stream has a number of its own, under which these rows may be about something else.
     entries = rows.entries.get(name, [])
     failures = rows.failures.get(name, [])
     handled = {entry.subscriber for entry in entries}
@@ -296,8 +299,8 @@ def is_busy(journey: Journey) -> bool:
 
 
 def is_over(journey: Journey) -> bool:
-    """Whether nothing more will happen by itself or by anybody's doing."""
-    return state_after(journey.moments).status in FINAL and not is_busy(journey)
+    """Whether nothing more will happen, by itself or by anybody's doing; an e-mail may still be on its way."""
+    return state_after(journey.moments).status in FINAL and not is_busy(journey) and not any(_stuck(journey))
 
 
 def waiting_for(journey: Journey, now: datetime) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-LANE, GUTTER, CARD = 196, 26, 162
+LANE, GUTTER, CARD = 206, 26, 176
 HEAD = 58
 MARGIN = 4
 LINE = 15
@@ -21,7 +21,7 @@ ENTRANCE = 9  # the height at which they arrive
 GAP, PAUSE = 16, 22
 MARK = 18
 TRACK = 6
-CHARACTER = 5.6  # the width of a character of a mark, on average and a little more
+CHARACTER = 6.6  # the width of a character of a mark in a wide font
 LONGEST = 25  # characters of a line that fit into an event
 
 

@@ -395,6 +395,9 @@ def test_dead_letter_is_what_the_order_waits_for_until_it_is_settled(shopper: Cl
     assert "no such shelf" not in page.content.decode()
     operator = staff("view_order", "view_deadletter").get(behind(order_id)).content.decode()
     assert f"/admin/eventing/deadletter/{letter.pk}/change/" in operator
+    orders.handle(CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=timezone.now()), METADATA)
+    drain()
+    assert not journey.is_over(journey.journey_of(order_id))
     deadletters.archive(letter)
     assert not any("operator" in sentence for sentence in waits(order_id))
 
