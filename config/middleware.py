@@ -1,4 +1,5 @@
-"""What every request goes through: errors of the API in one form, and a polite answer while a database is away."""
+"""What every request goes through: errors of the API in one form, what pages may load and run, and a polite answer
+while a database is away."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from config import problems
 logger = structlog.get_logger(__name__)
 
 API = "/api/"
+ADMIN = "/admin/"
 RETRY_SECONDS = 5
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -35,6 +37,41 @@ class ApiProblems:
         if "Allow" in response.headers:
             problem.headers["Allow"] = response.headers["Allow"]
         return problem
+
+
+def _policy(**exceptions: str) -> str:
+    """A policy under which a page may load what the shop serves, and nothing else but the exceptions."""
+    sources = {
+        "default-src": "'self'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "img-src": "'self' data:",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+    }
+    sources |= {name.replace("_", "-"): value for name, value in exceptions.items()}
+    return "; ".join(f"{name} {value}" for name, value in sources.items())
+
+
+SHOP_POLICY = _policy()
+# Alpine, with which Unfold's pages are made, turns attributes into functions and writes styles into the page. Scripts
+# within the page are not run here either.
+ADMIN_POLICY = _policy(script_src="'self' 'unsafe-eval'", style_src="'self' 'unsafe-inline'")
+
+
+class ContentSecurityPolicy:
+    """Tells browsers to run no script but the shop's own files, so that text which slips into a page stays text."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        policy = ADMIN_POLICY if request.path.startswith(ADMIN) else SHOP_POLICY
+        response.headers.setdefault("Content-Security-Policy", policy)
+        return response
 
 
 class DatabaseUnavailable:

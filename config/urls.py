@@ -7,10 +7,10 @@ from config.api import api
 from monitoring import views as monitoring
 
 urlpatterns = [
+    path("admin/dashboard/", monitoring.dashboard, name="dashboard"),
     path("healthz", monitoring.healthz),
     path("readyz", monitoring.readyz),
     path("metrics", monitoring.metrics),
-    path("admin/dashboard/", monitoring.dashboard, name="dashboard"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
     path("", include("storefront.urls", namespace="storefront")),

@@ -35,6 +35,9 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
     form = PeriodicTaskForm
+    change_form_template = (
+        None  # django-celery-beat's own runs a script within the page, which browsers are told not to
+    )
     date_hierarchy = None
     list_display = ("name", "enabled", "scheduler", "last_run_at", "one_off")
     list_filter = ("enabled", "one_off")

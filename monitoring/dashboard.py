@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,7 +25,7 @@ from inventory.selectors import ProductView
 from monitoring import selectors
 from orders import statistics
 from orders.domain import Status
-from orders.statistics import CHART_MINUTES, MANY, Group, Statistics, Stuck
+from orders.statistics import CHART_MINUTES, MANY, Statistics, Stuck
 from sharding import shards
 from sharding.router import database_of
 
@@ -190,7 +190,7 @@ def _orders(parts: Sequence[Statistics], now: datetime) -> Orders:
     seconds = sorted(second for part in parts for second in part.seconds_to_confirm)
     stuck = sorted((one for part in parts for one in part.stuck), key=lambda one: one.placed_at)
     return Orders(
-        today=_sum(groups),
+        today=sum(group.orders for group in groups),
         revenue=dict(revenue),
         by_status=dict(by_status),
         ended=tuple(
@@ -224,7 +224,3 @@ def bars(per_minute: Counter[datetime], now: datetime) -> tuple[Bar, ...]:
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
     """The smallest value that so many percent are not above (nearest rank); None if there are no values."""
     return ordered[math.ceil(len(ordered) * percent / 100) - 1] if ordered else None
-
-
-def _sum(groups: Iterable[Group]) -> int:
-    return sum(group.orders for group in groups)

@@ -69,6 +69,7 @@ def with_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, A
                 "payments": ("payments", "payment"),
                 "dead_letters": ("eventing", "deadletter"),
                 "products": ("inventory", "product"),
+                "outboxes": ("eventing", "outboxmessage"),
                 "shards": ("sharding", "bucket"),
             }.items()
         },
