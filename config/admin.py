@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from config.backoffice import order_link
+from config.backoffice import ReadOnlyModelAdmin, order_link
 from coupons.events import REDEMPTION
 from eventing.admin import DeadLetterAdmin
+from eventing.html import stamp
 from eventing.models import DeadLetter
 from inventory.events import RESERVATION
 from orders.events import CATEGORY as ORDER
@@ -78,3 +82,43 @@ class ShopDeadLetterAdmin(DeadLetterAdmin):
     @display(description="order")
     def order(self, letter: DeadLetter) -> str | None:
         return order_link(letter.stream_id if letter.category in OF_ORDERS else None)
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(ReadOnlyModelAdmin):
+    """What operators have done in the back office."""
+
+    list_display = ("time", "operator", "did", "what", "message")
+    list_display_links = ("time",)
+    list_filter = ("action_flag", "content_type")
+    list_select_related = ("user", "content_type")
+    search_fields = ("user__username", "object_repr", "object_id")
+    search_help_text = "Operator, or name or number of what was changed"
+    ordering = ("-action_time", "-id")
+    fields = ("action_time", "operator", "did", "what", "content_type", "message")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LogEntry]:
+        return super().get_queryset(request).select_related("user", "content_type")
+
+    @display(description="time", ordering="action_time")
+    def time(self, entry: LogEntry) -> str | None:
+        return stamp(entry.action_time)
+
+    @display(description="operator")
+    def operator(self, entry: LogEntry) -> str:
+        return entry.user.get_username()
+
+    @display(description="did", label={"added": "success", "changed": "info", "deleted": "danger"})
+    def did(self, entry: LogEntry) -> str:
+        return {ADDITION: "added", CHANGE: "changed"}.get(entry.action_flag, "deleted")
+
+    @display(description="what")
+    def what(self, entry: LogEntry) -> str:
+        url = entry.get_admin_url()
+        if url is None or entry.is_deletion():
+            return entry.object_repr
+        return format_html('<a class="bo-link" href="{}">{}</a>', url, entry.object_repr)
+
+    @display(description="message")
+    def message(self, entry: LogEntry) -> str:
+        return str(entry.get_change_message())

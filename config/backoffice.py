@@ -37,6 +37,7 @@ class Page:
     title: str
     icon: str
     description: str
+    url: str = ""  # the name of its address, where that is not the model's list
 
 
 PAGES = {
@@ -54,6 +55,8 @@ PAGES = {
         Page("notifications.message", "Messages", "mail", "What customers were told, as it was sent."),
     ),
     "Operations": (
+        Page("eventing.event", "Events", "bolt", "All that ever happened, and where each event went.", "events"),
+        Page("eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
         Page("eventing.deadletter", "Dead letters", "report", "Events that a subscriber could not handle, and why."),
         Page("sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
         Page("django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."),
@@ -63,6 +66,7 @@ PAGES = {
     "People": (
         Page("auth.user", "Users", "person", "Customers and operators."),
         Page("auth.group", "Groups", "group", "Which operators may do what."),
+        Page("admin.logentry", "Operators' actions", "history", "Who changed what in the back office, and when."),
     ),
 }
 
@@ -88,7 +92,7 @@ def _item(page: Page) -> dict[str, Any]:
         "title": page.title,
         "icon": page.icon,
         "description": page.description,
-        "link": reverse(f"admin:{page.model.replace('.', '_')}_changelist"),
+        "link": reverse(page.url or f"admin:{page.model.replace('.', '_')}_changelist"),
     }
     if page.model == "eventing.deadletter" and (letters := _open_dead_letters()):
         item |= {"badge": letters, "badge_style": "solid"}

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from config.api import api
+from monitoring import event_pages
 from monitoring import views as monitoring
 
 urlpatterns = [
@@ -11,6 +12,9 @@ urlpatterns = [
     path("healthz", monitoring.healthz),
     path("readyz", monitoring.readyz),
     path("metrics", monitoring.metrics),
+    path("admin/eventing/event/", admin.site.admin_view(event_pages.events), name="events"),
+    path("admin/eventing/event/<str:name>/", admin.site.admin_view(event_pages.event), name="event"),
+    path("admin/eventing/outbox/", admin.site.admin_view(event_pages.outbox), name="outbox"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
     path("", include("storefront.urls", namespace="storefront")),
