@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from storefront import shopping, views
+from storefront import account, shopping, views
 
 app_name = "storefront"
 
@@ -21,6 +21,8 @@ urlpatterns = [
     path("orders/<str:number>/live/", views.order_live, name="order_live"),
     path("orders/<str:number>/pay/", views.pay, name="pay"),
     path("orders/<str:number>/cancel/", views.cancel, name="cancel"),
+    path("orders/<str:number>/again/", views.again, name="again"),
+    path("account/", account.account, name="account"),
     path("inbox/", views.inbox, name="inbox"),
     path("sign-in/", views.SignIn.as_view(), name="login"),
     path("sign-out/", LogoutView.as_view(), name="logout"),
