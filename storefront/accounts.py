@@ -31,6 +31,18 @@ class EmailTaken(AccountError):
     field = "email"
 
 
+def change(user: User, first_name: str, last_name: str, email: str) -> None:
+    """Give an account another name and address; raises EmailTaken."""
+    alias = database_of("auth")
+    user.first_name, user.last_name, user.email = first_name, last_name, email.lower()
+    with transaction.atomic(using=alias):
+        if not try_transaction_lock(connections[alias], f"register:{user.email}"):
+            raise EmailTaken
+        if User.objects.using(alias).filter(email__iexact=user.email).exclude(pk=user.pk).exists():
+            raise EmailTaken
+        user.save(using=alias, update_fields=["first_name", "last_name", "email"])
+
+
 def register(username: str, email: str, password: str) -> User:
     """Make an account and queue its welcome mail; raises UsernameTaken, EmailTaken."""
     alias = database_of("auth")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UserCreationForm
 from django.contrib.auth.models import User
 from django.http import QueryDict
 
@@ -77,6 +77,49 @@ class RegistrationForm(UserCreationForm):
 
     def clean_email(self) -> str:
         return str(self.cleaned_data["email"]).lower()
+
+
+class DetailsForm(forms.ModelForm):
+    """Who the customer is."""
+
+    email = forms.EmailField(
+        label="E-mail address",
+        max_length=254,
+        help_text="Where we write to when something happens to your orders.",
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
+
+    class Meta:
+        model = User
+        fields = ("first_name", "last_name", "email")
+        labels = {"first_name": "First name", "last_name": "Last name"}
+        widgets = {
+            "first_name": forms.TextInput(attrs={"autocomplete": "given-name"}),
+            "last_name": forms.TextInput(attrs={"autocomplete": "family-name"}),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+
+
+class NewPasswordForm(PasswordChangeForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
+        self.fields["old_password"].label = "Present password"
+        self.fields["old_password"].widget.attrs.pop("autofocus", None)
+        self.fields["new_password1"].label = "New password"
+        self.fields["new_password1"].help_text = "At least 8 characters, and not one of those that everybody uses."
+        self.fields["new_password2"].label = "New password again"
+        self.fields["new_password2"].help_text = ""
+        for name in ("old_password", "new_password1", "new_password2"):
+            self.fields[name].widget.attrs["maxlength"] = MAX_PASSWORD
+
+    def clean(self) -> dict[str, Any]:
+        if any(len(password) > MAX_PASSWORD for password in self.data.values()):  # hashing a book takes its time
+            raise forms.ValidationError(f"A password has at most {MAX_PASSWORD} characters.")
+        return super().clean() or self.cleaned_data
 
 
 class QuantityField(forms.Field):

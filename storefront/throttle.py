@@ -44,6 +44,7 @@ class Limit:
 
 
 SIGN_IN = Limit(name="sign-in", attempts=10, seconds=300)
+PASSWORD = Limit(name="password", attempts=10, seconds=300)
 REGISTER = Limit(name="register", attempts=60, seconds=3600)
 
 

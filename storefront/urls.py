@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from storefront import behind, shopping, views
+from storefront import account, behind, shopping, views
 
 app_name = "storefront"
 
@@ -23,6 +23,8 @@ urlpatterns = [
     path("orders/<str:number>/cancel/", views.cancel, name="cancel"),
     path("orders/<str:number>/behind/", behind.behind, name="behind"),
     path("orders/<str:number>/behind/live/", behind.behind_live, name="behind_live"),
+    path("orders/<str:number>/again/", views.again, name="again"),
+    path("account/", account.account, name="account"),
     path("inbox/", views.inbox, name="inbox"),
     path("sign-in/", views.SignIn.as_view(), name="login"),
     path("sign-out/", LogoutView.as_view(), name="logout"),

@@ -13,7 +13,7 @@ from django.contrib.auth.views import LoginView, RedirectURLMixin
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_GET, require_http_methods, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django.views.generic import FormView
 
 from inventory import selectors as inventory
@@ -27,6 +27,7 @@ from payments.handlers import PaymentError, PaymentInProgress
 from payments.selectors import Progress
 from sharding import numbers
 from storefront import accounts, checkout, pictures, progress, throttle
+from storefront.cart import Cart, CartError
 from storefront.forms import PaymentForm, RegistrationForm, SignInForm
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
@@ -122,6 +123,22 @@ def cancel(request: HttpRequest, number: str) -> HttpResponse:
         except OrderError as error:
             messages.error(request, str(error))
     return redirect("storefront:order", found.number)
+
+
+@require_POST
+@login_required
+def again(request: HttpRequest, number: str) -> HttpResponse:
+    """Put everything of an order into the cart once more, at the prices of today."""
+    found = _own_order(request, number)
+    products = inventory.products_by_sku(line.sku for line in found.lines)
+    on_sale = [line for line in found.lines if line.sku in products and products[line.sku].active]
+    if gone := ", ".join(line.name for line in found.lines if line not in on_sale):
+        messages.warning(request, f"No longer on sale: {gone}.")
+    try:
+        Cart(request.session).put([(products[line.sku], line.quantity) for line in on_sale])
+    except CartError as error:
+        messages.error(request, str(error))
+    return redirect("storefront:cart")
 
 
 def _customer_id(request: HttpRequest) -> int:

@@ -594,6 +594,8 @@ def test_form_of_another_site_is_refused(ann: Browser) -> None:
         "/checkout/quote/",
         f"{path}pay/",
         f"{path}cancel/",
+        f"{path}again/",
+        "/account/",
         "/inbox/",
         "/sign-in/",
         "/sign-out/",
@@ -1003,6 +1005,104 @@ def test_registrations_from_one_address_are_bounded(visitor: Browser, monkeypatc
     assert visitor.client.post("/register/", NEW).status_code == 429
 
 
+# --- The account page ------------------------------------------------------------------------------------------------
+
+
+def test_account_page_changes_name_and_address(ann: Browser) -> None:
+    details = {"action": "details", "first_name": "Ann", "last_name": "Lee", "email": "Ann.Lee@example.org"}
+    assert ann.client.post("/account/", details).url == "/account/"
+    assert ann.user is not None
+    ann.user.refresh_from_db()
+    assert (ann.user.get_full_name(), ann.user.email) == ("Ann Lee", "ann.lee@example.org")
+    page = ann.text("/account/")
+    assert 'value="Ann Lee"' in page
+    assert "Forget it" not in page
+
+
+def test_usual_address_is_offered_at_the_checkout_until_it_is_forgotten(ann: Browser) -> None:
+    assert ann.client.post("/account/", ADDRESS | {"action": "address"}).url == "/account/"
+    ann.fill(BOOK=1)
+    for address in ("/account/", "/checkout/"):
+        assert 'name="street" value="Quay 1"' in ann.text(address)
+    ann.client.post("/account/", {"action": "forget"})
+    assert "Quay 1" not in ann.text("/account/") + ann.text("/checkout/")
+
+
+@pytest.mark.parametrize(
+    "typed, field, message",
+    [
+        ({"action": "details", "email": "BOB@example.org"}, "email", "There is an account with this address already."),
+        ({"action": "details", "email": "nobody"}, "email", "Enter a valid email address."),
+        ({"action": "details", "email": "a@example.org", "first_name": "x" * 151}, "first_name", "Ensure this value"),
+        ({"action": "address", **ADDRESS, "country": "XX"}, "country", "We do not ship to this country."),
+        ({"action": "password", "old_password": "wrong"}, "old_password", "Your old password was entered incorrectly."),
+    ],
+)
+def test_account_form_that_cannot_be_says_why_beside_the_field(
+    ann: Browser, typed: dict[str, str], field: str, message: str
+) -> None:
+    Browser.of("bob")
+    response = ann.client.post("/account/", typed)
+    assert response.status_code == 200
+    assert errors(response)[field].startswith(message)
+    assert ann.user is not None
+    ann.user.refresh_from_db()
+    assert ann.user.email == "ann@example.org"
+
+
+def test_new_password_keeps_this_session_and_ends_the_others(ann: Browser) -> None:
+    assert ann.user is not None
+    other = Browser()
+    other.client.force_login(ann.user)
+    new = "quite another battery"
+    typed = {"action": "password", "old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert ann.client.post("/account/", typed).url == "/account/"
+    ann.user.refresh_from_db()
+    assert ann.user.check_password(new)
+    assert "Saved." in ann.text("/account/")
+    assert other.get("/account/").url == "/sign-in/?next=/account/"
+
+
+def test_guessing_the_present_password_is_bounded(ann: Browser) -> None:
+    typed = {"action": "password", "old_password": "wrong"}
+    for _ in range(throttle.PASSWORD.attempts):
+        assert ann.client.post("/account/", typed).status_code == 200
+    assert ann.client.post("/account/", typed).status_code == 429
+
+
+def test_account_page_of_a_visitor_is_the_one_to_sign_in(visitor: Browser) -> None:
+    assert visitor.get("/account/").url == "/sign-in/?next=/account/"
+
+
+# --- Ordering again --------------------------------------------------------------------------------------------------
+
+
+def test_order_again_fills_the_cart_with_what_is_still_on_sale(ann: Browser) -> None:
+    path = ann.place(BOOK=2, PEN=1)
+    for address in ("/orders/", path):
+        assert f'action="{path}again/"' in ann.text(address)
+    Product.objects.filter(sku="PEN").update(active=False)
+    ann.fill(BOOK=1)
+    assert ann.client.post(f"{path}again/").url == "/cart/"
+    page = ann.text("/cart/")
+    assert re.findall(r'name="q-(\w+)" value="(\d+)"', page) == [("BOOK", "3")]
+    assert "No longer on sale: A pen." in page
+
+
+def test_order_again_never_passes_the_limits(ann: Browser) -> None:
+    path = ann.place(BOOK=999)
+    for _ in range(2):
+        ann.client.post(f"{path}again/")
+    assert 'name="q-BOOK" value="999"' in ann.text("/cart/")
+
+
+def test_order_of_somebody_else_cannot_be_ordered_again(ann: Browser) -> None:
+    path = ann.place(BOOK=1)
+    bob = Browser.of("bob")
+    assert bob.client.post(f"{path}again/").status_code == 404
+    assert "Your cart is empty" in bob.text("/cart/")
+
+
 # --- Everything else -------------------------------------------------------------------------------------------------
 
 
@@ -1076,7 +1176,7 @@ def test_pages_have_no_script_or_style_inside_and_nothing_from_elsewhere(ann: Br
     path = ann.place(BOOK=1)
     drain()
     ann.fill(BOOK=1)
-    for address in ("/", "/products/BOOK/", "/cart/", "/checkout/", path, "/orders/", "/inbox/"):
+    for address in ("/", "/products/BOOK/", "/cart/", "/checkout/", path, "/orders/", "/inbox/", "/account/"):
         page = ann.text(address)
         assert not re.search(r"<script(?![^>]*\bsrc=)", page), address
         assert not re.search(r"<style|\sstyle=|\son\w+=", page), address
