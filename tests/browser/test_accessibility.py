@@ -46,16 +46,20 @@ def violations(page: Page, axe: str) -> list[str]:
 def test_pages_of_the_shop_are_accessible(new_page: Callable[..., Page], axe: str, scheme: str) -> None:
     page = new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     found = []
-    for path in ("/", "/sign-in/", "/register/"):
+    for path in ("/", "/products/COF-008/", "/cart/", "/sign-in/", "/register/"):
         page.goto(path)
         found += violations(page, axe)
     sign_in(page)
-    for path in ("/", "/orders/", "/inbox/"):
+    page.goto("/products/COF-008/")
+    page.get_by_role("button", name="Add to cart").click()
+    for path in ("/cart/", "/checkout/", "/orders/", "/inbox/", "/account/"):
         page.goto(path)
         found += violations(page, axe)
     page.goto("/orders/")
     page.locator("main a[href^='/orders/']").first.click()
-    order_number(page)
+    number = order_number(page)
+    found += violations(page, axe)
+    page.goto(f"/orders/{number}/behind/")
     found += violations(page, axe)
     assert found == []
 
@@ -68,7 +72,13 @@ def test_own_pages_of_the_admin_are_accessible(new_page: Callable[..., Page], ax
     page.get_by_label("Password").fill("admin")
     page.get_by_role("button", name="Log in").click()
     found = []
-    for path in ("/admin/", "/admin/orders/order/", "/admin/sharding/bucket/"):
+    for path in (
+        "/admin/",
+        "/admin/orders/order/",
+        "/admin/sharding/bucket/",
+        "/admin/eventing/event/",
+        "/admin/eventing/outbox/",
+    ):
         page.goto(path)
         found += violations(page, axe)
     page.goto("/admin/orders/order/")
