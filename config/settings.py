@@ -119,6 +119,8 @@ def _postgresql(url: str) -> dict[str, Any]:
     config: dict[str, Any] = env.db_url_config(url)
     config["ENGINE"] = "django.db.backends.postgresql"
     config["CONN_MAX_AGE"] = 0  # the pool keeps connections, not the thread
+    # A connection that was cut while it lay in the pool costs a round trip to notice, instead of somebody's request.
+    config["CONN_HEALTH_CHECKS"] = True
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
         "connect_timeout": 3,

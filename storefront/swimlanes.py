@@ -306,7 +306,7 @@ def _event(root: Element, entry: Entry, card: Box) -> None:
     if entry.pause:
         _text(root, card.x + 2, card.y - 9, entry.pause, "pause")
     classes = " ".join(filter(None, ("event", f"of-{entry.lane}", entry.kind, "chosen" if entry.chosen else "")))
-    attributes = {"class": classes, "id": f"lanes-{entry.id}", "href": entry.href, "aria-label": entry.label}
+    attributes = {"class": classes, "id": f"lanes-{entry.id}", "href": entry.href}
     if entry.chosen:
         attributes["aria-current"] = "true"
     link = SubElement(root, "a", attributes)
