@@ -17,6 +17,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from config.backoffice import ReadOnlyModelAdmin, order_link
+from config.keyset import KeysetPaging
 from coupons.events import REDEMPTION
 from eventing.admin import DeadLetterAdmin
 from eventing.html import stamp
@@ -73,7 +74,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 
 @admin.register(DeadLetter)
-class ShopDeadLetterAdmin(DeadLetterAdmin):
+class ShopDeadLetterAdmin(KeysetPaging, DeadLetterAdmin):
     """The streams of an order, its reservation, redemption and payments all have the order's id."""
 
     list_display = (*DeadLetterAdmin.list_display, "order")
@@ -94,13 +95,13 @@ class LogEntryAdmin(ReadOnlyModelAdmin):
     list_select_related = ("user", "content_type")
     search_fields = ("user__username", "object_repr", "object_id")
     search_help_text = "Operator, or name or number of what was changed"
-    ordering = ("-action_time", "-id")
+    ordering = ("-id",)
     fields = ("action_time", "operator", "did", "what", "content_type", "message")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LogEntry]:
         return super().get_queryset(request).select_related("user", "content_type")
 
-    @display(description="time", ordering="action_time")
+    @display(description="time")
     def time(self, entry: LogEntry) -> str | None:
         return stamp(entry.action_time)
 

@@ -18,10 +18,9 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
-from unfold.paginator import InfinitePaginator
-from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
+from config.keyset import KeysetChangeList, KeysetPaging
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata
 from sharding import numbers
@@ -184,12 +183,9 @@ class CarefulModelAdmin(ModelAdmin):
     save_always: tuple[str, ...] = ()
 
 
-class ReadOnlyModelAdmin(ModelAdmin):
+class ReadOnlyModelAdmin(KeysetPaging):
     """Rows to look at, in lists that are never counted: they grow with the orders."""
 
-    paginator = InfinitePaginator
-    show_full_result_count = False
-    list_per_page = 50
     list_filter_sheet = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -223,7 +219,7 @@ class OfOrders(ReadOnlyModelAdmin):
             return queryset.none(), False
 
 
-class WithCustomers(ChangeList):
+class WithCustomers(KeysetChangeList):
     """Rows of a list with their customers, fetched in one query; each row gets an attribute `customer`."""
 
     def get_results(self, request: HttpRequest) -> None:

@@ -116,7 +116,7 @@ class RedemptionAdmin(OfOrders):
     list_display_links = ("time",)
     list_filter = ("status",)
     list_select_related = ("coupon",)
-    ordering = ("-at",)
+    ordering = ("-at", "-order_id")
     fields = ("at", "order", "coupon", "customer_id", "state", "off", "version")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WithCustomers]:
@@ -126,7 +126,7 @@ class RedemptionAdmin(OfOrders):
         # Every order leaves a row here once it ends; those that never came with a coupon say nothing.
         return super().get_queryset(request).exclude(status=Status.VOID.value)
 
-    @display(description="time", ordering="at")
+    @display(description="time")
     def time(self, redemption: Redemption) -> str | None:
         return stamp(redemption.at)
 

@@ -124,7 +124,12 @@ class Redemption(models.Model):
                 name="redemption_is_void_until_its_first_event",
             ),
         ]
-        indexes = [models.Index(fields=["coupon", "customer_id"], name="redemption_by_customer")]
+        indexes = [
+            models.Index(fields=["coupon", "customer_id"], name="redemption_by_customer"),
+            models.Index(
+                fields=["-at", "-order_id"], condition=~Q(status=Status.VOID.value), name="redemption_newest_first"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.status}"

@@ -146,7 +146,6 @@ class ProductAdmin(CarefulModelAdmin):
     list_display_links = ("sku", "name")
     list_filter = ("category", StockFilter, "active")
     list_filter_sheet = False
-    list_select_related = ("category", "stock")
     list_per_page = 50
     search_fields = ("sku", "name")
     search_help_text = "Name or SKU"
@@ -160,7 +159,7 @@ class ProductAdmin(CarefulModelAdmin):
     readonly_fields = ("on_hand", "reserved", "available", "movements")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Product]:
-        return super().get_queryset(request).select_related("stock")
+        return super().get_queryset(request).select_related("category", "stock")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> tuple[str, ...]:
         # Orders and stock know a product by its number.
@@ -269,17 +268,17 @@ class ReservationAdmin(OfOrders):
     list_display = ("order", "state", "items", "created", "updated")
     list_display_links = ("state",)
     list_filter = ("status",)
-    ordering = ("-updated_at",)
+    ordering = ("-created_at", "-order_id")
     fields = ("order", "state", "items", "created_at", "updated_at", "version")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
         return super().get_queryset(request).prefetch_related("lines")
 
-    @display(description="created", ordering="created_at")
+    @display(description="created")
     def created(self, reservation: Reservation) -> str | None:
         return stamp(reservation.created_at)
 
-    @display(description="updated", ordering="updated_at")
+    @display(description="updated")
     def updated(self, reservation: Reservation) -> str | None:
         return stamp(reservation.updated_at)
 
@@ -309,6 +308,7 @@ class ReservationAdmin(OfOrders):
 class StockMovementAdmin(OfOrders):
     list_display = ("time", "kind_label", "pieces", "sku", "reason", "order")
     list_filter = ("kind",)
+    ordering = ("-id",)
     search_fields = ("sku", "order_id")
     search_help_text = "SKU or order number"
     fields = ("at", "kind_label", "quantity", "sku", "reason", "order")
@@ -329,7 +329,7 @@ class StockMovementAdmin(OfOrders):
     def kind_label(self, movement: StockMovement) -> str:
         return movement.kind
 
-    @display(description="pieces", ordering="quantity")
+    @display(description="pieces")
     def pieces(self, movement: StockMovement) -> str:
         return _signed(movement)
 

@@ -118,6 +118,7 @@ class Reservation(models.Model):
                 name="reservation_is_void_until_its_first_event",
             ),
         ]
+        indexes = [models.Index(fields=["-created_at", "-order_id"], name="reservation_newest_first")]
 
     def __str__(self) -> str:
         return f"{self.order_id} {self.status}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat import admin as beat
 from django_celery_beat.models import (
@@ -59,6 +60,10 @@ class PeriodicTaskInline(TabularInline):
     can_delete = False
     show_change_link = True
     verbose_name_plural = "tasks with this schedule"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PeriodicTask]:
+        # The text of a task tells its schedule, of whichever kind that is.
+        return super().get_queryset(request).select_related("interval", "crontab", "solar", "clocked")
 
 
 @admin.register(IntervalSchedule)

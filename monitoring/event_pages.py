@@ -5,7 +5,6 @@ They are no model admins: an event's key has three columns, and the rows are spr
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -17,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 
+from config import keyset
 from config.backoffice import order_link
 from coupons.events import REDEMPTION
 from eventing import browser, registry
@@ -33,9 +33,6 @@ PAGE_SIZE = 50
 OUTBOX_ROWS = 20
 OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 SUBJECTS = {PRODUCT: "inventory_product", MESSAGE: "notifications_message"}
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Moment(forms.DateTimeInput):
@@ -156,13 +153,13 @@ def outbox(request: HttpRequest) -> HttpResponse:
 
 def _written(key: Key) -> str:
     at, stream_id, category, version = key
-    return f"{(at - _EPOCH) // _MICROSECOND}~{event_id(category, stream_id, version)}"
+    return f"{keyset.written(at)}{keyset.SEPARATOR}{event_id(category, stream_id, version)}"
 
 
 def _cursor(text: str) -> Key | None:
-    microseconds, _, name = text.partition("~")
+    microseconds, _, name = text.partition(keyset.SEPARATOR)
     key = browser.parse(name)
     try:
-        return None if key is None else (_EPOCH + int(microseconds) * _MICROSECOND, key[1], key[0], key[2])
+        return None if key is None else (keyset.read(microseconds), key[1], key[0], key[2])
     except (ValueError, OverflowError):
         return None

@@ -22,7 +22,7 @@ class MessageAdmin(OfOrders):
     list_display = ("created", "subject", "kind", "customer", "state", "order")
     list_display_links = ("created", "subject")
     list_filter = ("channel", "status", "about")
-    ordering = ("-created_at", "-id")
+    ordering = ("-id",)
     actions = ("send_again",)
     fieldsets = (
         (None, {"fields": ("subject", ("customer_link", "recipient"), ("kind", "state"), "order")}),
@@ -42,9 +42,6 @@ class MessageAdmin(OfOrders):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WithCustomers]:
         return WithCustomers
-
-    def get_sortable_by(self, request: HttpRequest) -> tuple[str, ...]:
-        return ()
 
     @display(description="created")
     def created(self, message: Message) -> str | None:

@@ -32,7 +32,7 @@ class PaymentAdmin(OfOrders):
         "gateway_reference", "refund_reference", "id",
     )  # fmt: skip
 
-    @display(description="requested", ordering="requested_at")
+    @display(description="requested")
     def requested(self, payment: Payment) -> str | None:
         return stamp(payment.requested_at)
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import zeal.constants
+import zeal.patch
 from django.conf import settings
 
 from sharding import shards
@@ -17,6 +19,21 @@ SERVICES = os.environ["TEST_PROFILE"] == "services"
 def pytest_configure() -> None:
     # A good password hash is slow on purpose, and tests make many users.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # Every page that a test asks for runs with zeal, which raises where rows are fetched one by one (N+1).
+    zeal.constants.initialize_app_registry()
+    zeal.patch.patch()
+    settings.ZEAL_RAISE = True
+    # What libraries fetch twice in one request; zeal takes it for one place, that of our first middleware.
+    settings.ZEAL_ALLOWLIST = [
+        {
+            "model": "sessions.Session",
+            "field": "get()",
+        },  # Django: loaded, and loaded again to be ended
+        {"model": "auth.User", "field": "get()"},  # Django: who is signed in, and whose page of the admin this is
+        {"model": "django_celery_beat.PeriodicTasks", "field": "get()"},  # noted at a save, once by each of its signals
+        {"model": "django_celery_beat.PeriodicTask", "field": "get()"},  # unique names are looked up at a save
+    ]
+    settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

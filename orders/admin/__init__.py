@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -21,7 +21,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 
-from config import backoffice
+from config import backoffice, keyset
 from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter
 from notifications import selectors as notifications
@@ -410,21 +410,17 @@ def _listed(rows: Iterable[OrderRow]) -> list[Listed]:
     ]
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
 def _cursor(text: str | None) -> tuple[datetime, int] | None:
     """The (placed at, id) of an order that `_link` has written into an address; None for anything else."""
     try:
-        microseconds, number = (text or "").split("-")
-        return _EPOCH + int(microseconds) * _MICROSECOND, numbers.parse(number)
+        microseconds, number = (text or "").split(keyset.SEPARATOR)
+        return keyset.read(microseconds), numbers.parse(number)
     except (ValueError, OverflowError):
         return None
 
 
 def _link(parameters: Mapping[str, Any], **edges: OrderRow) -> str:
-    cursors = {name: f"{(row.placed_at - _EPOCH) // _MICROSECOND}-{row.number}" for name, row in edges.items()}
+    cursors = {name: f"{keyset.written(row.placed_at)}{keyset.SEPARATOR}{row.number}" for name, row in edges.items()}
     return "?" + urlencode({key: value for key, value in {**parameters, **cursors}.items() if value is not None})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html import unescape
 from typing import Any
 
@@ -18,7 +19,7 @@ from eventing.models import OutboxMessage
 from monitoring.event_pages import PAGE_SIZE
 from orders.domain import Status
 from sharding import numbers, shards
-from tests.integration.order_samples import order_in, place
+from tests.integration.order_samples import NOON, order_in, place
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, down, link, park, text
 
@@ -57,8 +58,8 @@ def test_events_of_all_databases_are_listed_newest_first(office: Client, order_i
 
 
 def test_the_list_is_read_page_by_page_without_gaps(office: Client) -> None:
-    for _ in range(PAGE_SIZE):
-        order_in(Status.CONFIRMED)
+    for number in range(PAGE_SIZE):
+        order_in(Status.CONFIRMED, at=NOON + timedelta(milliseconds=number))
     place(127)
 
     response = office.get(EVENTS)

@@ -1,0 +1,22 @@
+"""The index by which operators page through redemptions."""
+
+from django.db import migrations, models
+
+from sharding.operations import AddBucketedIndex
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [("coupons", "0001_initial")]
+
+    operations = [
+        AddBucketedIndex(
+            model_name="redemption",
+            index=models.Index(
+                fields=["-at", "-order_id"],
+                condition=models.Q(("status", "void"), _negated=True),
+                name="redemption_newest_first",
+            ),
+        ),
+    ]
