@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Q, QuerySet
+from django.db.models import CharField, Exists, F, Q, QuerySet, Value
 
 from eventing import crockford, subscribers
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
@@ -149,13 +149,15 @@ def _narrowed(rows: QuerySet[Event], only: Only) -> QuerySet[Event]:
 def journey(category: str, stream_id: int, version: int) -> Journey | None:
     """One event and where it has gone; None if no database that answers has it."""
     key = {"category": category, "stream_id": stream_id, "version": version}
-    found, unavailable = _ask(settings.DATABASES, lambda alias: Event.objects.using(alias).filter(**key).first())
-    here = next(((alias, event) for alias, event in found.items() if event is not None), None)
-    if here is None:
+    traces, unavailable = _ask(settings.DATABASES, lambda alias: _traces(alias, key))
+    alias = next((alias for alias, rows in traces.items() for row in rows if not row.subscriber), None)
+    waiting = OutboxMessage.objects.using(alias).filter(**key)
+    event = (
+        None if alias is None else Event.objects.using(alias).annotate(waiting=Exists(waiting)).filter(**key).first()
+    )
+    if alias is None or event is None:
         return None
-    alias, event = here
-    entries, _ = _ask(settings.DATABASES, lambda alias: list(InboxEntry.objects.using(alias).filter(**key)))
-    inbox = {entry.subscriber: (alias, entry) for alias, rows in entries.items() for entry in rows}
+    inbox = {row.subscriber: (database, row) for database, rows in traces.items() for row in rows if row.subscriber}
     letters = {letter.subscriber: letter for letter in DeadLetter.objects.using("default").filter(**key)}
     wanted = {one.name for one in subscribers.all_subscribers() if one.wants(event.type)}
     deliveries = []
@@ -178,11 +180,24 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
     return Journey(
         event=event,
         alias=alias,
-        waiting=OutboxMessage.objects.using(alias).filter(**key).exists(),
+        waiting=event.waiting,
         deliveries=tuple(deliveries),
         effects=tuple(sorted(effects, key=lambda item: item.key)),
         unavailable=unavailable,
     )
+
+
+def _traces(alias: str, key: dict[str, Any]) -> list[InboxEntry]:
+    """The inbox rows of an event in a database, and one without a subscriber if the event itself is there."""
+    columns = ("subscriber", "attempts", "published_at", "handled_at")
+    at = F("recorded_at")
+    of_event = Event.objects.using(alias).filter(**key).order_by()
+    here = of_event.annotate(
+        subscriber=Value("", output_field=CharField()), attempts=F("schema_version"), published_at=at, handled_at=at
+    )
+    entries = InboxEntry.objects.using(alias).filter(**key).order_by()
+    rows = entries.values_list(*columns).union(here.values_list(*columns), all=True)
+    return [InboxEntry(**key, **dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def outboxes(*, limit: int) -> list[Waiting]:

@@ -204,7 +204,10 @@ class ProductAdmin(CarefulModelAdmin):
 
     @display(description="movements")
     def movements(self, product: Product) -> str:
-        rows = list(StockMovement.objects.filter(sku=product.sku)[:CHARTED])
+        rows = product.__dict__.get("newest_movements")  # the page shows a field by asking for it several times
+        if rows is None:
+            rows = list(StockMovement.objects.filter(sku=product.sku)[:CHARTED])
+            product.__dict__["newest_movements"] = rows
         if not rows:
             return "None yet."
         return format_html(

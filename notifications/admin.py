@@ -43,6 +43,13 @@ class MessageAdmin(OfOrders):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WithCustomers]:
         return WithCustomers
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
+        """With its customer, for whom the page asks several times."""
+        message: Message | None = super().get_object(request, object_id, from_field)
+        if message is not None:
+            vars(message)["customer"] = User.objects.filter(pk=message.customer_id).first()
+        return message
+
     @display(description="created")
     def created(self, message: Message) -> str | None:
         return stamp(message.created_at)
@@ -67,7 +74,7 @@ class MessageAdmin(OfOrders):
 
     @display(description="customer")
     def customer_link(self, message: Message) -> str:
-        return customer_link(User.objects.filter(pk=message.customer_id).first(), message.customer_id)
+        return self.customer(message)
 
     @display(description="text")
     def text(self, message: Message) -> str:

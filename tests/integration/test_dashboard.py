@@ -173,7 +173,7 @@ def test_what_waits_is_not_counted_to_its_end() -> None:
     assert (str(dashboard.Count(number=MANY - 1)), str(dashboard.Count(number=MANY))) == ("99", "100+")
 
 
-def test_a_shard_is_asked_five_questions_however_many_orders_it_has() -> None:
+def test_a_shard_is_asked_once_however_many_orders_it_has() -> None:
     alias = shards.alias_of_bucket(1)
 
     def asked() -> list[str]:
@@ -185,8 +185,8 @@ def test_a_shard_is_asked_five_questions_however_many_orders_it_has() -> None:
     for _ in range(3):
         order_in(Status.PAID, 1, at=NOON)
 
-    assert (before, len(asked())) == (5, 5)
-    assert all("WHERE" in sql or "LIMIT" in sql for sql in asked())
+    assert (before, len(asked())) == (1, 1)
+    assert all("WHERE" in part or "LIMIT" in part for sql in asked() for part in sql.split("UNION ALL"))
 
 
 def test_the_scarcest_products_on_sale_come_first() -> None:
