@@ -85,7 +85,7 @@ def test_what_was_missed_while_no_beat_ran_is_caught_up_at_once_and_once(live: L
         schedule(live, 12, every=60, ran_minutes_ago=5)
         with listening(live) as fired:
             live.processes.restart("beat")
-            wait_until(lambda: fired.times(12), seconds=30)
+            wait_until(lambda: bool(fired.times(12)), seconds=30)
             schedule(live, 13, every=1)  # it comes after what was already due
             wait_until(lambda: len(fired.times(13)) >= 2, seconds=30)
             assert len(fired.times(12)) == 1
