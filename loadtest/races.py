@@ -11,24 +11,24 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import ClassVar
-from uuid import uuid4
 
-import django
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import connections
 from django.test import override_settings
+from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
 
 from eventing.inline import Inline, Message, deliver_until_settled
-from eventing.recorded import Metadata
 from eventing.testing import publish_all
+from loadtest.bulk import handle_all, metadata
 from orders import handlers, selectors
 from orders.commands import CancelOrder, Command, ConfirmOrder, PayOrder, PlaceOrder, RefundOrder, ShipOrder
 from orders.domain import OrderError, Status
@@ -39,6 +39,7 @@ from payments.commands import RequestPayment
 from payments.gateway import Captured, Declined, GatewayUnavailable, SandboxGateway
 from sharding import numbers, shards
 
+ACTOR = "races"
 PRICE = 1_000
 TERM = timedelta(minutes=30)
 STEP = timedelta(minutes=5)
@@ -47,10 +48,6 @@ SWEEP_BATCH = 5
 DECISIVE = (OrderPaid, OrderCancelled, OrderShipped, OrderRefunded)
 
 _customers = count(1)
-
-
-def metadata() -> Metadata:
-    return Metadata(correlation_id=uuid4().hex, actor="race")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,14 +161,14 @@ def confirmed(trials: int) -> list[Prize]:
         )
         prizes.append(prize)
         commands += [place, ConfirmOrder(order_id=prize.order_id, check=Check.STOCK, at=now)]
-    handle_all(commands)
+    handle_all(commands, actor=ACTOR)
     deliver()
     return prizes
 
 
 def paid(trials: int) -> list[Prize]:
     prizes = confirmed(trials)
-    handle_all(pay(prize) for prize in prizes)
+    handle_all((pay(prize) for prize in prizes), actor=ACTOR)
     deliver()
     return prizes
 
@@ -188,7 +185,7 @@ def paying(trials: int) -> list[Prize]:
             token="tok_ok",  # noqa: S106  (the sandbox's word for a card)
             at=timezone.now(),
         )
-        payments.request_payment(request, metadata())
+        payments.request_payment(request, metadata(ACTOR))
     ready = []
     for message in publish_all(settings.DATABASES):
         if message.subscriber == "payments":
@@ -198,24 +195,13 @@ def paying(trials: int) -> list[Prize]:
     return ready
 
 
-def handle_all(commands: Iterable[Command]) -> None:
-    """Let many orders decide, in a transaction for each shard. Raises the first refusal."""
-    by_alias: dict[str, list[tuple[Command, Metadata]]] = defaultdict(list)
-    for command in commands:
-        by_alias[shards.alias_of(command.order_id)].append((command, metadata()))
-    for alias, pairs in by_alias.items():
-        with transaction.atomic(using=alias):
-            for refusal in handlers.handle_batch(pairs, using=alias).refused:
-                raise refusal.error
-
-
 # --- What the sides do ----------------------------------------------------------------------------------------------
 
 
 def wins(*commands: Command) -> bool:
     """Whether the order does something about each of the commands, given one after the other."""
     try:
-        return all(handlers.handle(command, metadata()) for command in commands)
+        return all(handlers.handle(command, metadata(ACTOR)) for command in commands)
     except OrderError:
         return False
 
@@ -338,6 +324,18 @@ RACES = (
 )
 
 
+@contextmanager
+def databases() -> Iterator[None]:
+    """Empty databases for the races, named as those of tests are, which are removed afterwards."""
+    names = setup_databases(verbosity=0, interactive=False)
+    try:
+        shards.install()
+        yield
+    finally:
+        connections.close_all()
+        teardown_databases(names, verbosity=0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="script/races", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000, help="orders a race (default: 1000)")
@@ -345,18 +343,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.trials < 1:
         parser.error("there must be at least one trial")
     width = max(len(race.name) for race in RACES)
-    print(f"{'race':{width}}  trials  wrong  how they ended")
     wrong: list[str] = []
-    for race in RACES:
-        result = run(race, options.trials)
-        ended = ", ".join(f"{number} {way}" for way, number in result.outcomes.most_common())
-        print(f"{race.name:{width}}  {result.trials:6}  {len(result.wrong):5}  {ended}", flush=True)
-        wrong += [f"{race.name}: {problem}" for problem in result.wrong]
+    with databases():
+        print(f"{'race':{width}}  trials  wrong  how they ended")
+        for race in RACES:
+            result = run(race, options.trials)
+            ended = ", ".join(f"{number} {way}" for way, number in result.outcomes.most_common())
+            print(f"{race.name:{width}}  {result.trials:6}  {len(result.wrong):5}  {ended}", flush=True)
+            wrong += [f"{race.name}: {problem}" for problem in result.wrong]
     for problem in wrong[:20]:
         print(problem, file=sys.stderr)
     return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    django.setup()
-    raise SystemExit(main())
