@@ -472,7 +472,9 @@ def test_a_mail_whose_process_died_is_not_sent_again_by_itself_but_an_operator_c
     assert email().status == "sending"
     assert sending.send_pending() == 0
     assert sending.send_again([email().id]) == 0, "it may still be on its way"
-    Message.objects.update(claimed_at=timezone.now() - sending.ABANDONED_AFTER)
+    assert sending.give_up_abandoned(timezone.now()) == 0
+    assert sending.give_up_abandoned(timezone.now() + sending.ABANDONED_AFTER) == 1
+    assert (email().status, email().last_error) == ("failed", "Its sending was cut off: it may have gone out.")
     assert sending.send_pending() == 0
     assert mailoutbox == []
 
