@@ -25,4 +25,4 @@ def prune_inbox(now: datetime, using: str, limit: int) -> int:
             f" (SELECT {key} FROM eventing_inbox WHERE handled_at < %s LIMIT %s)",
             [time_to_db(connection, before), limit],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)

@@ -11,6 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import mark_safe
 from django_celery_beat import admin as beat
 from django_celery_beat.models import (
     ClockedSchedule,
@@ -23,8 +25,10 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
+from config.backoffice import ReadOnlyModelAdmin, order_link
 from eventing.html import stamp
 from monitoring import schedules
+from monitoring.models import DailySales, StuckOrder
 
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
     admin.site.unregister(model)
@@ -140,6 +144,46 @@ class PeriodicTaskInline(TabularInline):
 @admin.register(IntervalSchedule)
 class IntervalScheduleAdmin(ModelAdmin):
     inlines = (PeriodicTaskInline,)
+
+
+@admin.register(DailySales)
+class DailySalesAdmin(ReadOnlyModelAdmin):
+    """What was ordered on each day, and what has become of it; counted anew every night for a week."""
+
+    list_display = ("day", "orders", "paid", "rejected", "cancelled", "refunded", "amount", "counted")
+    list_filter = ("currency",)
+
+    @display(description="revenue", ordering="revenue")
+    def amount(self, sales: DailySales) -> str:
+        return f"{sales.revenue / 100:,.2f} {sales.currency}"
+
+    @display(description="counted at (UTC)", ordering="counted_at")
+    def counted(self, sales: DailySales) -> str | None:
+        return stamp(sales.counted_at)
+
+
+@admin.register(StuckOrder)
+class StuckOrderAdmin(ReadOnlyModelAdmin):
+    """Orders that nobody has confirmed or rejected for a minute, looked for every minute."""
+
+    list_display = ("order", "placed", "waits_for", "reported")
+    list_display_links = None
+
+    @display(description="order")
+    def order(self, stuck: StuckOrder) -> str | None:
+        return order_link(stuck.order_id)
+
+    @display(description="placed (UTC)", ordering="placed_at")
+    def placed(self, stuck: StuckOrder) -> str | None:
+        return stamp(stuck.placed_at)
+
+    @display(description="waits for")
+    def waits_for(self, stuck: StuckOrder) -> str:
+        return format_html_join(mark_safe("<br>"), "{}", ((reason,) for reason in stuck.waiting_for.splitlines()))
+
+    @display(description="as of (UTC)", ordering="reported_at")
+    def reported(self, stuck: StuckOrder) -> str | None:
+        return stamp(stuck.reported_at)
 
 
 @admin.register(CrontabSchedule)

@@ -16,6 +16,9 @@ OWN = frozenset(
         "Send pending messages",
         "Prune idempotency keys",
         "Collect dead letters of the broker",
+        "Prune inboxes",
+        "Report stuck orders",
+        "Summarise sales",
     }
 )
 

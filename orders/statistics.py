@@ -18,6 +18,7 @@ from sharding import numbers
 MANY = 100  # what waits for somebody is counted up to here
 STUCK_AFTER = timedelta(minutes=1)
 CHART_MINUTES = 60
+EARNING = (Status.PAID, Status.SHIPPED, Status.DELIVERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +99,19 @@ def _seconds_to_confirm(alias: str, sample: int) -> tuple[float, ...]:
             [sample, CATEGORY, OrderPlaced.TYPE, CATEGORY, OrderConfirmed.TYPE],
         )
         return tuple((time_from_db(end) - time_from_db(start)).total_seconds() for start, end in cursor.fetchall())
+
+
+def sales(alias: str, *, since: datetime, until: datetime) -> tuple[Group, ...]:
+    """The orders of a shard that were placed in a window of time, by what has become of them."""
+    placed = models.Order.objects.using(alias).filter(placed_at__gte=since, placed_at__lt=until).order_by()
+    groups = placed.values_list("status", "reason", "currency").annotate(orders=Count("id"), sum=Sum("total"))
+    return tuple(
+        Group(status=Status(status), reason=reason, currency=currency, orders=count, total=total)
+        for status, reason, currency, count, total in groups
+    )
+
+
+def stuck(alias: str, *, now: datetime, limit: int) -> list[Stuck]:
+    """Up to `limit` orders of a shard that nobody has confirmed or rejected for too long, the oldest first."""
+    late = models.Order.objects.using(alias).filter(status=Status.PLACED, placed_at__lt=now - STUCK_AFTER)
+    return [Stuck(**row) for row in late.order_by("placed_at", "id").values("id", "placed_at")[:limit]]
