@@ -40,7 +40,11 @@ class Page:
 
 
 PAGES = {
-    "Orders": (Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),),
+    "Orders": (
+        Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),
+        Page("monitoring.stuckorder", "Stuck orders", "hourglass_disabled", "What each of them is waiting for."),
+        Page("monitoring.dailysales", "Sales by day", "bar_chart", "What was ordered, and what became of it."),
+    ),
     "Catalogue": (
         Page("inventory.product", "Products", "inventory_2", "What is sold, at which price, and what is in stock."),
         Page("inventory.category", "Categories", "category", "The shelves of the shop."),

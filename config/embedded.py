@@ -15,9 +15,9 @@ from celery.worker import WorkController
 from celery.worker import state as worker_state
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
-from django_celery_beat.schedulers import DatabaseScheduler
 from waitress import create_server, wasyncore
 
+from config.beat import LeaderScheduler
 from config.celery import app
 from eventing import relay, topology
 
@@ -85,7 +85,7 @@ def worker(celery: Celery = app) -> Role:
 
 
 def beat(celery: Celery = app) -> Role:
-    service = Service(celery, scheduler_cls=DatabaseScheduler, max_interval=settings.CELERY_BEAT_MAX_LOOP_INTERVAL)
+    service = Service(celery, scheduler_cls=LeaderScheduler, max_interval=settings.CELERY_BEAT_MAX_LOOP_INTERVAL)
     return Role("beat", lambda: service.start(embedded_process=True), service.stop)
 
 

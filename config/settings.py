@@ -170,7 +170,7 @@ CONNECTION_BUDGET = {
     "relay": (1, 1, True),
     "workers of orders and notifications": (2 * env.int("WORKER_CONCURRENCY", default=2), 1, True),
     "other workers": (4 * env.int("WORKER_CONCURRENCY", default=2), 1, False),
-    "beat": (1, 1, False),
+    "beat": (1, 2, False),
 }
 
 DATABASE_ROUTERS = ["sharding.router.ShardRouter"]
@@ -227,8 +227,9 @@ CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "config.beat:LeaderScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
+CELERY_BEAT_SYNC_EVERY = 1  # a successor must know what has run already
 
 EVENTING_SOURCE = env.str("EVENTING_SOURCE", default="urn:wharf")  # who speaks in the CloudEvents for other programs
 EVENTING_INTEGRATION_DATABASE = "default"
@@ -239,6 +240,7 @@ EVENTING_MESSAGE_EVENTS = 200  # events of one message, at most
 EVENTING_MESSAGE_BYTES = 256 * 1024
 EVENTING_MAX_ATTEMPTS = env.int("EVENTING_MAX_ATTEMPTS", default=12)
 EVENTING_MAX_BACKOFF_SECONDS = 300
+EVENTING_INBOX_RETENTION_DAYS = 30  # how long it is known which events were handled
 EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
 
 # --- Domain -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import DatabaseError, InterfaceError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import load_backend
 from django.utils.dateparse import parse_datetime
 
 
@@ -48,6 +50,52 @@ def release_session_lock(connection: BaseDatabaseWrapper, name: str) -> None:
     if is_postgresql(connection):
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+
+
+class SessionLock:
+    """A lock that this process has until it gives it back, or its connection to the database breaks.
+
+    The connection is one of its own and not the pool's, which would hand the lock on together with it.
+    """
+
+    def __init__(self, alias: str, name: str) -> None:
+        self._alias = alias
+        self._name = name
+        self._connection: BaseDatabaseWrapper | None = None
+
+    def hold(self) -> bool:
+        """Take the lock, or make sure that it is still ours; False if another has it or the database is away."""
+        if not is_postgresql(connections[self._alias]):
+            return True
+        try:
+            if self._connection is None:
+                self._connection = _unpooled(self._alias)
+                held = try_session_lock(self._connection, self._name)
+            else:
+                with self._connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                held = True
+        except (DatabaseError, InterfaceError):
+            held = False
+        if not held:
+            self.release()
+        return held
+
+    def release(self) -> None:
+        """Give the lock back by closing its connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _unpooled(alias: str) -> BaseDatabaseWrapper:
+    """A further connection to a database that no pool and no thread knows."""
+    configured = connections[alias].settings_dict
+    options = {name: value for name, value in configured["OPTIONS"].items() if name != "pool"}
+    connection: BaseDatabaseWrapper = load_backend(configured["ENGINE"]).DatabaseWrapper(
+        {**configured, "OPTIONS": options}, alias
+    )
+    return connection
 
 
 def try_transaction_lock(connection: BaseDatabaseWrapper, name: str) -> bool:

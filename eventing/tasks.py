@@ -10,8 +10,10 @@ import msgspec
 import structlog
 from celery import Task, current_app, shared_task
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.utils import timezone
 
-from eventing import deadletters, subscribers
+from eventing import deadletters, housekeeping, subscribers
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.publishing import TASK, Publisher
 from eventing.wire import Envelope
@@ -41,6 +43,22 @@ def collect_dead_letters(limit: int = 500) -> int:
         return 0
     with current_app.connection_for_read() as connection:
         return deadletters.collect(connection, limit)
+
+
+@shared_task(name="eventing.prune_inbox")
+def prune_inbox(batch: int = 2_000, batches: int = 50) -> int:
+    """Forget old inbox rows of every database, at most `batch * batches` of each; returns how many."""
+    pruned = 0
+    for alias in settings.DATABASES:
+        try:
+            for _ in range(batches):
+                deleted = housekeeping.prune_inbox(timezone.now(), alias, batch)
+                pruned += deleted
+                if deleted < batch:
+                    break
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("database.skipped", alias=alias, task="prune_inbox", error=str(error))
+    return pruned
 
 
 def _send_singly(

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import mark_safe
 from django_celery_beat import admin as beat
 from django_celery_beat.models import (
     ClockedSchedule,
@@ -16,7 +22,13 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from config.backoffice import ReadOnlyModelAdmin, order_link
+from eventing.html import stamp
+from monitoring import schedules
+from monitoring.models import DailySales, StuckOrder
 
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
     admin.site.unregister(model)
@@ -32,6 +44,28 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
         self.fields["task"].widget = UnfoldAdminTextInputWidget()
         self.fields["regtask"].widget = TaskSelect()
 
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean()
+        before = PeriodicTask.objects.filter(pk=self.instance.pk, name__in=schedules.OWN).first()
+        if before is not None:
+            for field, why in (
+                ("name", data.get("name") != before.name and "keeps its name"),
+                ("task", data.get("task") != before.task and "keeps its task"),
+                ("enabled", before.enabled and not data.get("enabled") and "cannot be disabled"),
+                ("one_off", data.get("one_off") and "must go on running"),
+            ):
+                if why:
+                    self.add_error(field, f"The shop cannot do without “{before.name}”: it {why}.")
+        return data
+
+
+class CrontabForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or {}
+        if not self.errors and (why := schedules.why_never(CrontabSchedule(**data))):
+            raise ValidationError(f"This never comes. {why}")
+        return data
+
 
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
@@ -40,13 +74,58 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
         None  # django-celery-beat's own runs a script within the page, which browsers are told not to
     )
     date_hierarchy = None
-    list_display = ("name", "enabled", "scheduler", "last_run_at", "one_off")
+    list_display = ("name", "enabled", "scheduler", "last_run", "next_run", "one_off")
     list_filter = ("enabled", "one_off")
     list_filter_sheet = False
+    list_before_template = "admin/monitoring/sweep.html"
+    actions = ("enable_tasks", "disable_tasks", "run_tasks")
+
+    def get_urls(self) -> list[URLPattern]:
+        pause = self.admin_site.admin_view(self.pause)
+        return [path("pause-sweep/", pause, name="pause_sweep"), *super().get_urls()]
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Who may only look neither runs nor stops a task."""
         return super().get_actions(request) if self.has_change_permission(request) else {}
+
+    def has_delete_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and (obj is None or obj.name not in schedules.OWN)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        sweep = {"sweep_is_paused": schedules.sweep_is_paused(), "may_pause": self.has_change_permission(request)}
+        return super().changelist_view(request, {**sweep, **(extra_context or {})})
+
+    def pause(self, request: HttpRequest) -> HttpResponse:
+        """Let unpaid orders be for a while, or have them cancelled again."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            paused = request.POST.get("paused") == "yes"
+            done = "paused" if paused else "resumed"
+            if schedules.pause_sweep(paused=paused):
+                task = PeriodicTask.objects.get(name=schedules.SWEEP)
+                self.log_change(request, task, f"It was {done}.")
+                messages.success(request, f"“{schedules.SWEEP}” was {done}.")
+            else:
+                messages.info(request, f"“{schedules.SWEEP}” was {done} already.")
+        return HttpResponseRedirect(reverse("admin:django_celery_beat_periodictask_changelist"))
+
+    @admin.action(description="Disable selected tasks")
+    def disable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        own = list(queryset.filter(name__in=schedules.OWN).values_list("name", flat=True))
+        if own:
+            names = ", ".join(f"“{name}”" for name in own)
+            messages.error(request, f"The shop cannot do without {names}: nothing was disabled.")
+        else:
+            super().disable_tasks(request, queryset)
+
+    @display(description="last run (UTC)", ordering="last_run_at")
+    def last_run(self, task: PeriodicTask) -> str | None:
+        return stamp(task.last_run_at)
+
+    @display(description="next run (UTC)")
+    def next_run(self, task: PeriodicTask) -> str | None:
+        return stamp(schedules.next_run(task, timezone.now()))
 
 
 class PeriodicTaskInline(TabularInline):
@@ -71,6 +150,47 @@ class IntervalScheduleAdmin(ModelAdmin):
     inlines = (PeriodicTaskInline,)
 
 
+@admin.register(DailySales)
+class DailySalesAdmin(ReadOnlyModelAdmin):
+    """What was ordered on each day, and what has become of it; counted anew every night for a week."""
+
+    list_display = ("day", "orders", "paid", "rejected", "cancelled", "refunded", "amount", "counted")
+    list_filter = ("currency",)
+
+    @display(description="revenue", ordering="revenue")
+    def amount(self, sales: DailySales) -> str:
+        return f"{sales.revenue / 100:,.2f} {sales.currency}"
+
+    @display(description="counted at (UTC)", ordering="counted_at")
+    def counted(self, sales: DailySales) -> str | None:
+        return stamp(sales.counted_at)
+
+
+@admin.register(StuckOrder)
+class StuckOrderAdmin(ReadOnlyModelAdmin):
+    """Orders that nobody has confirmed or rejected for a minute, looked for every minute."""
+
+    list_display = ("order", "placed", "waits_for", "reported")
+    list_display_links = None
+
+    @display(description="order")
+    def order(self, stuck: StuckOrder) -> str | None:
+        return order_link(stuck.order_id)
+
+    @display(description="placed (UTC)", ordering="placed_at")
+    def placed(self, stuck: StuckOrder) -> str | None:
+        return stamp(stuck.placed_at)
+
+    @display(description="waits for")
+    def waits_for(self, stuck: StuckOrder) -> str:
+        return format_html_join(mark_safe("<br>"), "{}", ((reason,) for reason in stuck.waiting_for.splitlines()))
+
+    @display(description="as of (UTC)", ordering="reported_at")
+    def reported(self, stuck: StuckOrder) -> str | None:
+        return stamp(stuck.reported_at)
+
+
 @admin.register(CrontabSchedule)
 class CrontabScheduleAdmin(beat.CrontabScheduleAdmin, ModelAdmin):
+    form = CrontabForm
     inlines = (PeriodicTaskInline,)

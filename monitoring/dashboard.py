@@ -25,7 +25,7 @@ from inventory.selectors import ProductView
 from monitoring import selectors
 from orders import statistics
 from orders.domain import Status
-from orders.statistics import CHART_MINUTES, MANY, Statistics, Stuck
+from orders.statistics import CHART_MINUTES, EARNING, MANY, Statistics, Stuck
 from sharding import shards
 from sharding.router import database_of
 
@@ -36,8 +36,6 @@ BROKER_SECONDS = 0.8
 SAMPLE = 500  # the newest orders whose confirmation is timed
 LOW_STOCK = 5
 SHOWN = 8
-
-EARNING = (Status.PAID, Status.SHIPPED, Status.DELIVERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

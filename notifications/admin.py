@@ -87,7 +87,7 @@ class MessageAdmin(OfOrders):
         # Without any permission, the mail can neither run scripts nor look at this page.
         return format_html('<iframe class="bo-mail" sandbox srcdoc="{}" title="The mail"></iframe>', message.html)
 
-    @admin.action(description="Send again: mails that failed or were cut off", permissions=["send"])
+    @admin.action(description="Send again: mails that were given up", permissions=["send"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
         count = sending.send_again(queryset.values_list("id", flat=True))
         if count:

@@ -3,7 +3,7 @@
 A mail server cannot take part in a transaction, so a mail is claimed first: `sending` is committed, then the mail
 server is asked, then `sent` is written. A process that dies in between leaves `sending`. Nobody can tell whether such
 a mail went out, and to a customer a mail that comes twice is worse than one that is missing from their mailbox but
-there in their inbox, so it is not sent again by itself; operators see it and may call `send_again`.
+there in their inbox, so it is not sent again by itself: it is given up, and operators may call `send_again`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from celery import current_app
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from eventing.recorded import Event, Metadata, NewEvents
@@ -75,16 +74,30 @@ def send_pending(limit: int = BATCH) -> int:
     return sent
 
 
+def give_up_abandoned(now: datetime) -> int:
+    """Mark mails whose sending was cut off as failed, for operators to see and decide; returns how many."""
+    alias = database_of("notifications")
+    abandoned = Message.objects.using(alias).filter(status=Message.Status.SENDING, claimed_at__lt=now - ABANDONED_AFTER)
+    given_up = 0
+    while given_up < BATCH:
+        with transaction.atomic(using=alias):
+            message = abandoned.select_for_update(skip_locked=True).first()
+            if message is None:
+                break
+            message.last_error = "Its sending was cut off: it may have gone out."
+            _give_up(message, now)
+        given_up += 1
+    return given_up
+
+
 def send_again(message_ids: Iterable[int]) -> int:
-    """Queue mails that failed, or whose sending was cut off, as if new; returns how many.
+    """Queue mails that were given up as if new; returns how many.
 
     For operators: a mail whose sending was cut off may have reached its customer already.
     """
-    now = timezone.now()
-    given_up = Q(status=Message.Status.FAILED) | Q(status=Message.Status.SENDING, claimed_at__lt=now - ABANDONED_AFTER)
     messages = Message.objects.using(database_of("notifications"))
-    return messages.filter(given_up, id__in=list(message_ids)).update(
-        status=Message.Status.PENDING, attempts=0, next_attempt_at=now, last_error=""
+    return messages.filter(status=Message.Status.FAILED, id__in=list(message_ids)).update(
+        status=Message.Status.PENDING, attempts=0, next_attempt_at=timezone.now(), last_error=""
     )
 
 
@@ -146,17 +159,19 @@ def _failed(message: Message, error: Exception) -> None:
         message.next_attempt_at = now + pause_after(message.attempts)
         _finish(message, None)
         return
+    _give_up(message, now)
+
+
+def _give_up(message: Message, now: datetime) -> None:
     message.status = Message.Status.FAILED
-    _finish(
-        message,
-        MessageFailed(
-            customer_id=message.customer_id,
-            channel=message.channel,
-            about=message.about,
-            error=message.last_error,
-            at=now,
-        ),
+    failed = MessageFailed(
+        customer_id=message.customer_id,
+        channel=message.channel,
+        about=message.about,
+        error=message.last_error,
+        at=now,
     )
+    _finish(message, failed)
 
 
 def _finish(message: Message, event: Event | None) -> None:

@@ -11,6 +11,7 @@ from notifications import handlers
 from orders.events import (
     OrderCancelled,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -28,6 +29,7 @@ notifications = Subscriber("notifications", database=lambda recorded: database_o
     OrderPlaced,
     OrderConfirmed,
     OrderRejected,
+    OrderDeadlineExtended,
     OrderPaid,
     OrderShipped,
     OrderDelivered,

@@ -40,6 +40,15 @@ class RejectOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendDeadline:
+    """Give the customer until `payment_due_at` to pay."""
+
+    order_id: int
+    payment_due_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PayOrder:
     order_id: int
     payment_id: str
@@ -74,4 +83,14 @@ class RefundOrder:
     at: datetime
 
 
-Command = PlaceOrder | ConfirmOrder | RejectOrder | PayOrder | ShipOrder | DeliverOrder | CancelOrder | RefundOrder
+Command = (
+    PlaceOrder
+    | ConfirmOrder
+    | RejectOrder
+    | ExtendDeadline
+    | PayOrder
+    | ShipOrder
+    | DeliverOrder
+    | CancelOrder
+    | RefundOrder
+)

@@ -14,6 +14,7 @@ from orders.commands import (
     Command,
     ConfirmOrder,
     DeliverOrder,
+    ExtendDeadline,
     PayOrder,
     PlaceOrder,
     RefundOrder,
@@ -29,6 +30,7 @@ from orders.events import (
     OrderCancelled,
     OrderCheckPassed,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -142,7 +144,11 @@ class InvalidAddress(OrderError):
 
 
 class InvalidDeadline(OrderError):
-    """The payment deadline must lie after the placement and within the longest payment term."""
+    """A payment deadline must lie in the future and within the longest payment term."""
+
+
+class NoDeadline(OrderError):
+    """The order does not wait for a payment any more, so it has no deadline."""
 
 
 class AlreadyConfirmed(OrderError):
@@ -205,6 +211,8 @@ def decide(order: Order, command: Command) -> list[Event]:
             return _confirm(order, command)
         case RejectOrder():
             return _reject(order, command)
+        case ExtendDeadline():
+            return _extend_deadline(order, command)
         case PayOrder():
             return _pay(order, command)
         case ShipOrder():
@@ -242,6 +250,8 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(order, status=Status.CONFIRMED, waiting_for=frozenset())
         case OrderRejected():
             return replace(order, status=Status.REJECTED)
+        case OrderDeadlineExtended():
+            return replace(order, payment_due_at=event.payment_due_at)
         case OrderPaid():
             return replace(order, status=Status.PAID, payment_id=event.payment_id)
         case OrderShipped():
@@ -295,14 +305,13 @@ def _place(order: Order, command: PlaceOrder) -> list[Event]:
 
 
 def _placement_of(order: Order) -> tuple[object, ...]:
-    """What the customer asked for, whatever became of it."""
+    """What the customer asked for, whatever became of it; the deadline may have been extended."""
     return (
         order.customer_id,
         order.currency,
         order.lines,
         order.coupon_code,
         order.discount,
-        order.payment_due_at,
         order.placed_at,
         order.ship_to,
     )
@@ -371,6 +380,25 @@ def _reject(order: Order, command: RejectOrder) -> list[Event]:
             raise AlreadyConfirmed(f"it is {order.status}")
         case _:
             assert_never(order.status)
+
+
+def _extend_deadline(order: Order, command: ExtendDeadline) -> list[Event]:
+    due, placed_at = order.payment_due_at, order.placed_at
+    if due is None or placed_at is None:
+        raise OrderNotFound
+    if command.payment_due_at == due:
+        return []
+    if order.status not in (Status.PLACED, Status.CONFIRMED):
+        raise NoDeadline(f"it is {order.status}")
+    earliest, latest = max(due, command.at), placed_at + MAX_PAYMENT_TERM
+    if not earliest < command.payment_due_at <= latest:
+        asked = f"expected after {_minute(earliest)} and by {_minute(latest)}, got {_minute(command.payment_due_at)}"
+        raise InvalidDeadline(asked)
+    return [OrderDeadlineExtended(customer_id=order.customer_id, payment_due_at=command.payment_due_at, at=command.at)]
+
+
+def _minute(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M %Z}"
 
 
 def _pay(order: Order, command: PayOrder) -> list[Event]:

@@ -114,6 +114,18 @@ class OrderRejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderDeadlineExtended:
+    """An operator gave the customer more time to pay: until `payment_due_at`."""
+
+    TYPE: ClassVar[str] = "order.deadline_extended"
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    customer_id: int
+    payment_due_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPaid:
     """The whole total was captured by `payment_id`."""
 
@@ -177,6 +189,7 @@ Event = (
     | OrderCheckPassed
     | OrderConfirmed
     | OrderRejected
+    | OrderDeadlineExtended
     | OrderPaid
     | OrderShipped
     | OrderDelivered

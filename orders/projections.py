@@ -13,6 +13,7 @@ from orders.events import (
     OrderCancelled,
     OrderCheckPassed,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -119,6 +120,8 @@ def _changes(event: Event) -> dict[str, Any]:
             return {"status": Status.CONFIRMED.value}
         case OrderRejected():
             return {"status": Status.REJECTED.value, "reason": event.reason.value, "expires_at": None}
+        case OrderDeadlineExtended():
+            return {"expires_at": event.payment_due_at}
         case OrderPaid():
             return {"status": Status.PAID.value, "expires_at": None}
         case OrderShipped():

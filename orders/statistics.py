@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connections
+from django.db.models import Count, Sum
 
 from eventing.databases import is_postgresql, time_from_db, time_to_db
+from orders import models
 from orders.domain import Status
 from orders.events import CATEGORY, OrderConfirmed, OrderPlaced
 from sharding import numbers
@@ -15,6 +17,7 @@ from sharding import numbers
 MANY = 100  # what waits for somebody is counted up to here
 STUCK_AFTER = timedelta(minutes=1)
 CHART_MINUTES = 60
+EARNING = (Status.PAID, Status.SHIPPED, Status.DELIVERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,3 +132,19 @@ def of_shard(alias: str, *, since: datetime, now: datetime, sample: int) -> Stat
 def first_minute(now: datetime) -> datetime:
     """The beginning of the chart: the last CHART_MINUTES minutes, the one that is running included."""
     return now.replace(second=0, microsecond=0) - timedelta(minutes=CHART_MINUTES - 1)
+
+
+def sales(alias: str, *, since: datetime, until: datetime) -> tuple[Group, ...]:
+    """The orders of a shard that were placed in a window of time, by what has become of them."""
+    placed = models.Order.objects.using(alias).filter(placed_at__gte=since, placed_at__lt=until).order_by()
+    groups = placed.values_list("status", "reason", "currency").annotate(orders=Count("id"), sum=Sum("total"))
+    return tuple(
+        Group(status=Status(status), reason=reason, currency=currency, orders=count, total=total)
+        for status, reason, currency, count, total in groups
+    )
+
+
+def stuck(alias: str, *, now: datetime, limit: int) -> list[Stuck]:
+    """Up to `limit` orders of a shard that nobody has confirmed or rejected for too long, the oldest first."""
+    late = models.Order.objects.using(alias).filter(status=Status.PLACED, placed_at__lt=now - STUCK_AFTER)
+    return [Stuck(**row) for row in late.order_by("placed_at", "id").values("id", "placed_at")[:limit]]

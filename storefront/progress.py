@@ -18,6 +18,7 @@ from orders.events import (
     OrderCancelled,
     OrderCheckPassed,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -201,6 +202,8 @@ def _what(event: Event) -> str:
             return "Confirmed: all checks have passed."
         case OrderRejected():
             return _rejection(event)
+        case OrderDeadlineExtended():
+            return f"You have more time to pay: until {event.payment_due_at:%-d %B, %H:%M} UTC."
         case OrderPaid():
             return "Paid in full."
         case OrderShipped():

@@ -27,7 +27,7 @@ from eventing.models import DeadLetter
 from notifications import selectors as notifications
 from orders import handlers, selectors
 from orders.admin.filters import OrderFilter
-from orders.commands import CancelOrder, Command, DeliverOrder, RefundOrder, ShipOrder
+from orders.commands import CancelOrder, Command, DeliverOrder, ExtendDeadline, RefundOrder, ShipOrder
 from orders.domain import OrderError, Status
 from orders.events import CancelReason
 from orders.models import Order
@@ -54,9 +54,44 @@ COLOURS = {
 PAYMENT_COLOURS = {"requested": "info", "captured": "success", "declined": "danger", "refund_requested": "warning"}
 
 
+class Misread(ValueError):
+    """What the operator has written into a field of an action cannot be meant; the text says what is expected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """What an action asks for besides a confirmation. `read` turns what was written into it into a value, or raises
+    Misread; `kind` is the type of the input.
+    """
+
+    name: str
+    label: str
+    kind: str
+    read: Callable[[str], Any]
+    placeholder: str = ""
+
+
+def _tracking_number(text: str) -> str:
+    text = text.strip()
+    if len(text) > MAX_TRACKING or not text.isprintable():
+        raise Misread(f"A tracking number has up to {MAX_TRACKING} printable characters.")
+    return text
+
+
+def _moment(text: str) -> datetime:
+    """A local date and time as browsers send it, taken for UTC, which all times of the back office are in."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise Misread("Give the new deadline as a date and a time, such as 2026-12-24T18:00.") from None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What an operator can ask of an order while it has one of some statuses."""
+    """What an operator can ask of an order while it has one of some statuses.
+
+    `command` gets the order's id, the time, and what the field says if there is one.
+    """
 
     name: str
     title: str
@@ -64,8 +99,8 @@ class Action:
     question: str
     done: str
     statuses: frozenset[Status]
-    command: Callable[[int, datetime, str], Command]
-    asks_for_tracking: bool = False
+    command: Callable[[int, datetime, Any], Command]
+    asks_for: Field | None = None
     variant: str = "default"
 
 
@@ -78,7 +113,9 @@ ACTIONS = (
         done="is shipped",
         statuses=frozenset({Status.PAID}),
         command=lambda order_id, at, tracking: ShipOrder(order_id=order_id, tracking=tracking, at=at),
-        asks_for_tracking=True,
+        asks_for=Field(
+            name="tracking", label="Tracking number", kind="text", read=_tracking_number, placeholder="may stay empty"
+        ),
         variant="primary",
     ),
     Action(
@@ -88,8 +125,18 @@ ACTIONS = (
         question="The customer has the parcel. The order is then complete and cannot be changed any more.",
         done="is delivered",
         statuses=frozenset({Status.SHIPPED}),
-        command=lambda order_id, at, tracking: DeliverOrder(order_id=order_id, at=at),
+        command=lambda order_id, at, _: DeliverOrder(order_id=order_id, at=at),
         variant="primary",
+    ),
+    Action(
+        name="extend",
+        title="Extend the deadline",
+        icon="more_time",
+        question="The customer may pay until then, at most 30 days after the placement, and is told so.",
+        done="has the new deadline",
+        statuses=frozenset({Status.PLACED, Status.CONFIRMED}),
+        command=lambda order_id, at, until: ExtendDeadline(order_id=order_id, payment_due_at=until, at=at),
+        asks_for=Field(name="until", label="To be paid by (UTC)", kind="datetime-local", read=_moment),
     ),
     Action(
         name="cancel",
@@ -98,7 +145,7 @@ ACTIONS = (
         question="The order comes to an end: stock and coupon go back, and a payment under way is given back.",
         done="is cancelled",
         statuses=frozenset({Status.PLACED, Status.CONFIRMED}),
-        command=lambda order_id, at, tracking: CancelOrder(order_id=order_id, reason=CancelReason.OPERATOR, at=at),
+        command=lambda order_id, at, _: CancelOrder(order_id=order_id, reason=CancelReason.OPERATOR, at=at),
         variant="danger",
     ),
     Action(
@@ -108,7 +155,7 @@ ACTIONS = (
         question="The customer gets the whole amount back, and the stock is released. This cannot be undone.",
         done="is refunded",
         statuses=frozenset({Status.PAID}),
-        command=lambda order_id, at, tracking: RefundOrder(order_id=order_id, at=at),
+        command=lambda order_id, at, _: RefundOrder(order_id=order_id, at=at),
         variant="danger",
     ),
 )
@@ -311,7 +358,8 @@ class OrderAdmin(ModelAdmin):
             return self._not_found(request, object_id)
         action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
         if action is not None:
-            outcome = self._carry_out(request, action, order_id, request.POST.get("tracking", ""))
+            written = request.POST.get(action.asks_for.name, "") if action.asks_for else ""
+            outcome = self._carry_out(request, action, order_id, written)
             messages.add_message(request, outcome.level, outcome.text)
         return HttpResponseRedirect(backoffice.order_url(order_id))
 
@@ -347,7 +395,7 @@ class OrderAdmin(ModelAdmin):
             }
             return TemplateResponse(request, "admin/orders/order/act_on_many.html", context)
         outcomes = [
-            (numbers.to_text(order_id), self._carry_out(request, action, order_id, _tracking(request, order_id)))
+            (numbers.to_text(order_id), self._carry_out(request, action, order_id, _written(request, action, order_id)))
             for order_id in order_ids
         ]
         done = sum(outcome.level == messages.SUCCESS for _, outcome in outcomes)
@@ -357,15 +405,14 @@ class OrderAdmin(ModelAdmin):
         }
         return TemplateResponse(request, "admin/orders/order/acted_on_many.html", context)
 
-    def _carry_out(self, request: HttpRequest, action: Action, order_id: int, tracking: str) -> Outcome:
+    def _carry_out(self, request: HttpRequest, action: Action, order_id: int, written: str) -> Outcome:
         number = numbers.to_text(order_id)
-        tracking = tracking.strip()
-        if len(tracking) > MAX_TRACKING or not tracking.isprintable():
-            text = f"A tracking number has up to {MAX_TRACKING} printable characters."
-            return Outcome(level=messages.ERROR, text=text)
         try:
-            command = action.command(order_id, timezone.now(), tracking)
+            value = None if action.asks_for is None else action.asks_for.read(written)
+            command = action.command(order_id, timezone.now(), value)
             recorded = handlers.handle(command, backoffice.operator(request))
+        except Misread as error:
+            return Outcome(level=messages.ERROR, text=str(error))
         except OrderError as error:
             return Outcome(level=messages.ERROR, text=f"{action.title} was refused. {error}")
         except (OperationalError, InterfaceError):
@@ -387,8 +434,9 @@ class OrderAdmin(ModelAdmin):
         return Outcome(level=messages.SUCCESS, text=f"Order {number} {action.done}.")
 
 
-def _tracking(request: HttpRequest, order_id: int) -> str:
-    return request.POST.get(f"tracking-{numbers.to_text(order_id)}", "")
+def _written(request: HttpRequest, action: Action, order_id: int) -> str:
+    """What stands in the field of this order, among those of many."""
+    return request.POST.get(f"{action.asks_for.name}-{numbers.to_text(order_id)}", "") if action.asks_for else ""
 
 
 def _orders(count: int) -> str:

@@ -17,6 +17,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 import eventing.admin
@@ -32,6 +33,7 @@ from notifications.models import Message
 from orders import handlers, selectors
 from orders.admin import PAGE_SIZE
 from orders.domain import Status
+from orders.events import OrderDeadlineExtended
 from payments.models import Payment
 from sharding import numbers, shards
 from storefront import checkout
@@ -391,6 +393,48 @@ def test_a_tracking_number_of_another_kind_is_refused(office: Client, tracking: 
         act(office, order_id, "ship", tracking=tracking)
     )
     assert selectors.get(order_id).status is Status.PAID  # type: ignore[union-attr]
+
+
+def test_an_operator_gives_more_time_to_pay(office: Client, operator: User) -> None:
+    order_id = order_in(Status.CONFIRMED, at=timezone.now())
+    order = selectors.get(order_id)
+    assert order is not None
+    assert order.expires_at is not None
+    until = (order.expires_at + timedelta(hours=3)).replace(second=0, microsecond=0)
+    assert 'type="datetime-local"' in office.get(page_of(order_id)).content.decode()
+
+    response = act(office, order_id, "extend", until=f"{until:%Y-%m-%dT%H:%M}")
+    again = act(office, order_id, "extend", until=f"{until:%Y-%m-%dT%H:%M}")
+
+    assert f"Order {order.number} has the new deadline." in text(response)
+    assert "has the new deadline already." in text(again)
+    last = selectors.history(order_id)[-1]
+    assert last.event == OrderDeadlineExtended(customer_id=order.customer_id, payment_due_at=until, at=last.event.at)
+    assert last.metadata.actor == f"operator:{operator.pk}"
+    assert selectors.get(order_id).expires_at == until  # type: ignore[union-attr]
+    assert LogEntry.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    "status,until,said",
+    [
+        (Status.CONFIRMED, "", "Give the new deadline as a date and a time"),
+        (Status.CONFIRMED, "soon", "Give the new deadline as a date and a time"),
+        (Status.CONFIRMED, "2020-01-01T00:00", "must lie in the future and within the longest payment term"),
+        (Status.CONFIRMED, "2999-01-01T00:00", "must lie in the future and within the longest payment term"),
+        (Status.PAID, "2999-01-01T00:00", "has no deadline: it is paid."),
+        (Status.CANCELLED, "2999-01-01T00:00", "has no deadline: it is cancelled."),
+    ],
+)
+def test_a_deadline_that_cannot_be_is_refused_and_changes_nothing(
+    office: Client, status: Status, until: str, said: str
+) -> None:
+    order_id = order_in(status)
+    before = selectors.history(order_id)
+
+    assert said in text(act(office, order_id, "extend", until=until))
+    assert selectors.history(order_id) == before
+    assert not LogEntry.objects.exists()
 
 
 def test_an_action_nobody_knows_and_one_that_is_only_looked_at_do_nothing(office: Client) -> None:

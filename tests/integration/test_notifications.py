@@ -32,6 +32,7 @@ from orders.events import (
     Line,
     OrderCancelled,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -113,6 +114,11 @@ EVENTS: dict[str, tuple[Callable[[int], Any], str, Sequence[str]]] = {
         ),
         "We cannot fulfil",
         ["MUG-01: 2 wanted, 1 available", "TEA-02: 1 wanted, 0 available"],
+    ),
+    "order_deadline_extended": (
+        lambda customer: OrderDeadlineExtended(customer_id=customer, payment_due_at=NOW + timedelta(hours=2), at=NOW),
+        "You have more time to pay",
+        [f"until {NOW + timedelta(hours=2):%-d %B %Y, %H:%M} UTC"],
     ),
     "order_paid": (
         lambda customer: OrderPaid(customer_id=customer, payment_id="p", amount=2745, currency="EUR", at=NOW),
@@ -279,9 +285,10 @@ def test_everything_delivered_twice_and_shuffled_tells_everything_once(
     sending.send_pending()
 
     assert not DeadLetter.objects.exists()
-    assert len(selectors.inbox(ada.id, limit=100)) == 30
-    assert len(mailoutbox) == 30
-    assert len({mail.subject for mail in mailoutbox}) == 30
+    occasions = 3 * len(EVENTS)
+    assert len(selectors.inbox(ada.id, limit=100)) == occasions
+    assert len(mailoutbox) == occasions
+    assert len({mail.subject for mail in mailoutbox}) == occasions
     assert {message.status for message in emails()} == {"sent"}
     assert all([type(recorded.event) for recorded in stream(message)] == [MessageSent] for message in emails())
 
@@ -465,7 +472,9 @@ def test_a_mail_whose_process_died_is_not_sent_again_by_itself_but_an_operator_c
     assert email().status == "sending"
     assert sending.send_pending() == 0
     assert sending.send_again([email().id]) == 0, "it may still be on its way"
-    Message.objects.update(claimed_at=timezone.now() - sending.ABANDONED_AFTER)
+    assert sending.give_up_abandoned(timezone.now()) == 0
+    assert sending.give_up_abandoned(timezone.now() + sending.ABANDONED_AFTER) == 1
+    assert (email().status, email().last_error) == ("failed", "Its sending was cut off: it may have gone out.")
     assert sending.send_pending() == 0
     assert mailoutbox == []
 

@@ -35,11 +35,12 @@ STOCK = {"inventory.category", "inventory.product", "inventory.stockmovement", "
 SCHEDULES = {f"django_celery_beat.{name}" for name in ("periodictask", "intervalschedule", "crontabschedule")}
 SELLING = {"orders.order", "coupons.coupon", "coupons.redemption", "payments.payment", "notifications.message"}
 EVENTS = {"eventing.deadletter"}
-ALL = STOCK | SELLING | SCHEDULES | EVENTS | {"sharding.bucket", "auth.user", "auth.group", "admin.logentry"}
+REPORTS = {"monitoring.dailysales", "monitoring.stuckorder"}
+ALL = STOCK | SELLING | SCHEDULES | EVENTS | REPORTS | {"sharding.bucket", "auth.user", "auth.group", "admin.logentry"}
 
 SEES = {
     "viewer": ALL - {"auth.group", "admin.logentry"},
-    "support": STOCK | SELLING | {"auth.user", "eventing.deadletter"},
+    "support": STOCK | SELLING | REPORTS | {"auth.user", "eventing.deadletter"},
     "stock keeper": STOCK | {"orders.order"},
     "administrator": ALL,
     "nobody": set(),
@@ -69,6 +70,7 @@ def role(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def colleague(role: str) -> Client:
     import_module("monitoring.migrations.0002_roles").install(apps, None)
+    import_module("monitoring.migrations.0006_reports").let_read(apps, None)
     user = User.objects.create_user("colleague", is_staff=True)
     user.groups.set(Group.objects.filter(name=role))
     return client_of(user)

@@ -32,6 +32,7 @@ from orders.events import (
     OrderCancelled,
     OrderCheckPassed,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -72,6 +73,7 @@ EXPECTED: dict[str, Any] = {
     "order.cancelled.v1": OrderCancelled(customer_id=7, reason=CancelReason.PAYMENT_TIMEOUT, at=AT),
     "order.check_passed.v1": OrderCheckPassed(customer_id=7, check=Check.COUPON, at=AT),
     "order.confirmed.v1": OrderConfirmed(customer_id=7, at=AT),
+    "order.deadline_extended.v1": OrderDeadlineExtended(customer_id=7, payment_due_at=DUE, at=AT),
     "order.delivered.v1": OrderDelivered(customer_id=7, at=AT),
     "order.paid.v1": OrderPaid(customer_id=7, payment_id="p1", amount=2000, currency="EUR", at=AT),
     "order.placed.v1": OrderPlaced(

@@ -16,6 +16,7 @@ from orders.commands import (
     Command,
     ConfirmOrder,
     DeliverOrder,
+    ExtendDeadline,
     PayOrder,
     PlaceOrder,
     RefundOrder,
@@ -32,6 +33,7 @@ from orders.events import (
     OrderCancelled,
     OrderCheckPassed,
     OrderConfirmed,
+    OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
     OrderPlaced,
@@ -71,6 +73,7 @@ cancel_by_operator = replace(cancel, reason=CancelReason.OPERATOR)
 timeout = CancelOrder(order_id=ID, reason=CancelReason.PAYMENT_TIMEOUT, at=DUE)
 early_timeout = replace(timeout, at=DUE - timedelta(microseconds=1))
 refund = RefundOrder(order_id=ID, at=LATER)
+extend = ExtendDeadline(order_id=ID, payment_due_at=DUE + timedelta(hours=1), at=LATER)
 
 placed = OrderPlaced(
     customer_id=CUSTOMER,
@@ -98,6 +101,7 @@ delivered = OrderDelivered(customer_id=CUSTOMER, at=LATER)
 cancelled = OrderCancelled(customer_id=CUSTOMER, reason=CancelReason.CUSTOMER, at=LATER)
 cancelled_by_operator = replace(cancelled, reason=CancelReason.OPERATOR)
 timed_out = OrderCancelled(customer_id=CUSTOMER, reason=CancelReason.PAYMENT_TIMEOUT, at=DUE)
+extended = OrderDeadlineExtended(customer_id=CUSTOMER, payment_due_at=DUE + timedelta(hours=1), at=LATER)
 refunded = OrderRefunded(customer_id=CUSTOMER, payment_id="p1", amount=2100, currency="EUR", at=LATER)
 
 
@@ -136,6 +140,7 @@ COMMANDS: dict[str, Command] = {
     "timeout": timeout,
     "early timeout": early_timeout,
     "refund": refund,
+    "extend": extend,
 }
 
 Outcome = Event | type[OrderError] | None
@@ -248,6 +253,7 @@ TABLE: dict[str, tuple[Outcome, ...]] = {
         domain.OrderClosed,
         NOTHING,
     ),
+    "extend": (domain.OrderNotFound, extended, extended, *[domain.NoDeadline] * 6),
 }
 
 
@@ -275,6 +281,48 @@ def test_the_table_has_every_command_and_every_state() -> None:
     assert TABLE.keys() == COMMANDS.keys()
     assert {type(command) for command in COMMANDS.values()} == set(Command.__args__)
     assert {fold(events).status for events in STATES.values()} == {None, *Status}
+
+
+# --- Deadline -----------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_waits_for_the_extended_deadline(order: Scenario[Order, Command]) -> None:
+    order.given(placed, confirmed, extended).when(timeout).refused(domain.PaymentNotDue)
+    late = replace(timeout, at=extended.payment_due_at)
+    order.given(placed, confirmed, extended).when(late).then(replace(timed_out, at=extended.payment_due_at))
+
+
+def test_the_same_extension_again_causes_nothing(order: Scenario[Order, Command]) -> None:
+    order.given(placed, extended).when(extend).then()
+
+
+def test_a_placement_that_is_repeated_after_an_extension_is_still_the_same(order: Scenario[Order, Command]) -> None:
+    order.given(placed, extended).when(place).then()
+
+
+def test_an_order_that_is_overdue_and_not_yet_cancelled_can_get_more_time(order: Scenario[Order, Command]) -> None:
+    late = replace(extend, at=DUE + timedelta(minutes=5))
+    order.given(placed, confirmed).when(late).then(replace(extended, at=late.at))
+
+
+@pytest.mark.parametrize(
+    "until, at",
+    [
+        (DUE - timedelta(seconds=1), LATER),
+        (DUE + timedelta(minutes=1), DUE + timedelta(minutes=1)),
+        (DUE + timedelta(minutes=1), DUE + timedelta(minutes=2)),
+        (NOON + domain.MAX_PAYMENT_TERM + timedelta(microseconds=1), LATER),
+    ],
+)
+def test_a_deadline_is_moved_into_the_future_only_and_not_too_far(
+    order: Scenario[Order, Command], until: datetime, at: datetime
+) -> None:
+    order.given(placed).when(replace(extend, payment_due_at=until, at=at)).refused(domain.InvalidDeadline)
+
+
+def test_a_deadline_may_be_as_long_as_the_longest_payment_term(order: Scenario[Order, Command]) -> None:
+    until = NOON + domain.MAX_PAYMENT_TERM
+    order.given(placed).when(replace(extend, payment_due_at=until)).then(replace(extended, payment_due_at=until))
 
 
 # --- Placing ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,45 @@
+"""What monitoring writes down for operators; all of it can be found out again."""
+
+from django.db import models
+
+from sharding import numbers
+
+
+class DailySales(models.Model):
+    """The orders placed on a day (UTC) in one currency, and what had become of them at `counted_at`.
+
+    Amounts are in minor units; `revenue` is that of orders that are paid and were not given back.
+    """
+
+    day = models.DateField()
+    currency = models.CharField(max_length=3)
+    orders = models.PositiveIntegerField()
+    paid = models.PositiveIntegerField()
+    rejected = models.PositiveIntegerField()
+    cancelled = models.PositiveIntegerField()
+    refunded = models.PositiveIntegerField()
+    revenue = models.BigIntegerField()
+    counted_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-day", "currency"]
+        verbose_name_plural = "daily sales"
+        constraints = [models.UniqueConstraint(fields=["day", "currency"], name="daily_sales_of_a_currency")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.currency}"
+
+
+class StuckOrder(models.Model):
+    """An order that nobody has confirmed or rejected for too long, and what it is waiting for."""
+
+    order_id = models.BigIntegerField(primary_key=True)
+    placed_at = models.DateTimeField()
+    waiting_for = models.TextField()
+    reported_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["placed_at"]
+
+    def __str__(self) -> str:
+        return numbers.to_text(self.order_id)

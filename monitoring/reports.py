@@ -1,0 +1,99 @@
+"""Reports that the clock writes for operators: what was sold on which day, and which orders are stuck on what."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from datetime import date, datetime, time, timedelta
+
+import structlog
+from django.db import InterfaceError, OperationalError, transaction
+from django.utils import timezone
+
+from monitoring.models import DailySales, StuckOrder
+from orders import statistics
+from orders.domain import Status
+from orders.statistics import EARNING
+from sharding import numbers, shards
+from storefront.journey import journey_of, waiting_for
+
+DAYS = 7  # so many days back, what has become of the orders is counted again
+REPORTED = 50  # stuck orders whose reasons are looked up in one run
+
+logger = structlog.get_logger(__name__)
+
+
+def summarise_sales(today: date, days: int = DAYS) -> int:
+    """Write the sales of the last days anew, today not included; returns how many days.
+
+    A day of which a shard does not tell is left as it is, for the next run. Raises nothing for a shard that is down.
+    """
+    written = 0
+    for days_ago in range(1, days + 1):
+        day = today - timedelta(days=days_ago)
+        try:
+            rows = _sales_of(day)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("sales.day_skipped", day=str(day), error=str(error))
+            continue
+        with transaction.atomic():
+            DailySales.objects.filter(day=day).delete()
+            DailySales.objects.bulk_create(rows)
+        written += 1
+    return written
+
+
+def _sales_of(day: date) -> list[DailySales]:
+    since = datetime.combine(day, time.min, tzinfo=timezone.get_default_timezone())
+    now = timezone.now()
+    orders: dict[str, Counter[Status]] = defaultdict(Counter)
+    revenue: Counter[str] = Counter()
+    for alias in shards.aliases():
+        for group in statistics.sales(alias, since=since, until=since + timedelta(days=1)):
+            orders[group.currency][group.status] += group.orders
+            if group.status in EARNING:
+                revenue[group.currency] += group.total
+    return [
+        DailySales(
+            day=day,
+            currency=currency,
+            orders=by_status.total(),
+            paid=sum(by_status[status] for status in EARNING),
+            rejected=by_status[Status.REJECTED],
+            cancelled=by_status[Status.CANCELLED],
+            refunded=by_status[Status.REFUNDED],
+            revenue=revenue[currency],
+            counted_at=now,
+        )
+        for currency, by_status in sorted(orders.items())
+    ]
+
+
+def report_stuck_orders(now: datetime, limit: int = REPORTED) -> int:
+    """Write down the oldest orders that are stuck, each with what it waits for; returns how many.
+
+    What a shard that is down had reported before stays reported.
+    """
+    stuck = []
+    silent = set()
+    for alias in shards.aliases():
+        try:
+            stuck += statistics.stuck(alias, now=now, limit=limit)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("shard.skipped", alias=alias, task="report_stuck_orders", error=str(error))
+            silent.add(alias)
+    known = set(StuckOrder.objects.values_list("order_id", flat=True))
+    rows = []
+    for order in sorted(stuck, key=lambda one: one.placed_at)[:limit]:
+        reasons = waiting_for(journey_of(order.id), now)
+        rows.append(
+            StuckOrder(order_id=order.id, placed_at=order.placed_at, waiting_for="\n".join(reasons), reported_at=now)
+        )
+        if order.id not in known:
+            logger.warning("order.stuck", order=order.number, waiting_for=reasons)
+    gone = [order_id for order_id in known if shards.alias_of(order_id) not in silent]
+    with transaction.atomic():
+        StuckOrder.objects.filter(order_id__in=gone).delete()
+        StuckOrder.objects.bulk_create(rows)
+    for order_id in set(gone) - {row.order_id for row in rows}:
+        logger.info("order.goes_on", order=numbers.to_text(order_id))
+    return len(rows)

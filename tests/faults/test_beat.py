@@ -1,0 +1,93 @@
+"""Beat runs twice, is killed, or does not run at all; every schedule fires once each time it is due."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import kombu
+import pytest
+
+from tests.live import Live
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.services]
+
+BEAT = ("-m", "celery", "--app=config", "beat")
+TASK = "eventing.collect_dead_letters"
+TAKE_OVER_SECONDS = 10
+
+
+class Fired:
+    """What beats send to the queue of tasks, by the limit that the schedule under test gives along."""
+
+    def __init__(self, channel: Any, namespace: str) -> None:
+        exchange = kombu.Exchange(f"{namespace}_domain.events", type="topic", durable=True)
+        queue = kombu.Queue(exchange=exchange, routing_key=f"{namespace}_tasks", exclusive=True, auto_delete=True)
+        self._queue = queue(channel)
+        self._queue.declare()
+        self.at: dict[int, list[float]] = {}
+
+    def times(self, limit: int) -> list[float]:
+        """When messages with this limit were seen to arrive."""
+        while (message := self._queue.get(no_ack=True)) is not None:
+            if message.headers.get("task") == TASK:
+                arguments = message.decode()[1]
+                self.at.setdefault(arguments.get("limit", 0), []).append(time.monotonic())
+        return self.at.get(limit, [])
+
+
+@contextmanager
+def listening(live: Live) -> Iterator[Fired]:
+    with kombu.Connection(os.environ["CELERY_BROKER_URL"]) as connection:
+        yield Fired(connection.default_channel, live.env["EVENTING_NAMESPACE"])
+
+
+def schedule(live: Live, limit: int, *, every: int, ran_minutes_ago: int = 0) -> None:
+    """Have the task run with this limit."""
+    live.shell(
+        "from datetime import timedelta\n"
+        "from django.utils import timezone\n"
+        "from django_celery_beat.models import IntervalSchedule, PeriodicTask\n"
+        f"interval, _ = IntervalSchedule.objects.get_or_create(every={every}, period='seconds')\n"
+        f"PeriodicTask.objects.create(name='test {limit}', task={TASK!r}, interval=interval,"
+        f" kwargs='{{\"limit\": {limit}}}', last_run_at=timezone.now() - timedelta(minutes={ran_minutes_ago}))\n"
+    )
+
+
+def test_of_two_beats_one_fires_and_the_other_takes_over_when_it_dies(live: Live) -> None:
+    with listening(live) as fired:
+        second = live.spawn(*BEAT)
+        try:
+            schedule(live, 11, every=1)
+            wait_until(lambda: len(fired.times(11)) >= 7, seconds=30)
+            first, *_, last = fired.times(11)[:7]
+            # Two that fire would need half the time; the first may come with the change of the schedule.
+            assert last - first > 4.5
+
+            live.processes.kill("beat")
+            before = len(fired.times(11))
+            killed_at = time.monotonic()
+            wait_until(lambda: len(fired.times(11)) > before, seconds=TAKE_OVER_SECONDS)
+            assert fired.times(11)[before] - killed_at < TAKE_OVER_SECONDS
+        finally:
+            second.terminate()
+            second.wait(timeout=30)
+            live.processes.restart("beat")
+
+
+def test_what_was_missed_while_no_beat_ran_is_caught_up_at_once_and_once(live: Live) -> None:
+    live.processes.kill("beat")
+    try:
+        schedule(live, 12, every=60, ran_minutes_ago=5)
+        with listening(live) as fired:
+            live.processes.restart("beat")
+            wait_until(lambda: bool(fired.times(12)), seconds=30)
+            schedule(live, 13, every=1)  # it comes after what was already due
+            wait_until(lambda: len(fired.times(13)) >= 2, seconds=30)
+            assert len(fired.times(12)) == 1
+    finally:
+        live.processes.restart("beat")

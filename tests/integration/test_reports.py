@@ -1,0 +1,109 @@
+"""What the clock reports to operators."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.test import Client
+from django.utils import timezone
+
+from monitoring import reports
+from monitoring.models import DailySales, StuckOrder
+from orders import statistics
+from orders.domain import Status
+from sharding import shards
+from tests.integration.order_samples import NOON, TOTAL, order_in
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+NEXT_DAY = date(2026, 3, 2)
+
+
+def sales(day: date) -> dict[str, int]:
+    fields = ("orders", "paid", "rejected", "cancelled", "refunded", "revenue")
+    return DailySales.objects.values(*fields).get(day=day)
+
+
+def test_the_sales_of_a_day_are_summed_up_over_all_shards() -> None:
+    for customer_id, status in enumerate(Status, start=1):
+        order_in(status, customer_id=customer_id * 20)
+    order_in(Status.PAID, customer_id=7, at=datetime(2026, 3, 2, 0, 0, tzinfo=UTC))  # the next day
+
+    assert reports.summarise_sales(NEXT_DAY, days=2) == 2
+
+    ended = {"paid": 3, "rejected": 1, "cancelled": 1, "refunded": 1}
+    assert sales(date(2026, 3, 1)) == {"orders": len(Status), **ended, "revenue": 3 * TOTAL}
+    assert not DailySales.objects.filter(day=date(2026, 2, 28)).exists()
+
+
+def test_a_day_is_counted_again_when_something_has_become_of_its_orders() -> None:
+    order_in(Status.PAID)
+    reports.summarise_sales(NEXT_DAY)
+    order_in(Status.SHIPPED, customer_id=8)
+    reports.summarise_sales(NEXT_DAY)
+    reports.summarise_sales(NEXT_DAY)
+
+    assert (sales(date(2026, 3, 1))["orders"], sales(date(2026, 3, 1))["revenue"]) == (2, 2 * TOTAL)
+
+
+def test_a_day_is_left_as_it_is_while_a_shard_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_in(Status.PAID)
+    reports.summarise_sales(NEXT_DAY)
+    before = sales(date(2026, 3, 1))
+    order_in(Status.PAID, customer_id=8)
+    ask = statistics.sales
+
+    def last_one_is_down(alias: str, **window: datetime) -> object:
+        if alias == shards.aliases()[-1]:
+            raise OperationalError("gone")
+        return ask(alias, **window)
+
+    monkeypatch.setattr(statistics, "sales", last_one_is_down)
+    assert reports.summarise_sales(NEXT_DAY) == 0
+    assert sales(date(2026, 3, 1)) == before
+
+
+def test_an_order_that_is_stuck_is_reported_with_what_it_waits_for_until_it_goes_on() -> None:
+    now = timezone.now()
+    late = order_in(Status.PLACED, at=now - timedelta(minutes=5))
+    order_in(Status.PLACED, customer_id=8, at=now)
+    order_in(Status.CONFIRMED, customer_id=9, at=now - timedelta(minutes=5))
+
+    assert reports.report_stuck_orders(now) == 1
+    assert reports.report_stuck_orders(now) == 1
+    stuck = StuckOrder.objects.get()
+    assert stuck.order_id == late
+    assert "The stock check, by inventory." in stuck.waiting_for
+    assert "The relay, to publish" in stuck.waiting_for
+
+    StuckOrder.objects.update(order_id=order_in(Status.CONFIRMED, customer_id=10))
+    assert reports.report_stuck_orders(now) == 1
+    assert StuckOrder.objects.get().order_id == late
+
+
+def test_what_a_shard_reported_stays_while_it_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = timezone.now()
+    late = order_in(Status.PLACED, at=now - timedelta(minutes=5))
+    reports.report_stuck_orders(now)
+
+    def down(alias: str, **window: object) -> list[object]:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(statistics, "stuck", down)
+    reports.report_stuck_orders(now)
+    assert StuckOrder.objects.get().order_id == late
+
+
+def test_operators_read_both_reports(client: Client) -> None:
+    now = timezone.now()
+    order_in(Status.PAID, at=NOON)
+    order_in(Status.PLACED, customer_id=8, at=now - timedelta(minutes=5))
+    reports.summarise_sales(NEXT_DAY)
+    reports.report_stuck_orders(now)
+    client.force_login(User.objects.create_superuser("olga"))
+
+    assert "21.00 EUR" in client.get("/admin/monitoring/dailysales/").content.decode()
+    assert "The stock check, by inventory." in client.get("/admin/monitoring/stuckorder/").content.decode()
