@@ -156,12 +156,13 @@ class DailySalesAdmin(ReadOnlyModelAdmin):
 
     list_display = ("day", "orders", "paid", "rejected", "cancelled", "refunded", "amount", "counted")
     list_filter = ("currency",)
+    ordering = ("-day", "-id")
 
-    @display(description="revenue", ordering="revenue")
+    @display(description="revenue")
     def amount(self, sales: DailySales) -> str:
         return f"{sales.revenue / 100:,.2f} {sales.currency}"
 
-    @display(description="counted at (UTC)", ordering="counted_at")
+    @display(description="counted at (UTC)")
     def counted(self, sales: DailySales) -> str | None:
         return stamp(sales.counted_at)
 
@@ -172,12 +173,13 @@ class StuckOrderAdmin(ReadOnlyModelAdmin):
 
     list_display = ("order", "placed", "waits_for", "reported")
     list_display_links = None
+    ordering = ("-placed_at", "-order_id")
 
     @display(description="order")
     def order(self, stuck: StuckOrder) -> str | None:
         return order_link(stuck.order_id)
 
-    @display(description="placed (UTC)", ordering="placed_at")
+    @display(description="placed (UTC)")
     def placed(self, stuck: StuckOrder) -> str | None:
         return stamp(stuck.placed_at)
 
@@ -185,7 +187,7 @@ class StuckOrderAdmin(ReadOnlyModelAdmin):
     def waits_for(self, stuck: StuckOrder) -> str:
         return format_html_join(mark_safe("<br>"), "{}", ((reason,) for reason in stuck.waiting_for.splitlines()))
 
-    @display(description="as of (UTC)", ordering="reported_at")
+    @display(description="as of (UTC)")
     def reported(self, stuck: StuckOrder) -> str | None:
         return stamp(stuck.reported_at)
 
