@@ -83,8 +83,8 @@ def test_a_redriven_letter_is_handled_once(connection: Connection, notes: Notes)
     notes.fail_on.clear()
 
     with Publisher() as publisher:
-        deadletters.redrive(letter, publisher)
-        deadletters.redrive(letter, publisher)
+        deadletters.redrive(letter, publisher, by="ann")
+        deadletters.redrive(letter, publisher, by="bob")
 
     queue = topology.work_queue("notes")(connection.default_channel)
     for _ in range(2):
