@@ -30,9 +30,9 @@ LETTERS = "/admin/eventing/deadletter/"
 class Handing(FakePublisher):
     """Hands what it is given to the subscriber at once."""
 
-    def send(self, subscriber: str, batch: Sequence[Envelope], **kwargs: Any) -> None:
-        super().send(subscriber, batch, **kwargs)
-        deliver(batch)
+    def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
+        super().send(subscriber, envelopes, **kwargs)
+        deliver(envelopes)
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ def test_an_edited_letter_reaches_its_subscriber_as_it_is_now_and_keeps_what_cam
     assert '- "text": "wrogn"' in page
     assert '+ "text": "right"' in page
     letter.refresh_from_db()
-    assert letter.original["data"] == {"text": "wrogn", "author": "ann"}
+    assert (letter.original or {})["data"] == {"text": "wrogn", "author": "ann"}
     publisher = Handing()
     monkeypatch.setattr("eventing.admin.Publisher", lambda: publisher)
     settle(office, "redrive", letter)
@@ -327,8 +327,8 @@ def test_a_cancelled_run_stops_within_its_second(office: Client, notes: Notes) -
     run = start(office, rate=4)
 
     class Cancelling(Handing):
-        def send(self, subscriber: str, batch: Sequence[Envelope], **kwargs: Any) -> None:
-            super().send(subscriber, batch, **kwargs)
+        def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
+            super().send(subscriber, envelopes, **kwargs)
             redrives.cancel(RedriveRun.objects.get(pk=run.pk), by="olga")
 
     publisher = Cancelling()
@@ -354,10 +354,10 @@ def test_a_run_whose_worker_died_is_shown_as_interrupted_and_taken_up_again(
     run = start(office, rate=1)
 
     class Dying(Handing):
-        def send(self, subscriber: str, batch: Sequence[Envelope], **kwargs: Any) -> None:
+        def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
             if self.sent:
                 raise KeyboardInterrupt
-            super().send(subscriber, batch, **kwargs)
+            super().send(subscriber, envelopes, **kwargs)
 
     publisher = Dying()
     assert redrives.work(run.pk, 0, publisher) == 1
