@@ -11,6 +11,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -20,6 +21,7 @@ from config.backoffice import ReadOnlyModelAdmin, order_link
 from config.keyset import KeysetPaging
 from coupons.events import REDEMPTION
 from eventing.admin import DeadLetterAdmin
+from eventing.deadletters import UNREADABLE
 from eventing.html import stamp
 from eventing.models import DeadLetter
 from inventory.events import RESERVATION
@@ -83,6 +85,14 @@ class ShopDeadLetterAdmin(KeysetPaging, DeadLetterAdmin):
     @display(description="order")
     def order(self, letter: DeadLetter) -> str | None:
         return order_link(letter.stream_id if letter.category in OF_ORDERS else None)
+
+    @display(description="id")
+    def event(self, letter: DeadLetter) -> str:
+        if letter.category == UNREADABLE:
+            return super().event(letter)
+        return format_html(
+            '<a class="bo-number" href="{}">{}</a>', reverse("event", args=[letter.event_id]), letter.event_id
+        )
 
 
 @admin.register(LogEntry)

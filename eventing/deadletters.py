@@ -1,72 +1,195 @@
-"""Dead letters: events that a subscriber could not handle, kept where an operator can see and redrive them."""
+"""Dead letters: events that a subscriber could not handle, kept where an operator can see, repair and redrive them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import msgspec
+from django.conf import settings
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, transaction
 from django.utils import timezone
 from kombu.connection import Connection
 from kombu.exceptions import ContentDisallowed, KombuError
 from kombu.message import Message
 
-from eventing import topology
-from eventing.errors import EventingError
-from eventing.models import DeadLetter
+from eventing import registry, subscribers, topology
+from eventing.errors import EventingError, NotRedrivable
+from eventing.models import DeadLetter, InboxEntry
 from eventing.publishing import Publisher
+from eventing.recorded import Metadata
 from eventing.wire import Envelope
 
 DATABASE = "default"
 UNREADABLE = "unreadable"
+CONTENT = ("type", "schema_version", "data", "metadata")  # of a letter: what an operator may edit
+
+Status = DeadLetter.Status
 
 
 class GivenUpByBroker(EventingError):
     """The broker will not hand out the message again."""
 
 
+def history_entry(by: str, did: str, note: str = "") -> dict[str, str]:
+    """Who did what when, as letters and redrive runs keep it."""
+    return {"at": timezone.now().isoformat(), "by": by, "did": did, "note": note}
+
+
+# --- Written by subscribers ---------------------------------------------------------------------------------------
+
+
 def park(envelope: Envelope, subscriber: str, error: BaseException, traceback: str, *, attempts: int) -> None:
-    """Write a dead letter, or reopen the one that the same event already has with this subscriber."""
-    DeadLetter.objects.using(DATABASE).update_or_create(
-        stream_id=envelope.stream_id,
-        category=envelope.category,
-        version=envelope.version,
-        subscriber=subscriber,
-        defaults={
-            "type": envelope.type,
-            "schema_version": envelope.schema_version,
-            "data": msgspec.to_builtins(envelope.data),
-            "metadata": msgspec.to_builtins(envelope.metadata),
-            "recorded_at": envelope.recorded_at,
-            "error": type(error).__name__,
-            "message": str(error),
-            "traceback": traceback,
-            "attempts": attempts,
-            "status": DeadLetter.Status.OPEN,
-            "failed_at": timezone.now(),
-            "settled_at": None,
-        },
+    """Write a dead letter, or reopen the one that the same event already has with this subscriber.
+
+    What does not fit into the columns of a letter is kept as one that nobody can read.
+    """
+    try:
+        _write(envelope, subscriber, error, traceback, attempts)
+    except (DataError, IntegrityError, OverflowError, ValueError):
+        _write(unreadable(msgspec.json.encode(envelope), envelope.type), subscriber, error, traceback, attempts)
+
+
+def _write(envelope: Envelope, subscriber: str, error: BaseException, traceback: str, attempts: int) -> None:
+    content = {
+        "type": envelope.type,
+        "schema_version": envelope.schema_version,
+        "data": msgspec.to_builtins(envelope.data),
+        "metadata": msgspec.to_builtins(envelope.metadata),
+    }
+    failure = {
+        "error": type(error).__name__,
+        "message": _text(str(error)),
+        "traceback": _text(traceback),
+        "status": Status.OPEN,
+        "failed_at": timezone.now(),
+        "settled_at": None,
+    }
+    with transaction.atomic(using=DATABASE):
+        letter, created = (
+            DeadLetter.objects.using(DATABASE)
+            .select_for_update()
+            .get_or_create(
+                stream_id=envelope.stream_id,
+                category=envelope.category,
+                version=envelope.version,
+                subscriber=subscriber[:40],
+                defaults={**content, **failure, "recorded_at": envelope.recorded_at, "attempts": attempts},
+            )
+        )
+        if created:
+            return
+        # A redrive counts on; the same failure that is reported twice does not.
+        redriven = letter.status in (Status.REDRIVEN, Status.HANDLED)
+        failure["attempts"] = letter.attempts + attempts if redriven else max(letter.attempts, attempts)
+        if letter.original is None:
+            failure |= content  # else a late copy of the event would undo what an operator has edited
+        DeadLetter.objects.using(DATABASE).filter(pk=letter.pk).update(**failure)
+
+
+def _text(text: str) -> str:
+    """Text as PostgreSQL can keep it."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def unreadable(body: bytes, event_type: str = UNREADABLE, headers: dict[str, Any] | None = None) -> Envelope:
+    """An envelope around what is none, under a name made of it: what arrives twice is one letter."""
+    return Envelope(
+        stream_id=int.from_bytes(hashlib.sha256(body).digest()[:7]),
+        category=UNREADABLE,
+        version=1,
+        type=_text(event_type)[:80],
+        schema_version=0,
+        data={"body": _text(body.decode(errors="replace"))},
+        metadata={"correlation_id": "", "headers": {key: _text(str(value)) for key, value in (headers or {}).items()}},
+        recorded_at=timezone.now(),
     )
 
 
-def redrive(letter: DeadLetter, publisher: Publisher) -> None:
+# --- What operators do --------------------------------------------------------------------------------------------
+
+
+def check(letter: DeadLetter) -> None:
+    """Raises NotRedrivable if sending the letter's event again makes no sense."""
+    if letter.category == UNREADABLE:
+        raise NotRedrivable(
+            "nobody can read the message, so there is no event to send; if one is missing, replay it from the store"
+        )
+    try:
+        subscribers.get(letter.subscriber)
+    except EventingError as error:
+        raise NotRedrivable(str(error)) from None
+
+
+def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = "") -> None:
     """Send the event to its subscriber once more; if it fails again the letter is open again.
 
-    Raises one of `publisher.errors`, and changes nothing, when the broker does not take it.
+    Raises NotRedrivable, or one of `publisher.errors` when the broker does not take it; then nothing has changed.
     """
+    check(letter)
     now = timezone.now()
     publisher.send(letter.subscriber, [_envelope(letter)], published_at=now)
-    # Only a letter that is still as it was read: a worker may be faster than this line.
-    DeadLetter.objects.using(DATABASE).filter(pk=letter.pk, failed_at=letter.failed_at).update(
-        status=DeadLetter.Status.REDRIVEN, settled_at=now
-    )
+
+    def sent(current: DeadLetter) -> dict[str, Any]:
+        # A worker may be faster than this line.
+        return {"status": Status.REDRIVEN, "settled_at": now} if current.failed_at == letter.failed_at else {}
+
+    _change(letter, sent, history_entry(by, "redriven", note))
 
 
-def archive(letter: DeadLetter) -> None:
+def archive(letter: DeadLetter, *, by: str, reason: str) -> None:
     """Close a letter whose effect is not wanted any more."""
-    DeadLetter.objects.using(DATABASE).filter(pk=letter.pk).update(
-        status=DeadLetter.Status.ARCHIVED, settled_at=timezone.now()
-    )
+    now = timezone.now()
+    _change(letter, lambda _: {"status": Status.ARCHIVED, "settled_at": now}, history_entry(by, "archived", reason))
+
+
+def decode(subscriber: str, event_type: str, schema_version: int, data: Any, metadata: Any) -> None:
+    """Raises ValueError, with a message for people, if a subscriber could not read an event made of this."""
+    try:
+        registry.decode(event_type, schema_version, data)
+        msgspec.convert(metadata, Metadata)
+        wanted = subscribers.get(subscriber).wants(event_type)
+    except (EventingError, msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    if not wanted:
+        raise ValueError(f"the subscriber {subscriber} does not handle {event_type}")
+
+
+def edit(letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[str]:
+    """Change the event of an open letter, for this subscriber only; the event store keeps what happened.
+
+    `content` has the fields of CONTENT. Returns the names of those that differ. Raises ValueError as `decode` does,
+    and when the letter has changed since it was read.
+    """
+    if letter.category == UNREADABLE:
+        raise ValueError("nobody can read the message, so it cannot be edited")
+    decode(letter.subscriber, **{"event_type" if name == "type" else name: content[name] for name in CONTENT})
+    changed = [name for name in CONTENT if content[name] != getattr(letter, name)]
+    if not changed:
+        return []
+
+    def edited(current: DeadLetter) -> dict[str, Any]:
+        if current.failed_at != letter.failed_at or current.status != letter.status or _differ(current, letter):
+            raise ValueError("the letter has changed since it was opened: look at it again")
+        original = current.original or {name: getattr(current, name) for name in CONTENT}
+        return {**content, "original": original}
+
+    _change(letter, edited, history_entry(by, "edited", ", ".join(changed)))
+    return changed
+
+
+def _differ(one: DeadLetter, other: DeadLetter) -> bool:
+    return any(getattr(one, name) != getattr(other, name) for name in CONTENT)
+
+
+def _change(letter: DeadLetter, changes: Callable[[DeadLetter], dict[str, Any]], entry: dict[str, str]) -> None:
+    with transaction.atomic(using=DATABASE):
+        current = DeadLetter.objects.using(DATABASE).select_for_update().get(pk=letter.pk)
+        DeadLetter.objects.using(DATABASE).filter(pk=letter.pk).update(
+            **changes(current), history=[*current.history, entry]
+        )
 
 
 def _envelope(letter: DeadLetter) -> Envelope:
@@ -80,6 +203,39 @@ def _envelope(letter: DeadLetter) -> Envelope:
         metadata=letter.metadata,
         recorded_at=letter.recorded_at,
     )
+
+
+# --- Upkeep -------------------------------------------------------------------------------------------------------
+
+
+def note_handled(limit: int = 500) -> int:
+    """Mark redriven letters whose event has an inbox row by now; returns how many.
+
+    Looks at the `limit` that were redriven last, in all databases that answer.
+    """
+    redriven = DeadLetter.objects.using(DATABASE).filter(status=Status.REDRIVEN).order_by("-settled_at")[:limit]
+    letters = {(*_key(letter), letter.subscriber): letter.pk for letter in redriven}
+    if not letters:
+        return 0
+    streams = {key[0] for key in letters}
+    names = {key[3] for key in letters}
+    handled: set[int] = set()
+    for alias in settings.DATABASES:
+        rows = InboxEntry.objects.using(alias).filter(stream_id__in=streams, subscriber__in=names)
+        try:
+            found = set(rows.values_list("stream_id", "category", "version", "subscriber"))
+        except (DatabaseError, InterfaceError):
+            continue  # asked again the next time
+        handled |= {letters[key] for key in found & letters.keys()}
+    return (
+        DeadLetter.objects.using(DATABASE)
+        .filter(pk__in=handled, status=Status.REDRIVEN)
+        .update(status=Status.HANDLED, settled_at=timezone.now())
+    )
+
+
+def _key(letter: DeadLetter) -> tuple[int, str, int]:
+    return letter.stream_id, letter.category, letter.version
 
 
 def collect(connection: Connection, limit: int) -> int:
@@ -99,28 +255,39 @@ def collect(connection: Connection, limit: int) -> int:
 
 def _collect(message: Message) -> None:
     death = (message.headers.get("x-death") or [{}])[0]
-    error = GivenUpByBroker(f"queue {death.get('queue', 'unknown')}, reason {death.get('reason', 'unknown')}")
+    if death.get("reason") == "expired":
+        return  # a periodic task that was overtaken by its next run, while there was no worker: nothing is lost
+    queue, reason = topology.unqualified(str(death.get("queue", "unknown"))), death.get("reason", "unknown")
+    error = GivenUpByBroker(f"queue {queue}, reason {reason}, {_deaths(message.headers, reason)} redeliveries")
     try:
         body = message.decode()[1]
         subscriber, attempts = str(body["subscriber"]), int(body["attempt"])
-        envelopes = msgspec.convert(body["events"], list[Envelope])
+        events = list(body["events"])
+        msgspec.convert(body["published_at"], datetime)
     except (KombuError, ContentDisallowed, msgspec.MsgspecError, LookupError, TypeError, ValueError):
-        # Not a message of ours, or a broken one: keep what came, under a name made of it.
-        subscriber, attempts, envelopes = str(death.get("queue", UNREADABLE))[:40], 1, [_unreadable(message)]
-    for envelope in envelopes:
-        park(envelope, subscriber, error, "", attempts=attempts)
+        # Not a message of ours, or a broken one: keep what came.
+        text = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        task = str(message.headers.get("task", UNREADABLE))
+        park(unreadable(text, task, message.headers), queue, error, "", attempts=1)
+        return
+    for event in events:
+        park(received(event), subscriber, error, "", attempts=attempts + _deaths(message.headers, reason))
 
 
-def _unreadable(message: Message) -> Envelope:
-    body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-    headers: dict[str, Any] = {key: str(value) for key, value in message.headers.items()}
-    return Envelope(
-        stream_id=int.from_bytes(hashlib.sha256(body).digest()[:7]),
-        category=UNREADABLE,
-        version=1,
-        type=str(message.headers.get("task", UNREADABLE))[:80],
-        schema_version=0,
-        data={"body": body.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")},
-        metadata={"correlation_id": str(message.properties.get("correlation_id", "")), "headers": headers},
-        recorded_at=timezone.now(),
-    )
+def received(event: Any) -> Envelope:
+    """An event of a message; what has another shape is wrapped so that it can become a letter."""
+    try:
+        return msgspec.convert(event, Envelope)
+    except msgspec.ValidationError:
+        return unreadable(msgspec.json.encode(event))
+
+
+def _deaths(headers: dict[str, Any], reason: str) -> int:
+    """How often the broker handed the message out again: it says so itself, except in some versions at the limit."""
+    known = redeliveries(headers.get("x-delivery-count"))
+    return max(known, settings.EVENTING_DELIVERY_LIMIT) if reason == "delivery_limit" else known
+
+
+def redeliveries(count: Any) -> int:
+    """The header `x-delivery-count` of a quorum queue: failed deliveries before this one; absent at the first."""
+    return count if isinstance(count, int) else 0

@@ -35,12 +35,18 @@ Key = tuple[int, str, int]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a batch. `retry` holds what the sender has to send again later."""
+    """What became of a batch. The sender has to send again later: `retry` singly, each of `retry_batches` as it was."""
 
     handled: int = 0
     repeated: int = 0
     dead: int = 0
     retry: list[Envelope] = field(default_factory=list)
+    retry_batches: list[list[Envelope]] = field(default_factory=list)
+
+    @property
+    def messages(self) -> list[list[Envelope]]:
+        """What has to be sent again, message by message."""
+        return [[envelope] for envelope in self.retry] + self.retry_batches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,7 @@ def backoff_seconds(attempt: int) -> int:
 
 
 def deliver(envelopes: Sequence[Envelope], delivery: Delivery) -> Outcome:
-    """Handle the events of one message. Raises only if a dead letter cannot be written."""
+    """Handle the events of one message. Raises only if a dead letter cannot be written, its database being there."""
     outcome = Outcome()
     sent_as: dict[Key, Envelope] = {}
     events: dict[str, list[Recorded[Any]]] = defaultdict(list)
@@ -98,9 +104,8 @@ def _deliver_to_database(
             if len(plain) == 1:
                 _fail(sent_as[plain[0].key], error, delivery, outcome)
             elif _database_is_away(alias, error):
-                # Each single event would only wait for the same time-out.
-                for recorded in plain:
-                    _fail(sent_as[recorded.key], error, delivery, outcome)
+                # No event is suspected, and each alone would only wait for the same time-out.
+                _fail_together([sent_as[recorded.key] for recorded in plain], error, delivery, outcome)
             else:
                 logger.info(
                     "delivery.singly", subscriber=delivery.subscriber.name, events=len(plain), error=repr(error)
@@ -185,6 +190,17 @@ def _database_is_away(alias: str, error: Exception) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and not connections[alias].is_usable()
 
 
+def _fail_together(envelopes: list[Envelope], error: Exception, delivery: Delivery, outcome: Outcome) -> None:
+    """Try a whole batch again later, up to the limit."""
+    if is_transient(error) and delivery.attempt < settings.EVENTING_MAX_ATTEMPTS:
+        name, attempt = delivery.subscriber.name, delivery.attempt
+        logger.info("delivery.retry_batch", subscriber=name, events=len(envelopes), attempt=attempt, error=repr(error))
+        outcome.retry_batches.append(envelopes)
+        return
+    for envelope in envelopes:
+        _fail(envelope, error, delivery, outcome)
+
+
 def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Outcome) -> None:
     """Try again later what may get better, up to the limit; everything else is a dead letter."""
     name = delivery.subscriber.name
@@ -195,5 +211,11 @@ def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Out
         outcome.retry.append(envelope)
         return
     logger.warning("delivery.dead", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error))
-    deadletters.park(envelope, name, error, "".join(traceback.format_exception(error)), attempts=delivery.attempt)
-    outcome.dead += 1
+    try:
+        deadletters.park(envelope, name, error, "".join(traceback.format_exception(error)), attempts=delivery.attempt)
+    except (OperationalError, InterfaceError) as away:
+        # The rest of the batch must not fail with it, so the event goes round until the letter can be written.
+        logger.warning("delivery.letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))
+        outcome.retry.append(envelope)
+    else:
+        outcome.dead += 1

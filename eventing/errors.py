@@ -25,5 +25,9 @@ class Unroutable(EventingError):
     """The broker has no queue for a message: `manage.py setup_broker` declares them."""
 
 
+class NotRedrivable(EventingError):
+    """A dead letter cannot be sent again as it is."""
+
+
 class Transient(Exception):
     """A handler could not act yet; it is asked again later, with a growing pause."""

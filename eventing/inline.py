@@ -100,7 +100,10 @@ def leading(aliases: Iterable[str]) -> Iterator[list[str]]:
 
 
 def deliver_until_settled(messages: Sequence[Message]) -> None:
-    """Deliver messages; what wants to be tried again is, after the others, until it is a dead letter."""
+    """Deliver messages; what wants to be tried again is, after the others, until it is a dead letter.
+
+    Raises EventingError if the dead letters' database is away.
+    """
     for attempt in range(1, settings.EVENTING_MAX_ATTEMPTS + 1):
         again = []
         for message in messages:
@@ -108,10 +111,11 @@ def deliver_until_settled(messages: Sequence[Message]) -> None:
                 subscriber=subscribers.get(message.subscriber), attempt=attempt, published_at=message.published_at
             )
             outcome = deliver(message.envelopes, delivery)
-            again += [Message(message.subscriber, [envelope], message.published_at) for envelope in outcome.retry]
+            again += [Message(message.subscriber, batch, message.published_at) for batch in outcome.messages]
         if not again:
             return
         messages = again
+    raise EventingError(f"{len(messages)} messages are neither handled nor dead; their dead letters cannot be written")
 
 
 def over_the_wire(envelopes: Sequence[Envelope]) -> list[Envelope]:

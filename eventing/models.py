@@ -71,12 +71,15 @@ class InboxEntry(EventKey):
 class DeadLetter(EventKey):
     """An event that a subscriber could not handle, with all that is needed to understand and redrive it.
 
-    Written to the `default` database only. `data` is what arrived, which may be what nobody can decode.
+    Written to the `default` database only. `data` is what arrived, which may be what nobody can decode, or what an
+    operator made of it: then `original` has type, schema version, data and metadata as they came. `attempts` counts
+    all deliveries, those of earlier redrives included. `history` is what operators did (see `history_entry`).
     """
 
     class Status(models.TextChoices):
         OPEN = "open"
         REDRIVEN = "redriven"
+        HANDLED = "handled"
         ARCHIVED = "archived"
 
     subscriber = models.CharField(max_length=40)
@@ -92,6 +95,8 @@ class DeadLetter(EventKey):
     status = models.CharField(max_length=10, choices=Status, default=Status.OPEN)
     failed_at = models.DateTimeField()
     settled_at = models.DateTimeField(null=True, blank=True)
+    original = models.JSONField(null=True, blank=True)
+    history = models.JSONField(default=list, blank=True)
 
     class Meta:
         db_table = "eventing_dead_letter"
@@ -105,3 +110,41 @@ class DeadLetter(EventKey):
 
     def __str__(self) -> str:
         return f"{self.subscriber}: {self.event_id}"
+
+
+class RedriveRun(models.Model):
+    """Dead letters that are redriven at a set rate: which ones, how far it is, and who wanted it.
+
+    Written to the `default` database only. `selection` is what eventing.redrives.selected takes, `rate` is in letters
+    a second, `position` the id of the last letter that was dealt with, `step` the number of the next step.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        DONE = "done"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+
+    selection = models.JSONField()
+    rate = models.PositiveSmallIntegerField()
+    total = models.PositiveIntegerField()
+    sent = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(default=0)
+    position = models.BigIntegerField(default=0)
+    step = models.PositiveIntegerField(default=0)
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    error = models.TextField(blank=True, default="")
+    history = models.JSONField(default=list)
+    started_at = models.DateTimeField()
+    worked_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "eventing_redrive_run"
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(rate__gte=1), name="redrive_run_rate_from_1"),
+        ]
+
+    def __str__(self) -> str:
+        return f"redrive run {self.pk}"

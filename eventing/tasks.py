@@ -1,4 +1,4 @@
-"""The Celery task in which every subscriber's events arrive."""
+"""The Celery tasks of the backbone: events for subscribers, and what keeps dead letters going."""
 
 from __future__ import annotations
 
@@ -13,32 +13,46 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from eventing import deadletters, housekeeping, subscribers
+from eventing import deadletters, housekeeping, redrives, subscribers
 from eventing.delivery import Delivery, backoff_seconds, deliver
+from eventing.errors import EventingError
 from eventing.publishing import TASK, Publisher
 from eventing.wire import Envelope
 
 logger = structlog.get_logger(__name__)
 
 
+class WrongShape(EventingError):
+    """What arrived in the place of an event is none."""
+
+
 @shared_task(bind=True, name=TASK)
 def deliver_message(self: Task, *, subscriber: str, events: Any, published_at: str, attempt: int) -> None:
-    envelopes = msgspec.convert(events, list[Envelope])
     published = msgspec.convert(published_at, datetime)
+    # The broker counts what it handed out again, and forgets it when the event is sent anew.
+    attempt += deadletters.redeliveries(self.request.get("x-delivery-count"))
+    envelopes = _readable([deadletters.received(event) for event in events], subscriber, attempt)
     if len(envelopes) > 1 and (self.request.delivery_info or {}).get("redelivered"):
         # Its last worker died with it. An event that kills workers must take only itself to the dead letters.
         logger.warning("delivery.split", subscriber=subscriber, events=len(envelopes))
-        _send_singly(subscriber, envelopes, published, attempt, countdown=None)
+        _send(subscriber, [[envelope] for envelope in envelopes], published, attempt, countdown=None)
+        return
+    if not envelopes:
         return
     delivery = Delivery(subscriber=subscribers.get(subscriber), attempt=attempt, published_at=published)
     outcome = deliver(envelopes, delivery)
-    if outcome.retry:
-        _send_singly(subscriber, outcome.retry, published, attempt + 1, countdown=backoff_seconds(attempt))
+    if outcome.messages:
+        _send(subscriber, outcome.messages, published, attempt + 1, countdown=backoff_seconds(attempt))
 
 
 @shared_task(name="eventing.collect_dead_letters")
 def collect_dead_letters(limit: int = 500) -> int:
-    """Take what the broker has given up into the table of dead letters; returns how many messages."""
+    """Take what the broker has given up into the table of dead letters; returns how many messages.
+
+    Also looks what became of redriven letters, and takes up redrive runs whose worker died.
+    """
+    deadletters.note_handled()
+    redrives.resume_stalled()
     if not settings.EVENTING_DURABLE_BROKER:
         return 0
     with current_app.connection_for_read() as connection:
@@ -61,9 +75,36 @@ def prune_inbox(batch: int = 2_000, batches: int = 50) -> int:
     return pruned
 
 
-def _send_singly(
-    subscriber: str, envelopes: Sequence[Envelope], published_at: datetime, attempt: int, *, countdown: int | None
+@shared_task(name=redrives.TASK)
+def redrive(run_id: int, step: int) -> None:
+    """One second's worth of a redrive run."""
+    with Publisher() as publisher:
+        following = redrives.work(run_id, step, publisher)
+    if following is not None:
+        redrives.post(run_id, following, countdown=1)
+
+
+def _readable(envelopes: list[Envelope], subscriber: str, attempt: int) -> list[Envelope]:
+    """The events that can be delivered; the others become dead letters here, and stop nobody else."""
+    error: EventingError | None = None
+    try:
+        subscribers.get(subscriber)
+    except EventingError as unknown:
+        error = unknown
+    readable = []
+    for envelope in envelopes:
+        broken = error or (WrongShape("not an event") if envelope.category == deadletters.UNREADABLE else None)
+        if broken is None:
+            readable.append(envelope)
+        else:
+            logger.warning("delivery.dead", subscriber=subscriber, event_id=envelope.id, error=repr(broken))
+            deadletters.park(envelope, subscriber, broken, "", attempts=attempt)
+    return readable
+
+
+def _send(
+    subscriber: str, batches: Sequence[list[Envelope]], published_at: datetime, attempt: int, *, countdown: int | None
 ) -> None:
     with Publisher() as publisher:
-        for envelope in envelopes:
-            publisher.send(subscriber, [envelope], published_at=published_at, attempt=attempt, countdown=countdown)
+        for batch in batches:
+            publisher.send(subscriber, batch, published_at=published_at, attempt=attempt, countdown=countdown)

@@ -29,6 +29,11 @@ def qualified(name: str) -> str:
     return f"{settings.EVENTING_NAMESPACE}_{name}" if settings.EVENTING_NAMESPACE else name
 
 
+def unqualified(name: str) -> str:
+    """The name of a queue of this installation without its namespace; any other name as it is."""
+    return name.removeprefix(qualified(""))
+
+
 def domain_exchange() -> Exchange:
     return Exchange(qualified("domain.events"), type="topic", durable=True)
 

@@ -182,7 +182,9 @@ class _Rows:
             outbox = OutboxMessage.objects.using(alias).filter(ours)
             unpublished |= {row.event_id for row in outbox}
         failures: dict[str, list[DeadLetter]] = defaultdict(list)
-        dead = DeadLetter.objects.filter(ours).exclude(status=DeadLetter.Status.REDRIVEN)
+        dead = DeadLetter.objects.filter(ours).exclude(
+            status__in=(DeadLetter.Status.REDRIVEN, DeadLetter.Status.HANDLED)
+        )
         for letter in dead.defer("traceback").order_by("id"):
             failures[letter.event_id].append(letter)
         return cls(entries=entries, failures=failures, unpublished=frozenset(unpublished))

@@ -770,7 +770,7 @@ def test_dead_letters_are_filtered_by_what_failed_and_how(office: Client) -> Non
     park(place(2), "coupons")
 
     def found(**query: str) -> int:
-        return office.get("/admin/eventing/deadletter/", query).content.decode().count("@1</span>")
+        return office.get("/admin/eventing/deadletter/", query).content.decode().count("@1</a>")
 
     assert (found(), found(subscriber="coupons"), found(error="KeyError"), found(status="open")) == (2, 1, 0, 2)
 

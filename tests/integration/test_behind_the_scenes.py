@@ -398,7 +398,7 @@ def test_dead_letter_is_what_the_order_waits_for_until_it_is_settled(shopper: Cl
     orders.handle(CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=timezone.now()), METADATA)
     drain()
     assert not journey.is_over(journey.journey_of(order_id))
-    deadletters.archive(letter)
+    deadletters.archive(letter, by="ann", reason="not wanted")
     assert not any("operator" in sentence for sentence in waits(order_id))
 
 

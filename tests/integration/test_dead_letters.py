@@ -75,6 +75,40 @@ def test_what_nobody_can_read_is_kept_as_it_came(connection: Connection, body: b
     assert letter.data["body"][:3] == body.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")[:3]
 
 
+def test_a_malformed_event_that_the_broker_gave_up_leaves_the_others_readable(connection: Connection) -> None:
+    good = {
+        "stream_id": 1,
+        "category": "note",
+        "version": 1,
+        "type": "note.written",
+        "schema_version": 2,
+        "data": {"text": "a"},
+        "metadata": {"correlation_id": "test"},
+        "recorded_at": "2026-05-01T00:00:00Z",
+    }
+    too_large = good | {"version": 2, "stream_id": 2**70}
+    odd_text = good | {"version": 3, "data": {"text": "a\x00b"}}
+    arguments = {"subscriber": "notes", "events": [good, "nonsense", too_large, odd_text], "attempt": 2}
+    Producer(connection).publish(
+        msgspec.json.encode([[], arguments | {"published_at": "2026-05-01T00:00:00Z"}, {}]),
+        exchange=topology.domain_exchange(),
+        routing_key=topology.qualified("notes"),
+        content_type="application/x-msgspec-json",
+        content_encoding="utf-8",
+    )
+    give_up(connection)
+
+    collect(connection)
+
+    letters = list(DeadLetter.objects.order_by("id"))
+    assert [(letter.category, letter.subscriber, letter.attempts) for letter in letters] == [
+        ("note", "notes", 2),
+        *[("unreadable", "notes", 2)] * 3,
+    ]
+    assert letters[1].data == {"body": '"nonsense"'}
+    assert deadletters.collect(connection, 10) == 0
+
+
 def test_a_redriven_letter_is_handled_once(connection: Connection, notes: Notes) -> None:
     notes.write(1, "bad")
     notes.fail_on["bad"] = ValueError("a bug")
@@ -83,8 +117,8 @@ def test_a_redriven_letter_is_handled_once(connection: Connection, notes: Notes)
     notes.fail_on.clear()
 
     with Publisher() as publisher:
-        deadletters.redrive(letter, publisher)
-        deadletters.redrive(letter, publisher)
+        deadletters.redrive(letter, publisher, by="ann")
+        deadletters.redrive(letter, publisher, by="bob")
 
     queue = topology.work_queue("notes")(connection.default_channel)
     for _ in range(2):

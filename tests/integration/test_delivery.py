@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connections
 
-from eventing import delivery, subscribers
+from eventing import delivery, subscribers, tasks
 from eventing.delivery import Delivery, Outcome, backoff_seconds
 from eventing.errors import Transient
 from eventing.models import DeadLetter, InboxEntry
@@ -19,6 +22,8 @@ from eventing.wire import Envelope
 from tests.integration.conftest import Notes, NoteSentOut
 
 pytestmark = pytest.mark.django_db(databases="__all__")
+
+MAY = "2026-05-01T00:00:00Z"
 
 
 def envelopes() -> list[Envelope]:
@@ -119,6 +124,131 @@ def test_a_letter_that_fails_again_is_opened_again(notes: Notes) -> None:
 
     letter = DeadLetter.objects.get()
     assert (letter.status, letter.message) == (DeadLetter.Status.OPEN, "second")
+
+
+def test_attempts_go_on_counting_after_a_redrive(notes: Notes) -> None:
+    notes.write(1, "bad")
+    notes.fail_on["bad"] = ValueError("a bug")
+    batch = envelopes()
+    deliver(batch, attempt=3)
+    deliver(batch, attempt=2)  # the same failure, reported twice
+    assert DeadLetter.objects.get().attempts == 3
+    DeadLetter.objects.update(status=DeadLetter.Status.REDRIVEN)
+
+    deliver(batch, attempt=2)
+
+    assert DeadLetter.objects.get().attempts == 5
+
+
+@pytest.fixture
+def without_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database of the subscriber refuses everything; that of the dead letters is there."""
+
+    def refuse(*args: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(delivery, "_enter", refuse)
+    monkeypatch.setattr(connections["default"], "is_usable", lambda: False)
+
+
+@pytest.mark.usefixtures("without_database")
+def test_a_batch_whose_database_is_away_is_tried_again_as_a_batch(notes: Notes) -> None:
+    notes.write(1, "a", "b", "c")
+    batch = envelopes()
+
+    outcome = deliver(batch)
+
+    assert outcome == Outcome(retry_batches=[batch])
+    assert outcome.messages == [batch]
+
+
+@pytest.mark.usefixtures("without_database")
+def test_a_batch_whose_database_stays_away_ends_as_dead_letters(notes: Notes) -> None:
+    notes.write(1, "a", "b")
+
+    assert deliver(envelopes(), attempt=settings.EVENTING_MAX_ATTEMPTS) == Outcome(dead=2)
+    assert DeadLetter.objects.count() == 2
+
+
+def test_an_event_whose_letter_cannot_be_written_goes_round_and_stops_nobody(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: object, **kwargs: object) -> None:
+        raise OperationalError("connection refused")
+
+    notes.write(1, "good", "bad")
+    notes.fail_on["bad"] = ValueError("a bug")
+    batch = envelopes()
+    monkeypatch.setattr("eventing.deadletters.park", away)
+
+    assert deliver(batch) == Outcome(handled=1, retry=[batch[1]])
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        ({"type": "note.forgotten"}, "UnknownEventType"),
+        ({"schema_version": 9}, "UnknownSchemaVersion"),
+        ({"schema_version": 0}, "UnknownSchemaVersion"),
+        ({"data": {"texts": []}}, "ValidationError"),
+        ({"data": ["a list"]}, "ValidationError"),
+        ({"metadata": {}}, "ValidationError"),
+    ],
+)
+def test_a_poison_event_in_the_middle_of_a_message_stops_only_itself(
+    notes: Notes, change: dict[str, Any], error: str
+) -> None:
+    notes.write(1, "first", "poison", "last")
+    messages = message_of(envelopes())
+    messages[1] |= change
+
+    tasks.deliver_message(subscriber="notes", events=messages, published_at=MAY, attempt=1)
+
+    assert notes.seen == ["first", "last"]
+    letter = DeadLetter.objects.get()
+    assert (letter.event_id, letter.error, letter.status) == ("note-0000000000001@2", error, "open")
+
+
+@pytest.mark.parametrize("odd", ["nonsense", {"stream_id": "one"}, None, {}])
+def test_what_is_no_event_at_all_stops_only_itself(notes: Notes, odd: Any) -> None:
+    notes.write(1, "first", "last")
+    first, last = message_of(envelopes())
+
+    tasks.deliver_message(subscriber="notes", events=[first, odd, last], published_at=MAY, attempt=4)
+
+    assert notes.seen == ["first", "last"]
+    letter = DeadLetter.objects.get()
+    assert (letter.category, letter.subscriber, letter.error) == ("unreadable", "notes", "WrongShape")
+    assert (json.loads(letter.data["body"]), letter.attempts) == (odd, 4)
+
+
+def test_events_for_a_subscriber_that_is_not_there_any_more_are_kept(notes: Notes) -> None:
+    notes.write(1, "a", "b")
+    messages = message_of(envelopes())
+
+    tasks.deliver_message(subscriber="gone", events=messages, published_at=MAY, attempt=1)
+
+    assert [(one.event_id, one.subscriber) for one in DeadLetter.objects.order_by("version")] == [
+        ("note-0000000000001@1", "gone"),
+        ("note-0000000000001@2", "gone"),
+    ]
+    assert "no subscriber 'gone'" in DeadLetter.objects.order_by("version")[0].message
+
+
+def test_deliveries_that_the_broker_counts_are_counted_as_attempts(notes: Notes) -> None:
+    notes.write(1, "a")
+    tasks.deliver_message.push_request(**{"x-delivery-count": 2, "delivery_info": {"redelivered": True}})
+    try:
+        tasks.deliver_message.run(subscriber="notes", events=message_of(envelopes()), published_at=MAY, attempt=3)
+    finally:
+        tasks.deliver_message.pop_request()
+
+    assert InboxEntry.objects.get().attempts == 5
+
+
+def message_of(batch: Sequence[Envelope]) -> list[dict[str, Any]]:
+    """The events as they stand in a message."""
+    return [msgspec.to_builtins(envelope) for envelope in batch]
 
 
 def test_an_effect_is_written_down_with_the_inbox_row(notes: Notes) -> None:

@@ -186,7 +186,7 @@ def test_actions_on_lists_are_refused_to_the_roles_that_may_not(colleague: Clien
         ("notifications_message", "send_again", mail),
         ("eventing_deadletter", "archive", letter),
     ):
-        form = {"action": action, "_selected_action": [row.pk]}
+        form = {"action": action, "_selected_action": [row.pk], "reason": "not wanted"}
         colleague.post(reverse(f"admin:{name}_changelist"), form)
         row.refresh_from_db()
 

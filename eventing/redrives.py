@@ -1,0 +1,166 @@
+"""Redrives many dead letters at a set rate, as a run that an operator can watch, cancel and continue.
+
+A run is a row, worked off in steps: each sends as many letters as the rate allows for a second, then posts the next
+step with a delay of one second. A step begins by raising the row's step number, so of two copies of a step one finds
+nothing to do; a run whose worker died is taken up again by `resume_stalled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery import current_app
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from eventing import topology
+from eventing.deadletters import DATABASE, history_entry, redrive
+from eventing.delivery import is_transient
+from eventing.errors import NotRedrivable
+from eventing.models import DeadLetter, RedriveRun
+from eventing.publishing import Publisher
+
+TASK = "eventing.redrive"
+FIELDS = ("status", "subscriber", "type", "error")
+SEARCH = "q"
+MAX_RATE = 200  # letters a second
+STALLED_AFTER = timedelta(seconds=30)
+
+logger = structlog.get_logger(__name__)
+
+State = RedriveRun.State
+
+
+def selection_of(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The selection that a list's address asks for: only open letters, unless it names another status."""
+    chosen = {name: parameters.get(name) or parameters.get(f"{name}__exact", "") for name in FIELDS}
+    chosen[SEARCH] = parameters.get(SEARCH, "").strip()
+    return {"status": DeadLetter.Status.OPEN.value, **{name: value for name, value in chosen.items() if value}}
+
+
+def selected(selection: Mapping[str, str]) -> QuerySet[DeadLetter]:
+    """The letters with these values of FIELDS; each word of SEARCH is in the type, the message or the stream's id."""
+    letters = DeadLetter.objects.using(DATABASE).filter(
+        **{name: value for name, value in selection.items() if name in FIELDS}
+    )
+    for word in selection.get(SEARCH, "").split():
+        letters = letters.filter(Q(stream_id__icontains=word) | Q(type__icontains=word) | Q(message__icontains=word))
+    return letters
+
+
+def start(selection: dict[str, str], rate: int, *, by: str) -> RedriveRun:
+    """Begin to redrive all selected letters, `rate` a second; those that fail from now on are left out."""
+    now = timezone.now()
+    run = RedriveRun.objects.using(DATABASE).create(
+        selection=selection,
+        rate=max(1, min(rate, MAX_RATE)),
+        total=selected(selection).count(),
+        history=[history_entry(by, "started")],
+        started_at=now,
+        worked_at=now,
+    )
+    post(run.pk, run.step)
+    return run
+
+
+def cancel(run: RedriveRun, *, by: str) -> bool:
+    """Stop after the letter in hand; False if the run is not running any more."""
+    history = [*run.history, history_entry(by, "cancelled")]
+    return _move(run, {State.RUNNING}, state=State.CANCELLED, finished_at=timezone.now(), history=history)
+
+
+def resume(run: RedriveRun, *, by: str) -> bool:
+    """Go on where the run stopped; False if it is done, or running and not stalled."""
+    stopped = {State.CANCELLED, State.FAILED} | ({State.RUNNING} if is_stalled(run) else set())
+    history = [*run.history, history_entry(by, "continued")]
+    values = {"state": State.RUNNING, "finished_at": None, "error": "", "worked_at": timezone.now()}
+    if not _move(run, stopped, history=history, **values):
+        return False
+    run.refresh_from_db()
+    post(run.pk, run.step)
+    return True
+
+
+def is_stalled(run: RedriveRun) -> bool:
+    return run.state == State.RUNNING and timezone.now() - run.worked_at > STALLED_AFTER
+
+
+def resume_stalled() -> int:
+    """Post the next step of runs that nobody has worked on for a while; returns how many."""
+    now = timezone.now()
+    stalled = RedriveRun.objects.using(DATABASE).filter(state=State.RUNNING, worked_at__lt=now - STALLED_AFTER)
+    for run in (runs := list(stalled)):
+        _move(run, {State.RUNNING}, worked_at=now)
+        post(run.pk, run.step)
+    return len(runs)
+
+
+def post(run_id: int, step: int, *, countdown: int | None = None) -> None:
+    """Ask a worker for a step. Without a broker the run stalls, and is taken up when it is back."""
+    with Publisher() as publisher:
+        try:
+            current_app.send_task(
+                TASK,
+                kwargs={"run_id": run_id, "step": step},
+                queue=topology.qualified(topology.TASKS),
+                countdown=countdown,
+                retry=False,
+                declare=[],
+            )
+        except publisher.errors as error:
+            _note_error(run_id, error)
+
+
+def work(run_id: int, step: int, publisher: Publisher) -> int | None:
+    """Do a step of a run; returns the number of the next one, or None if there is none or somebody else does it."""
+    rows = RedriveRun.objects.using(DATABASE).filter(pk=run_id)
+    if not rows.filter(step=step, state=State.RUNNING).update(step=step + 1, worked_at=timezone.now()):
+        return None
+    run = rows.get()
+    try:
+        for letter in _remaining(run)[: run.rate]:
+            if not rows.filter(step=run.step, state=State.RUNNING).exists():
+                return None
+            _take(run, letter, publisher)
+            run.position = letter.pk
+    except publisher.errors as error:
+        _note_error(run_id, error)
+        return None
+    except Exception as error:
+        logger.exception("redrive.failed", run=run_id)
+        if not is_transient(error):
+            _move(run, {State.RUNNING}, state=State.FAILED, error=repr(error), finished_at=timezone.now())
+        return None
+    if _remaining(run).exists():
+        return run.step
+    rows.filter(step=run.step, state=State.RUNNING).update(state=State.DONE, finished_at=timezone.now())
+    return None
+
+
+def _remaining(run: RedriveRun) -> QuerySet[DeadLetter]:
+    return selected(run.selection).filter(id__gt=run.position, failed_at__lte=run.started_at).order_by("id")
+
+
+def _take(run: RedriveRun, letter: DeadLetter, publisher: Publisher) -> None:
+    counted: dict[str, Any]
+    try:
+        redrive(letter, publisher, by=str(run.history[0]["by"]), note=str(run))
+        counted = {"sent": F("sent") + 1}
+    except NotRedrivable:
+        counted = {"skipped": F("skipped") + 1}
+    RedriveRun.objects.using(DATABASE).filter(pk=run.pk).update(
+        **counted, position=letter.pk, worked_at=timezone.now(), error=""
+    )
+
+
+def _move(run: RedriveRun, states: set[RedriveRun.State], **values: Any) -> bool:
+    """Change a run that is in one of these states."""
+    return bool(RedriveRun.objects.using(DATABASE).filter(pk=run.pk, state__in=states).update(**values))
+
+
+def _note_error(run_id: int, error: BaseException) -> None:
+    logger.warning("redrive.no_broker", run=run_id, error=repr(error))
+    RedriveRun.objects.using(DATABASE).filter(pk=run_id).update(error=f"The broker does not answer: {error}")

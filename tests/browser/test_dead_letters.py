@@ -1,0 +1,108 @@
+"""An operator repairs what a subscriber could not handle: edits and redrives one letter, then many at a set rate."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from loadtest.stack import Embedded
+from tests.browser.conftest import SECONDS, Watched
+from tests.browser.test_back_office import log_in
+from tests.live import Live
+
+LETTERS = "/admin/eventing/deadletter/"
+
+LOGINS = """
+from django.contrib.auth.models import User
+User.objects.create_superuser("admin", "admin@example.org", "admin")
+User.objects.create_user("demo", "demo@example.org", "demo")
+"""
+
+PARK = """
+from django.contrib.auth.models import User
+from django.utils import timezone
+from eventing import deadletters
+from eventing.wire import Envelope
+data = {{"at": "2026-05-01T00:00:00Z", {field!r}: User.objects.get(username="demo").pk}}
+for version in range({first}, {first} + {count}):
+    deadletters.park(
+        Envelope(stream_id=77, category="order", version=version, type="order.confirmed", schema_version=1, data=data,
+                 metadata={{"correlation_id": "test"}}, recorded_at=timezone.now()),
+        "notifications", {error}("a bug"), "Traceback", attempts=1)
+answer = data
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, chromium: str) -> Iterator[Live]:
+    """A shop of its own: other tests count its dead letters."""
+    with Embedded(data_dir=tmp_path, arguments=["--no-seed"]) as embedded:
+        live = Live(embedded, {"PROFILE": "embedded", "DEMO_DIR": str(tmp_path), "EVENTING_NAMESPACE": ""})
+        live.shell(LOGINS)
+        yield live
+        live.close()
+
+
+@pytest.fixture
+def page(browser: Browser, shop: Live) -> Iterator[Page]:
+    watched = Watched(shop.url)
+    context = browser.new_context(base_url=shop.url, viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(SECONDS * 1000)
+    page = context.new_page()
+    watched.watch(page)
+    log_in(page, "admin")
+    yield page
+    context.close()
+    assert watched.troubles == []
+
+
+def park(shop: Live, *, count: int, first: int, error: str, field: str = "customer_id") -> dict[str, Any]:
+    answer: dict[str, Any] = shop.shell(PARK.format(count=count, first=first, error=error, field=field))
+    return answer
+
+
+def test_operator_edits_and_redrives_a_letter_then_redrives_many_cancels_and_continues(page: Page, shop: Live) -> None:
+    wrong = park(shop, count=1, first=100, error="KeyError", field="customer")
+    park(shop, count=12, first=200, error="ValueError")
+    page.goto(LETTERS)
+    page.get_by_role("row", name=re.compile("notifications KeyError")).get_by_role("link", name="1", exact=True).click()
+    page.get_by_role("link", name="order.confirmed").first.click()
+
+    page.get_by_role("link", name="Edit the event").click()
+    page.locator("[name=data]").fill("{")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("This is not JSON").first).to_be_visible()
+    page.locator("[name=data]").fill(json.dumps({"at": wrong["at"], "customer_id": wrong["customer"]}))
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved. Redrive the letter").first).to_be_visible()
+    expect(page.get_by_text("admin · edited data").first).to_be_visible()
+    page.get_by_role("button", name="Redrive").click()
+    expect(page.get_by_text("1 dead letter was sent to the subscriber once more.").first).to_be_visible()
+    groups = page.locator("section", has_text="Open letters by subscriber")
+    expect(groups).not_to_contain_text("KeyError")
+
+    page.goto(f"{LETTERS}?status__exact=open&error=ValueError")
+    page.get_by_role("link", name="Redrive all that match").click()
+    page.get_by_label("Letters a second").fill("2")
+    page.get_by_role("button", name="Redrive 12 letters").click()
+    run = page.locator("#run")
+    expect(run).to_contain_text(re.compile(r"\b[1-9] of 12 sent"))
+    run.get_by_role("button", name="Cancel").click()
+    expect(run).to_contain_text("cancelled")
+    run.get_by_role("button", name="Continue").click()
+    expect(run).to_contain_text("12 of 12 sent", timeout=SECONDS * 2000)
+    expect(run).to_contain_text("done")
+
+    page.goto(f"{LETTERS}?status__exact=open")
+    expect(page.get_by_text("None is open").first).to_be_visible()
+    handled = (
+        "from eventing.models import InboxEntry\n"
+        "answer = InboxEntry.objects.filter(stream_id=77, subscriber='notifications').count()"
+    )
+    assert shop.shell(handled) == 13
