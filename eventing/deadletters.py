@@ -15,7 +15,7 @@ from eventing import topology
 from eventing.errors import EventingError
 from eventing.models import DeadLetter
 from eventing.publishing import Publisher
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Replay
 
 DATABASE = "default"
 UNREADABLE = "unreadable"
@@ -25,7 +25,15 @@ class GivenUpByBroker(EventingError):
     """The broker will not hand out the message again."""
 
 
-def park(envelope: Envelope, subscriber: str, error: BaseException, traceback: str, *, attempts: int) -> None:
+def park(
+    envelope: Envelope,
+    subscriber: str,
+    error: BaseException,
+    traceback: str,
+    *,
+    attempts: int,
+    replay: Replay | None = None,
+) -> None:
     """Write a dead letter, or reopen the one that the same event already has with this subscriber."""
     DeadLetter.objects.using(DATABASE).update_or_create(
         stream_id=envelope.stream_id,
@@ -42,6 +50,7 @@ def park(envelope: Envelope, subscriber: str, error: BaseException, traceback: s
             "message": str(error),
             "traceback": traceback,
             "attempts": attempts,
+            "replay": msgspec.to_builtins(replay),
             "status": DeadLetter.Status.OPEN,
             "failed_at": timezone.now(),
             "settled_at": None,
@@ -55,7 +64,9 @@ def redrive(letter: DeadLetter, publisher: Publisher) -> None:
     Raises one of `publisher.errors`, and changes nothing, when the broker does not take it.
     """
     now = timezone.now()
-    publisher.send(letter.subscriber, [_envelope(letter)], published_at=now)
+    # What a replay may not do it may not do by this way either.
+    replay = msgspec.convert(letter.replay, Replay | None)
+    publisher.send(letter.subscriber, [_envelope(letter)], published_at=now, replay=replay)
     # Only a letter that is still as it was read: a worker may be faster than this line.
     DeadLetter.objects.using(DATABASE).filter(pk=letter.pk, failed_at=letter.failed_at).update(
         status=DeadLetter.Status.REDRIVEN, settled_at=now
@@ -104,11 +115,13 @@ def _collect(message: Message) -> None:
         body = message.decode()[1]
         subscriber, attempts = str(body["subscriber"]), int(body["attempt"])
         envelopes = msgspec.convert(body["events"], list[Envelope])
+        replay = msgspec.convert(body.get("replay"), Replay | None)
     except (KombuError, ContentDisallowed, msgspec.MsgspecError, LookupError, TypeError, ValueError):
         # Not a message of ours, or a broken one: keep what came, under a name made of it.
         subscriber, attempts, envelopes = str(death.get("queue", UNREADABLE))[:40], 1, [_unreadable(message)]
+        replay = None
     for envelope in envelopes:
-        park(envelope, subscriber, error, "", attempts=attempts)
+        park(envelope, subscriber, error, "", attempts=attempts, replay=replay)
 
 
 def _unreadable(message: Message) -> Envelope:
