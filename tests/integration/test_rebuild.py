@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.db import connections
 
@@ -22,6 +23,7 @@ from orders.events import CATEGORY
 from orders.models import Order, OrderLine
 from sharding import numbers, shards
 from tests.integration.order_samples import NOON, ask, cancel, confirm, order_in, place
+from tests.integration.parallel import CONNECTIONS
 
 # A snapshot begins with its transaction, so there must be none around it.
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -260,6 +262,18 @@ def test_only_one_process_rebuilds_a_database() -> None:
         other.close()
 
 
+@pytest.fixture
+def wide_pools(settings: LazySettings) -> Iterator[None]:
+    """The pool of a process is kept small for the sake of the server; here it must not keep the threads apart."""
+    pools = [pool for name in (alias(), "default") if (pool := getattr(connections[name], "pool", None)) is not None]
+    for pool in pools:
+        pool.resize(0, CONNECTIONS)
+    yield
+    for pool in pools:
+        pool.resize(0, settings.DATABASE_POOL_SIZE)
+
+
+@pytest.mark.usefixtures("wide_pools")
 def test_writers_and_readers_go_on_while_the_read_model_is_rebuilt() -> None:
     kept = confirmed(20)
     Order.objects.using(alias()).filter(id__in=kept[:5]).update(reason="damaged")
@@ -293,12 +307,12 @@ def test_writers_and_readers_go_on_while_the_read_model_is_rebuilt() -> None:
         try:
             while not stop.is_set() and len(seen) < 10:
                 stop.wait(0.01)
-            found = [rebuilt() for _ in range(5)]
+            found = [rebuilt() for _ in range(2)]
         finally:
             stop.set()
         turns = [other.result() for other in others]  # raises what they have met
 
-    assert [one.differing for one in found] == [5, 0, 0, 0, 0]
+    assert [one.differing for one in found] == [5, 0]
     assert min(turns) > 1
     everything = compared()
     assert (everything.streams, everything.differing) == (20 + turns[0] + turns[1], 0)
