@@ -20,7 +20,7 @@ from eventing.errors import EventingError, NotRedrivable
 from eventing.models import DeadLetter, InboxEntry
 from eventing.publishing import Publisher
 from eventing.recorded import Metadata
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Replay
 
 DATABASE = "default"
 UNREADABLE = "unreadable"
@@ -41,18 +41,34 @@ def history_entry(by: str, did: str, note: str = "") -> dict[str, str]:
 # --- Written by subscribers ---------------------------------------------------------------------------------------
 
 
-def park(envelope: Envelope, subscriber: str, error: BaseException, traceback: str, *, attempts: int) -> None:
+def park(
+    envelope: Envelope,
+    subscriber: str,
+    error: BaseException,
+    traceback: str,
+    *,
+    attempts: int,
+    replay: Replay | None = None,
+) -> None:
     """Write a dead letter, or reopen the one that the same event already has with this subscriber.
 
     What does not fit into the columns of a letter is kept as one that nobody can read.
     """
     try:
-        _write(envelope, subscriber, error, traceback, attempts)
+        _write(envelope, subscriber, error, traceback, attempts, replay)
     except (DataError, IntegrityError, OverflowError, ValueError):
-        _write(unreadable(msgspec.json.encode(envelope), envelope.type), subscriber, error, traceback, attempts)
+        broken = unreadable(msgspec.json.encode(envelope), envelope.type)
+        _write(broken, subscriber, error, traceback, attempts, replay)
 
 
-def _write(envelope: Envelope, subscriber: str, error: BaseException, traceback: str, attempts: int) -> None:
+def _write(
+    envelope: Envelope,
+    subscriber: str,
+    error: BaseException,
+    traceback: str,
+    attempts: int,
+    replay: Replay | None,
+) -> None:
     content = {
         "type": envelope.type,
         "schema_version": envelope.schema_version,
@@ -63,6 +79,7 @@ def _write(envelope: Envelope, subscriber: str, error: BaseException, traceback:
         "error": type(error).__name__,
         "message": _text(str(error)),
         "traceback": _text(traceback),
+        "replay": msgspec.to_builtins(replay),
         "status": Status.OPEN,
         "failed_at": timezone.now(),
         "settled_at": None,
@@ -130,7 +147,9 @@ def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = ""
     """
     check(letter)
     now = timezone.now()
-    publisher.send(letter.subscriber, [_envelope(letter)], published_at=now)
+    # What a replay may not do it may not do by this way either.
+    replay = msgspec.convert(letter.replay, Replay | None)
+    publisher.send(letter.subscriber, [_envelope(letter)], published_at=now, replay=replay)
 
     def sent(current: DeadLetter) -> dict[str, Any]:
         # A worker may be faster than this line.
@@ -264,6 +283,7 @@ def _collect(message: Message) -> None:
         subscriber, attempts = str(body["subscriber"]), int(body["attempt"])
         events = list(body["events"])
         msgspec.convert(body["published_at"], datetime)
+        replay = msgspec.convert(body.get("replay"), Replay | None)
     except (KombuError, ContentDisallowed, msgspec.MsgspecError, LookupError, TypeError, ValueError):
         # Not a message of ours, or a broken one: keep what came.
         text = message.body if isinstance(message.body, bytes) else str(message.body).encode()
@@ -271,7 +291,8 @@ def _collect(message: Message) -> None:
         park(unreadable(text, task, message.headers), queue, error, "", attempts=1)
         return
     for event in events:
-        park(received(event), subscriber, error, "", attempts=attempts + _deaths(message.headers, reason))
+        deaths = _deaths(message.headers, reason)
+        park(received(event), subscriber, error, "", attempts=attempts + deaths, replay=replay)
 
 
 def received(event: Any) -> Envelope:

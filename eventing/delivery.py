@@ -2,7 +2,7 @@
 
 A batch is one transaction for each database that it touches. If that fails, its events run singly, so that a bad one
 stops only itself. Each event of a batch ends in one of three ways: handled (now or before), to be tried again, or
-dead.
+dead. A replay that must not act outside has a fourth: left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eventing.databases import placeholders, time_to_db
 from eventing.errors import Transient
 from eventing.recorded import Recorded
 from eventing.subscribers import BatchHandler, Subscriber
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Replay
 
 logger = structlog.get_logger(__name__)
 
@@ -39,6 +39,7 @@ class Outcome:
 
     handled: int = 0
     repeated: int = 0
+    left_out: int = 0
     dead: int = 0
     retry: list[Envelope] = field(default_factory=list)
     retry_batches: list[list[Envelope]] = field(default_factory=list)
@@ -51,11 +52,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message as it arrived: whose it is, how often it was tried (from 1), and when it was published."""
+    """A message as it arrived: whose it is, how often it was tried (from 1), when it was published, if as history."""
 
     subscriber: Subscriber
     attempt: int
     published_at: datetime
+    replay: Replay | None = None
+
+    @property
+    def forget(self) -> bool:
+        return self.replay is not None and self.replay.forget
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing outside the databases may happen."""
+        return self.replay is not None and not self.replay.outside_effects
 
 
 def is_transient(error: BaseException) -> bool:
@@ -95,25 +106,49 @@ def _deliver_to_database(
     delivery: Delivery,
     outcome: Outcome,
 ) -> None:
-    effects = [recorded for recorded in batch if recorded.event.TYPE in delivery.subscriber.effects]
-    plain = [recorded for recorded in batch if recorded.event.TYPE not in delivery.subscriber.effects]
-    if plain:
-        try:
-            _count(outcome, plain, _handle(alias, plain, delivery))
-        except Exception as error:
-            if len(plain) == 1:
-                _fail(sent_as[plain[0].key], error, delivery, outcome)
-            elif _database_is_away(alias, error):
-                # No event is suspected, and each alone would only wait for the same time-out.
-                _fail_together([sent_as[recorded.key] for recorded in plain], error, delivery, outcome)
+    subscriber = delivery.subscriber
+    effects: list[Recorded[Any]] = []
+    plain: list[Recorded[Any]] = []
+    quiet: list[Recorded[Any]] = []
+    for recorded in batch:
+        event_type = recorded.event.TYPE
+        if delivery.quiet and subscriber.acts_outside(event_type):
+            if event_type in subscriber.quiet:
+                quiet.append(recorded)
             else:
-                logger.info(
-                    "delivery.singly", subscriber=delivery.subscriber.name, events=len(plain), error=repr(error)
-                )
-                for recorded in plain:
-                    _one(partial(_handle, alias, [recorded], delivery), recorded, sent_as, delivery, outcome)
+                outcome.left_out += 1
+        elif event_type in subscriber.effects:
+            effects.append(recorded)
+        else:
+            plain.append(recorded)
+    for handle, group in ((_handle, plain), (_handle_quietly, quiet)):
+        if group:
+            _together(partial(handle, alias, delivery), alias, group, sent_as, delivery, outcome)
     for recorded in effects:
         _one(partial(_act, alias, recorded, delivery), recorded, sent_as, delivery, outcome)
+
+
+def _together(
+    handle: Callable[[Sequence[Recorded[Any]]], int],
+    alias: str,
+    batch: list[Recorded[Any]],
+    sent_as: dict[Key, Envelope],
+    delivery: Delivery,
+    outcome: Outcome,
+) -> None:
+    """Handle a batch as one, or its events singly if that fails."""
+    try:
+        _count(outcome, batch, handle(batch))
+    except Exception as error:
+        if len(batch) == 1:
+            _fail(sent_as[batch[0].key], error, delivery, outcome)
+        elif _database_is_away(alias, error):
+            # No event is suspected, and each alone would only wait for the same time-out.
+            _fail_together([sent_as[recorded.key] for recorded in batch], error, delivery, outcome)
+        else:
+            logger.info("delivery.singly", subscriber=delivery.subscriber.name, events=len(batch), error=repr(error))
+            for recorded in batch:
+                _one(partial(handle, [recorded]), recorded, sent_as, delivery, outcome)
 
 
 def _one(
@@ -134,21 +169,40 @@ def _count(outcome: Outcome, batch: Sequence[Recorded[Any]], handled: int) -> No
     outcome.repeated += len(batch) - handled
 
 
-def _handle(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> int:
+def _handle(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
     """Mark the events as handled and handle those that were not before, in one transaction; returns their number."""
     with transaction.atomic(using=alias):
         new = _enter(alias, batch, delivery)
-        by_handler: dict[BatchHandler, list[Recorded[Any]]] = {}
-        for recorded in {recorded.key: recorded for recorded in batch if recorded.key in new}.values():
-            by_handler.setdefault(delivery.subscriber.handler_of(recorded.event.TYPE), []).append(recorded)
-        for handler, events in by_handler.items():
-            handler(events)
+        _by_handler(batch, new, delivery.subscriber.handler_of)
     return len(new)
+
+
+def _handle_quietly(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
+    """Do what stays inside about replayed events whose effect does not; returns how many were handled.
+
+    The inbox row of such an event says that all of its effect has happened, so it is neither written nor removed: if
+    the effect was lost, a replay that may act outside still finds it undone.
+    """
+    with transaction.atomic(using=alias):
+        new = {recorded.key for recorded in batch}
+        if not delivery.forget:
+            new -= _handled(alias, batch, delivery)
+        _by_handler(batch, new, lambda event_type: delivery.subscriber.quiet[event_type])
+    return len(new)
+
+
+def _by_handler(batch: Sequence[Recorded[Any]], keys: set[Key], handler_of: Callable[[str], BatchHandler]) -> None:
+    """Call the handlers of those events of a batch that have these keys, each event once."""
+    by_handler: dict[BatchHandler, list[Recorded[Any]]] = {}
+    for recorded in {recorded.key: recorded for recorded in batch if recorded.key in keys}.values():
+        by_handler.setdefault(handler_of(recorded.event.TYPE), []).append(recorded)
+    for handler, events in by_handler.items():
+        handler(events)
 
 
 def _act(alias: str, recorded: Recorded[Any], delivery: Delivery) -> int:
     """Run an effect outside the database, then write its result down together with the inbox row."""
-    if _is_handled(alias, recorded, delivery):
+    if _handled(alias, [recorded], delivery):
         return 0
     write_down = delivery.subscriber.effects[recorded.event.TYPE](recorded)
     with transaction.atomic(using=alias):
@@ -159,12 +213,23 @@ def _act(alias: str, recorded: Recorded[Any], delivery: Delivery) -> int:
 
 
 def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Key]:
-    """Insert inbox rows; returns the keys that were not there. Waits for another worker that has them in hand."""
+    """Insert inbox rows; returns the keys that were not there. Waits for another worker that has them in hand.
+
+    A replay that forgets removes older rows first, in the transaction of the new effect: if that fails, or the
+    message is lost, nothing was forgotten. Rows of this message stay, so that it can be repeated like any other.
+    """
     connection = connections[alias]
     published_at = time_to_db(connection, delivery.published_at)
     handled_at = time_to_db(connection, timezone.now())
     # Sorted, so that two workers with overlapping batches cannot wait for each other.
     keys = sorted({recorded.key for recorded in batch})
+    if delivery.forget:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "DELETE FROM eventing_inbox WHERE subscriber = %s AND published_at < %s"
+                f" AND (stream_id, category, version) IN (VALUES {placeholders(3, len(keys))})",
+                [delivery.subscriber.name, published_at, *(part for key in keys for part in key)],
+            )
     rows = [
         value for key in keys for value in (*key, delivery.subscriber.name, delivery.attempt, published_at, handled_at)
     ]
@@ -177,13 +242,19 @@ def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> se
         return {(stream_id, category, version) for stream_id, category, version in cursor.fetchall()}
 
 
-def _is_handled(alias: str, recorded: Recorded[Any], delivery: Delivery) -> bool:
-    with connections[alias].cursor() as cursor:
+def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Key]:
+    """The events that have an inbox row which a replay would not remove."""
+    connection = connections[alias]
+    keys = [part for recorded in batch for part in recorded.key]
+    since = " AND published_at >= %s" if delivery.forget else ""
+    published_at = [time_to_db(connection, delivery.published_at)] if delivery.forget else []
+    with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT 1 FROM eventing_inbox WHERE stream_id = %s AND category = %s AND version = %s AND subscriber = %s",
-            [*recorded.key, delivery.subscriber.name],
+            "SELECT stream_id, category, version FROM eventing_inbox WHERE"
+            f" (stream_id, category, version) IN (VALUES {placeholders(3, len(batch))}) AND subscriber = %s{since}",
+            [*keys, delivery.subscriber.name, *published_at],
         )
-        return cursor.fetchone() is not None
+        return {(stream_id, category, version) for stream_id, category, version in cursor.fetchall()}
 
 
 def _database_is_away(alias: str, error: Exception) -> bool:
@@ -212,7 +283,8 @@ def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Out
         return
     logger.warning("delivery.dead", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error))
     try:
-        deadletters.park(envelope, name, error, "".join(traceback.format_exception(error)), attempts=delivery.attempt)
+        trace = "".join(traceback.format_exception(error))
+        deadletters.park(envelope, name, error, trace, attempts=delivery.attempt, replay=delivery.replay)
     except (OperationalError, InterfaceError) as away:
         # The rest of the batch must not fail with it, so the event goes round until the letter can be written.
         logger.warning("delivery.letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
@@ -20,7 +20,7 @@ from eventing.databases import release_session_lock, try_session_lock
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
 from eventing.relay import LOCK, Relay
-from eventing.wire import Envelope, encode
+from eventing.wire import Envelope, Replay, encode
 
 MAX_ROUNDS = 100
 
@@ -32,6 +32,7 @@ class Message:
     subscriber: str
     envelopes: list[Envelope]
     published_at: datetime
+    replay: Replay | None = None
 
 
 @dataclass(slots=True)
@@ -42,10 +43,17 @@ class DirectSender:
     messages: int = 0
     errors: tuple[type[BaseException], ...] = ()
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
+    def send(
+        self,
+        subscriber: str,
+        envelopes: Sequence[Envelope],
+        *,
+        published_at: datetime,
+        replay: Replay | None = None,
+    ) -> None:
         if subscriber not in self.skip:
             self.messages += 1
-            deliver_until_settled([Message(subscriber, over_the_wire(envelopes), published_at)])
+            deliver_until_settled([Message(subscriber, over_the_wire(envelopes), published_at, replay)])
 
     def close(self) -> None:
         """There is no connection."""
@@ -108,10 +116,13 @@ def deliver_until_settled(messages: Sequence[Message]) -> None:
         again = []
         for message in messages:
             delivery = Delivery(
-                subscriber=subscribers.get(message.subscriber), attempt=attempt, published_at=message.published_at
+                subscriber=subscribers.get(message.subscriber),
+                attempt=attempt,
+                published_at=message.published_at,
+                replay=message.replay,
             )
             outcome = deliver(message.envelopes, delivery)
-            again += [Message(message.subscriber, batch, message.published_at) for batch in outcome.messages]
+            again += [replace(message, envelopes=batch) for batch in outcome.messages]
         if not again:
             return
         messages = again

@@ -20,7 +20,9 @@ from eventing.subscribers import Subscriber
 CONTENT_TYPE = "application/cloudevents+json"
 CONFIRM_SECONDS = 10
 
-integration = Subscriber("integration", database=lambda recorded: settings.EVENTING_INTEGRATION_DATABASE)
+integration = Subscriber(
+    "integration", database=lambda recorded: settings.EVENTING_INTEGRATION_DATABASE, outside_effects=True
+)
 
 
 def cloud_event(recorded: Recorded[Any]) -> dict[str, Any]:

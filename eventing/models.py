@@ -92,6 +92,7 @@ class DeadLetter(EventKey):
     message = models.TextField()
     traceback = models.TextField()
     attempts = models.PositiveSmallIntegerField()
+    replay = models.JSONField(null=True, blank=True)  # how it was sent, if it came from a replay
     status = models.CharField(max_length=10, choices=Status, default=Status.OPEN)
     failed_at = models.DateTimeField()
     settled_at = models.DateTimeField(null=True, blank=True)
@@ -148,3 +149,31 @@ class RedriveRun(models.Model):
 
     def __str__(self) -> str:
         return f"redrive run {self.pk}"
+
+
+class ReplayRun(models.Model):
+    """History that is sent again to one subscriber: what was chosen, and how far it is, so that it can go on.
+
+    Written to the `default` database only. `positions` holds, for each database, the key by time of the last event
+    that was sent, or null when there are no more.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        FINISHED = "finished"
+
+    subscriber = models.CharField(max_length=40)
+    selection = models.JSONField()
+    options = models.JSONField()
+    positions = models.JSONField(default=dict)
+    events = models.PositiveBigIntegerField()
+    sent = models.PositiveBigIntegerField(default=0)
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    started_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "eventing_replay_run"
+
+    def __str__(self) -> str:
+        return f"replay {self.pk} to {self.subscriber}"

@@ -14,7 +14,7 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Producer
 
 from eventing import topology
-from eventing.wire import Envelope, encode
+from eventing.wire import Envelope, Replay, encode
 
 TASK = "eventing.deliver"
 CONFIRM_SECONDS = 10
@@ -51,6 +51,7 @@ class Publisher:
         published_at: datetime,
         attempt: int = 1,
         countdown: int | None = None,
+        replay: Replay | None = None,
     ) -> None:
         """Send one message with these events to a subscriber's queue, `countdown` (whole seconds >= 1) later.
 
@@ -67,10 +68,12 @@ class Publisher:
                     "events": envelopes,
                     "published_at": published_at,
                     "attempt": attempt,
+                    "replay": replay,
                 },
                 # Celery would write the whole batch a second time into a header, for monitors nobody runs.
                 argsrepr="()",
-                kwargsrepr=f"{{'subscriber': {subscriber!r}, 'events': {len(envelopes)}, 'attempt': {attempt}}}",
+                kwargsrepr=f"{{'subscriber': {subscriber!r}, 'events': {len(envelopes)}, 'attempt': {attempt},"
+                f" 'replay': {replay is not None}}}",
                 queue=topology.qualified(subscriber),
                 producer=self._producer,
                 countdown=countdown,

@@ -119,7 +119,7 @@ class Relay:
         rows = [row for row in self._outbox_rows() if row[0] not in self.sent]
         if not rows:
             return 0
-        envelopes = {row[0]: _envelope(row[1:]) for row in rows}
+        envelopes = {row[0]: envelope_of_row(row[1:]) for row in rows}
         published_at = timezone.now()
         for subscriber in subscribers.all_subscribers():
             wanted = [envelope for envelope in envelopes.values() if subscriber.wants(envelope.type)]
@@ -186,7 +186,8 @@ def _settled(subscriber: Subscriber, envelope: Envelope) -> bool:
         return cursor.fetchone() is not None
 
 
-def _envelope(row: Sequence[Any]) -> Envelope:
+def envelope_of_row(row: Sequence[Any]) -> Envelope:
+    """A row of `eventing.store.COLUMNS` as it travels."""
     stream_id, category, version, event_type, schema_version, data, metadata, recorded_at = row
     return Envelope(
         stream_id=stream_id,

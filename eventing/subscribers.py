@@ -22,15 +22,20 @@ class Subscriber:
     `database` says in which database an event's inbox row and effect are written; a handler gets events of one
     database at a time. Handlers run in parallel and see events at least once, in any order; the inbox makes each
     effect happen once.
+
+    With `outside_effects`, what the handlers of `on` and `on_any` do does not stay in the databases (mail, messages for
+    other programs). A replay leaves them out unless it was told to act outside; see `quietly`.
     """
 
-    def __init__(self, name: str, *, database: Callable[[Recorded[Any]], str]) -> None:
+    def __init__(self, name: str, *, database: Callable[[Recorded[Any]], str], outside_effects: bool = False) -> None:
         if name in _subscribers:
             raise EventingError(f"there are two subscribers named {name!r}")
         self.name = name
         self.database = database
+        self.outside_effects = outside_effects
         self.handlers: dict[str, BatchHandler] = {}
         self.effects: dict[str, Effect] = {}
+        self.quiet: dict[str, BatchHandler] = {}
         _subscribers[name] = self
 
     def on(self, *event_classes: type[Event]) -> Callable[[H], H]:
@@ -63,6 +68,26 @@ class Subscriber:
             return handler
 
         return register
+
+    def quietly(self, *event_classes: type[Event]) -> Callable[[H], H]:
+        """Handle a replay of these events that must not act outside, in place of the handler that does.
+
+        It is idempotent by keys of its own: the inbox speaks of the whole effect, so it is not written here.
+        """
+
+        def register(handler: H) -> H:
+            self.quiet |= {event_class.TYPE: handler for event_class in event_classes}
+            return handler
+
+        return register
+
+    def acts_outside(self, event_type: str) -> bool:
+        """Whether the effect of such an event reaches beyond the databases."""
+        return event_type in self.effects or self.outside_effects
+
+    def acts_inside(self, event_type: str) -> bool:
+        """Whether a replay that must not act outside has something to do about such an event."""
+        return self.wants(event_type) and (event_type in self.quiet or not self.acts_outside(event_type))
 
     def _claim(self, event_type: str) -> None:
         if event_type in self.handlers or event_type in self.effects:

@@ -17,7 +17,7 @@ from eventing import deadletters, housekeeping, redrives, subscribers
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
 from eventing.publishing import TASK, Publisher
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Replay
 
 logger = structlog.get_logger(__name__)
 
@@ -27,22 +27,27 @@ class WrongShape(EventingError):
 
 
 @shared_task(bind=True, name=TASK)
-def deliver_message(self: Task, *, subscriber: str, events: Any, published_at: str, attempt: int) -> None:
+def deliver_message(
+    self: Task, *, subscriber: str, events: Any, published_at: str, attempt: int, replay: Any = None
+) -> None:
     published = msgspec.convert(published_at, datetime)
+    replayed = msgspec.convert(replay, Replay | None)
     # The broker counts what it handed out again, and forgets it when the event is sent anew.
     attempt += deadletters.redeliveries(self.request.get("x-delivery-count"))
-    envelopes = _readable([deadletters.received(event) for event in events], subscriber, attempt)
+    envelopes = _readable([deadletters.received(event) for event in events], subscriber, attempt, replayed)
     if len(envelopes) > 1 and (self.request.delivery_info or {}).get("redelivered"):
         # Its last worker died with it. An event that kills workers must take only itself to the dead letters.
         logger.warning("delivery.split", subscriber=subscriber, events=len(envelopes))
-        _send(subscriber, [[envelope] for envelope in envelopes], published, attempt, countdown=None)
+        _send(subscriber, [[envelope] for envelope in envelopes], published, attempt, replayed, countdown=None)
         return
     if not envelopes:
         return
-    delivery = Delivery(subscriber=subscribers.get(subscriber), attempt=attempt, published_at=published)
+    delivery = Delivery(
+        subscriber=subscribers.get(subscriber), attempt=attempt, published_at=published, replay=replayed
+    )
     outcome = deliver(envelopes, delivery)
     if outcome.messages:
-        _send(subscriber, outcome.messages, published, attempt + 1, countdown=backoff_seconds(attempt))
+        _send(subscriber, outcome.messages, published, attempt + 1, replayed, countdown=backoff_seconds(attempt))
 
 
 @shared_task(name="eventing.collect_dead_letters")
@@ -84,7 +89,7 @@ def redrive(run_id: int, step: int) -> None:
         redrives.post(run_id, following, countdown=1)
 
 
-def _readable(envelopes: list[Envelope], subscriber: str, attempt: int) -> list[Envelope]:
+def _readable(envelopes: list[Envelope], subscriber: str, attempt: int, replay: Replay | None) -> list[Envelope]:
     """The events that can be delivered; the others become dead letters here, and stop nobody else."""
     error: EventingError | None = None
     try:
@@ -98,13 +103,21 @@ def _readable(envelopes: list[Envelope], subscriber: str, attempt: int) -> list[
             readable.append(envelope)
         else:
             logger.warning("delivery.dead", subscriber=subscriber, event_id=envelope.id, error=repr(broken))
-            deadletters.park(envelope, subscriber, broken, "", attempts=attempt)
+            deadletters.park(envelope, subscriber, broken, "", attempts=attempt, replay=replay)
     return readable
 
 
 def _send(
-    subscriber: str, batches: Sequence[list[Envelope]], published_at: datetime, attempt: int, *, countdown: int | None
+    subscriber: str,
+    batches: Sequence[list[Envelope]],
+    published_at: datetime,
+    attempt: int,
+    replay: Replay | None,
+    *,
+    countdown: int | None,
 ) -> None:
     with Publisher() as publisher:
         for batch in batches:
-            publisher.send(subscriber, batch, published_at=published_at, attempt=attempt, countdown=countdown)
+            publisher.send(
+                subscriber, batch, published_at=published_at, attempt=attempt, countdown=countdown, replay=replay
+            )

@@ -44,6 +44,17 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """How events are to be taken that are sent again from history.
+
+    Unless it says `outside_effects`, nothing outside the databases happens: no mail, no money, no integration event.
+    `forget` removes the inbox rows that are older than the message, in the transaction of the new effect.
+    """
+
+    outside_effects: bool = False
+    forget: bool = False
+
+
 def _parsed(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
 

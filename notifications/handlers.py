@@ -35,12 +35,12 @@ class Customer:
     email: str
 
 
-def tell(occasions: Sequence[Occasion]) -> None:
-    """Queue an e-mail and an inbox message for each occasion, in the caller's transaction.
+def tell(occasions: Sequence[Occasion], *, by_mail: bool = True) -> None:
+    """Queue an e-mail (unless not `by_mail`) and an inbox message for each occasion, in the caller's transaction.
 
     The number of statements does not depend on the number of occasions. Who has no address gets no e-mail.
     """
-    _queue(occasions, _customers({occasion.customer_id for occasion in occasions}))
+    _queue(occasions, _customers({occasion.customer_id for occasion in occasions}), by_mail=by_mail)
 
 
 def welcome(user_id: int, email: str, name: str) -> None:
@@ -70,7 +70,7 @@ def _customers(ids: set[int]) -> dict[int, Customer]:
     }
 
 
-def _queue(occasions: Sequence[Occasion], customers: dict[int, Customer]) -> None:
+def _queue(occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_mail: bool = True) -> None:
     alias = database_of("notifications")
     now = timezone.now()
     messages: list[Message] = []
@@ -78,7 +78,7 @@ def _queue(occasions: Sequence[Occasion], customers: dict[int, Customer]) -> Non
         customer = customers.get(occasion.customer_id, Customer(name="", email=""))
         text = texts.render(occasion.about, {**occasion.context, "name": customer.name, "order_id": occasion.order_id})
         messages.append(_message(occasion, text, Message.Channel.INBOX, status=Message.Status.SENT, sent_at=now))
-        if customer.email:
+        if customer.email and by_mail:
             messages.append(
                 _message(
                     occasion,

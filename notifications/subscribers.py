@@ -22,10 +22,11 @@ from orders.events import (
 from payments.events import PaymentDeclined, PaymentRefunded
 from sharding.router import database_of
 
-notifications = Subscriber("notifications", database=lambda recorded: database_of("notifications"))
+notifications = Subscriber(
+    "notifications", database=lambda recorded: database_of("notifications"), outside_effects=True
+)
 
-
-@notifications.on(
+NEWS = (
     OrderPlaced,
     OrderConfirmed,
     OrderRejected,
@@ -38,20 +39,28 @@ notifications = Subscriber("notifications", database=lambda recorded: database_o
     PaymentDeclined,
     PaymentRefunded,
 )
+
+
+@notifications.on(*NEWS)
 def tell_customer(batch: Sequence[Recorded[Any]]) -> None:
-    handlers.tell(
-        [
-            handlers.Occasion(
-                about=recorded.event.TYPE.replace(".", "_"),
-                customer_id=recorded.event.customer_id,
-                event_id=recorded.id,
-                correlation_id=recorded.metadata.correlation_id,
-                at=recorded.event.at,
-                order_id=recorded.stream_id,
-                context={"event": recorded.event, "total": _total(recorded.event)},
-            )
-            for recorded in batch
-        ]
+    handlers.tell([_occasion(recorded) for recorded in batch])
+
+
+@notifications.quietly(*NEWS)
+def fill_inbox(batch: Sequence[Recorded[Any]]) -> None:
+    """A replay may restore what customers read in the shop, but old news are not mailed."""
+    handlers.tell([_occasion(recorded) for recorded in batch], by_mail=False)
+
+
+def _occasion(recorded: Recorded[Any]) -> handlers.Occasion:
+    return handlers.Occasion(
+        about=recorded.event.TYPE.replace(".", "_"),
+        customer_id=recorded.event.customer_id,
+        event_id=recorded.id,
+        correlation_id=recorded.metadata.correlation_id,
+        at=recorded.event.at,
+        order_id=recorded.stream_id,
+        context={"event": recorded.event, "total": _total(recorded.event)},
     )
 
 

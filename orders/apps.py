@@ -18,4 +18,6 @@ class OrdersConfig(AppConfig):
     name = "orders"
 
     def ready(self) -> None:
+        from orders import projections  # noqa: F401 (importing registers the read model)
+
         registry.register_module(events)

@@ -188,18 +188,6 @@ def prune_idempotency_keys(now: datetime, using: str, limit: int) -> int:
         return cursor.rowcount
 
 
-def rebuild(order_ids: Iterable[int], *, using: str) -> int:
-    """Make the read model of some orders of a shard anew from their events; returns how many orders there were."""
-    with transaction.atomic(using=using):
-        histories = _load_locked(order_ids, using=using)
-        models.Order.objects.using(using).filter(id__in=histories).delete()
-        models.OrderLine.objects.using(using).filter(order_id__in=histories).delete()
-        found = [history for history in histories.values() if history]
-        projections.project(found, using=using)
-        projections.project_lines(found, using=using)
-    return len(found)
-
-
 def _place(command: PlaceOrder, metadata: Metadata, idempotency: IdempotencyKey | None, using: str) -> Placement:
     with transaction.atomic(using=using):
         if idempotency is not None and not _claim_key(command, idempotency, using):

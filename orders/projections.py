@@ -6,9 +6,11 @@ from typing import Any, assert_never
 from django.db import connections
 
 from eventing.databases import placeholders, time_to_db
+from eventing.projections import Part, Projection, Table, register
 from eventing.recorded import Recorded
 from orders.domain import Status, sum_of
 from orders.events import (
+    CATEGORY,
     Event,
     OrderCancelled,
     OrderCheckPassed,
@@ -21,6 +23,7 @@ from orders.events import (
     OrderRejected,
     OrderShipped,
 )
+from sharding import numbers, shards
 
 History = Sequence[Recorded[Event]]  # all events of one order, oldest first
 
@@ -39,6 +42,7 @@ COLUMNS = (
     "version",
     "reason",
 )
+LINE_COLUMNS = ("order_id", "position", "sku", "name", "quantity", "unit_price")
 TIMES = ("placed_at", "updated_at", "expires_at")
 
 # A row never goes back to an older version, whichever of two writers comes last.
@@ -73,20 +77,26 @@ def project(histories: Sequence[History], *, using: str) -> None:
 
 def project_lines(histories: Sequence[History], *, using: str) -> None:
     """Write the lines of orders; they never change after the placement."""
-    rows = [
-        (recorded.stream_id, position, line.sku, line.name, line.quantity, line.unit_price)
-        for recorded in (history[0] for history in histories)
-        if isinstance(recorded.event, OrderPlaced)
-        for position, line in enumerate(recorded.event.lines, start=1)
-    ]
+    rows = [row for history in histories for row in lines_of(history)]
     if not rows:
         return
     with connections[using].cursor() as cursor:
         cursor.execute(
-            "INSERT INTO orders_orderline (order_id, position, sku, name, quantity, unit_price)"
-            f" VALUES {placeholders(6, len(rows))} ON CONFLICT DO NOTHING",
+            f"INSERT INTO orders_orderline ({', '.join(LINE_COLUMNS)})"
+            f" VALUES {placeholders(len(LINE_COLUMNS), len(rows))} ON CONFLICT DO NOTHING",
             [value for row in rows for value in row],
         )
+
+
+def lines_of(history: History) -> list[tuple[Any, ...]]:
+    """The rows of the order's lines, in the order of `LINE_COLUMNS`."""
+    recorded = history[0]
+    if not isinstance(recorded.event, OrderPlaced):
+        return []
+    return [
+        (recorded.stream_id, position, line.sku, line.name, line.quantity, line.unit_price)
+        for position, line in enumerate(recorded.event.lines, start=1)
+    ]
 
 
 def row_of(history: History) -> dict[str, Any]:
@@ -134,3 +144,31 @@ def _changes(event: Event) -> dict[str, Any]:
             return {"status": Status.REFUNDED.value}
         case _:
             assert_never(event)
+
+
+def _rows(history: History) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    row = row_of(history)
+    return [tuple(row[column] for column in COLUMNS)], lines_of(history)
+
+
+def _buckets(alias: str) -> list[Part]:
+    parts = []
+    for bucket in shards.buckets_of(alias):
+        low, high = numbers.bucket_range(bucket)
+        parts.append(Part(name=f"b{bucket:03d}", first=low, last=high - 1))
+    return parts
+
+
+register(
+    Projection(
+        name="orders",
+        category=CATEGORY,
+        tables=(
+            Table(name="orders_order", columns=COLUMNS, key=("id",)),
+            Table(name="orders_orderline", columns=LINE_COLUMNS, key=("order_id", "position")),
+        ),
+        rows=_rows,
+        aliases=shards.aliases,
+        parts=_buckets,
+    )
+)

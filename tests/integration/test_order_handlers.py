@@ -854,25 +854,6 @@ def test_keys_are_pruned_on_every_shard() -> None:
 # --- Read model ---------------------------------------------------------------------------------------------------
 
 
-def test_the_read_model_can_be_made_anew_from_the_events() -> None:
-    order_ids = [order_in(status) for status in Status]
-    alias = shards.alias_of(order_ids[0])
-    lines = OrderLine.objects.using(alias).order_by("order_id", "position")
-    before = [row(order_id) for order_id in order_ids], list(lines.values())
-    Order.objects.using(alias).filter(id=order_ids[0]).delete()
-    Order.objects.using(alias).filter(id__in=order_ids[1:]).update(
-        status="paid", expires_at=None, reason="damaged", version=9
-    )
-    lines.filter(position=1).delete()
-    lines.filter(position=2).update(sku="damaged")
-    events = stored()["Event"], stored()["OutboxMessage"]
-
-    assert handlers.rebuild([*order_ids, numbers.new_order_id(7, NOON)], using=alias) == len(order_ids)
-
-    assert ([row(order_id) for order_id in order_ids], list(lines.values())) == before
-    assert (stored()["Event"], stored()["OutboxMessage"]) == events
-
-
 @pytest.mark.parametrize(
     "damage",
     [

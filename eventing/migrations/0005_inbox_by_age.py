@@ -16,6 +16,6 @@ def remove(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("eventing", "0003_edited_letters_and_redrive_runs")]
+    dependencies = [("eventing", "0004_replays")]
 
     operations = [migrations.RunPython(install, remove)]

@@ -1,0 +1,100 @@
+"""Makes a read model anew from its events while everything goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError
+
+from eventing import projections, rebuild
+from eventing.errors import EventingError
+from eventing.projections import Projection
+from eventing.rebuild import Found
+
+PROGRESS_SECONDS = 1.0
+SHOWN = 50
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+class Command(BaseCommand):
+    help = (
+        "Make a read model anew from its events, beside the one in use, say what differed, and switch over. Readers "
+        "and writers go on meanwhile. It may be stopped at any time and run again."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--projection", metavar="P", help="which read model")
+        parser.add_argument("--check", action="store_true", help="only compare; exit 1 if anything differs")
+        parser.add_argument("--list", action="store_true", help="list the read models that can be rebuilt")
+
+    def handle(self, *args: Any, projection: str | None, check: bool, **options: Any) -> None:
+        known = sorted(projections.all_projections(), key=lambda one: one.name)
+        if options["list"]:
+            for one in known:
+                tables = ", ".join(table.name for table in one.tables)
+                self.stdout.write(f"{one.name}: {tables}, from the streams of {one.category}")
+            return
+        if not projection:
+            raise CommandError(f"Say --projection; there are {', '.join(one.name for one in known)}.")
+        try:
+            self._run(projections.get(projection), check)
+        except EventingError as error:
+            raise CommandError(str(error)) from error
+        except (DatabaseError, InterfaceError) as error:
+            raise CommandError(f"{error}\nWhat is not rebuilt yet is as it was; run the command again.") from error
+        except KeyboardInterrupt:
+            self._say("stopped: what is not rebuilt yet is as it was.")
+            sys.exit(INTERRUPTED)
+
+    def _run(self, projection: Projection, check: bool) -> None:
+        began = said = time.monotonic()
+        total = Found()
+        work = [(alias, projection.parts(alias)) for alias in projection.aliases()]
+        parts = sum(len(of_alias) for _, of_alias in work)
+        done = 0
+        for alias, of_alias in work:
+            with rebuild.alone(projection, alias):
+                for part in of_alias:
+                    if check:
+                        found = rebuild.compare(projection, alias, part)
+                    else:
+                        found = rebuild.rebuild(projection, alias, part, on_busy=self._busy(alias, part.name))
+                    self._report(found, total)
+                    done += 1
+                    if time.monotonic() - said >= PROGRESS_SECONDS:
+                        said = time.monotonic()
+                        self._say(
+                            f"{alias} {part.name}: {done} of {parts} parts, {total.streams:,} streams,"
+                            f" {total.differing:,} differed"
+                        )
+        if total.differing > 0 and len(total.differences) >= SHOWN:
+            self.stdout.write("… more differences are not shown")
+        seconds = time.monotonic() - began
+        answer = f"{projection.name}: {total.streams:,} streams in {parts} parts, {total.differing:,} differ"
+        if not check:
+            self.stdout.write(f"{answer}ed; rebuilt in {seconds:.1f} s.")
+        elif total.differing:
+            raise CommandError(f"{answer}. `manage.py rebuild --projection {projection.name}` makes them anew.")
+        else:
+            self.stdout.write(f"{answer}.")
+
+    def _report(self, found: Found, total: Found) -> None:
+        for difference in found.differences[: SHOWN - len(total.differences)]:
+            self.stdout.write(str(difference))
+        total.streams += found.streams
+        total.differing += found.differing
+        total.differences += found.differences[: SHOWN - len(total.differences)]
+
+    def _busy(self, alias: str, part: str) -> Any:
+        def say(tries: int) -> None:
+            self._say(f"{alias} {part}: in use; try {tries} of {rebuild.LOCK_TRIES}")
+
+        return say
+
+    def _say(self, text: str) -> None:
+        self.stderr.write(text)
+        self.stderr.flush()

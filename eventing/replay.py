@@ -1,0 +1,238 @@
+"""Sends history again to one subscriber, through its queue and its inbox, in the order of time, and can go on later.
+
+How far it is stands in a row, written after each message that the broker has confirmed. What is cut off in between is
+sent twice under the same time, so the inbox drops the second copy also when the first one was told to forget.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from eventing.databases import placeholders, release_session_lock, time_to_db, try_session_lock
+from eventing.errors import EventingError
+from eventing.models import ReplayRun
+from eventing.publishing import batches
+from eventing.relay import backoff_seconds, envelope_of_row
+from eventing.store import COLUMNS
+from eventing.subscribers import ANY, Subscriber
+from eventing.wire import Envelope, Replay
+
+PAGE = 500
+BY_TIME = "recorded_at, stream_id, category, version"
+
+Position = tuple[datetime, int, str, int]
+
+
+class ReplayRefused(EventingError):
+    """This replay would do nothing, or more than was asked for."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events: of some types (None: all) and streams (category and id; none: all), since <= recorded < until."""
+
+    types: tuple[str, ...] | None
+    streams: tuple[tuple[str, int], ...] = ()
+    since: datetime | None = None
+    until: datetime
+
+
+class Sender(Protocol):
+    """What a replay needs of a publisher."""
+
+    errors: tuple[type[BaseException], ...]
+
+    def send(
+        self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime, replay: Replay | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a replay is. `rate` is in events a second since this process began with it."""
+
+    database: str
+    sent: int
+    events: int
+    rate: float
+
+
+def types_for(subscriber: Subscriber, wanted: Sequence[str], replay: Replay) -> tuple[str, ...] | None:
+    """The event types to send, None for all. `wanted` are the types asked for; none means all that it handles.
+
+    Raises ReplayRefused if the subscriber does not handle one of them, or if nothing is left of what it does.
+    """
+    if foreign := [event_type for event_type in wanted if not subscriber.wants(event_type)]:
+        raise ReplayRefused(
+            f"{subscriber.name} does not handle {', '.join(foreign)}; it handles {', '.join(handled(subscriber))}."
+        )
+    if replay.outside_effects:
+        chosen = wanted or ([] if ANY in subscriber.handlers else handled(subscriber))
+        return tuple(chosen) or None
+    inside = [event_type for event_type in wanted or handled(subscriber) if subscriber.acts_inside(event_type)]
+    if not inside:
+        raise ReplayRefused(
+            f"All that {subscriber.name} does about {', '.join(wanted) or 'events'} is outside these databases, so"
+            " nothing is left without it. --with-outside-effects lets it act again."
+        )
+    return None if ANY in inside else tuple(inside)
+
+
+def handled(subscriber: Subscriber) -> list[str]:
+    """The event types that have a handler; `*` stands for all others."""
+    return sorted({*subscriber.handlers, *subscriber.effects})
+
+
+def acting_outside(subscriber: Subscriber, wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted types (none: of all it handles) about which the subscriber acts outside the databases."""
+    return [event_type for event_type in wanted or handled(subscriber) if subscriber.acts_outside(event_type)]
+
+
+def counts(alias: str, selection: Selection) -> dict[str, int]:
+    """How many events of each type a database would send."""
+    where, parameters = _where(connections[alias], selection)
+    with connections[alias].cursor() as cursor:
+        cursor.execute(
+            f"SELECT type, count(*) FROM eventing_event WHERE {where} GROUP BY type ORDER BY type", parameters
+        )
+        return dict(cursor.fetchall())
+
+
+def start(subscriber: Subscriber, selection: Selection, replay: Replay, *, events: int) -> ReplayRun:
+    """Write down what is to be sent; `run` sends it."""
+    now = timezone.now()
+    return ReplayRun.objects.using(DEFAULT_DB_ALIAS).create(
+        subscriber=subscriber.name,
+        selection=msgspec.to_builtins(selection),
+        options=msgspec.to_builtins(replay),
+        events=events,
+        started_at=now,
+        updated_at=now,
+    )
+
+
+def run(
+    run: ReplayRun,
+    sender: Sender,
+    *,
+    aliases: Iterable[str],
+    rate: float | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_trouble: Callable[[BaseException, float], None] = lambda error, seconds: None,
+) -> None:
+    """Send what is left of a run, at most `rate` events a second, and mark it as finished.
+
+    While the broker does not take messages, it waits and calls `on_trouble(error, seconds until the next try)`.
+    Raises ReplayRefused if another process is sending this run; django.db errors go through, and nothing is lost.
+    """
+    selection = msgspec.convert(run.selection, Selection)
+    replay = msgspec.convert(run.options, Replay)
+    began, before = time.monotonic(), run.sent
+    with _alone(run):
+        for alias in aliases:
+            while run.positions.get(alias, ()) is not None:
+                envelopes = _page(alias, selection, _position(run.positions.get(alias)), _page_size(rate))
+                for batch in batches(envelopes):
+                    _send(run, sender, batch, replay, on_trouble)
+                    last = batch[-1]
+                    run.positions[alias] = [last.recorded_at.isoformat(), *last.key]
+                    run.sent += len(batch)
+                    _save(run)
+                    sent, seconds = run.sent - before, time.monotonic() - began
+                    progress = Progress(
+                        database=alias, sent=run.sent, events=run.events, rate=sent / max(seconds, 0.001)
+                    )
+                    on_progress(progress)
+                    if rate is not None:
+                        time.sleep(max(0.0, sent / rate - seconds))
+                if not envelopes:
+                    run.positions[alias] = None
+        run.state = ReplayRun.State.FINISHED
+        _save(run)
+
+
+def _send(
+    run: ReplayRun,
+    sender: Sender,
+    batch: list[Envelope],
+    replay: Replay,
+    on_trouble: Callable[[BaseException, float], None],
+) -> None:
+    failed = 0
+    while True:
+        try:
+            sender.send(run.subscriber, batch, published_at=run.started_at, replay=replay)
+            return
+        except sender.errors as error:
+            failed += 1
+            pause = backoff_seconds(failed)
+            on_trouble(error, pause)
+            time.sleep(pause)
+
+
+@contextmanager
+def _alone(run: ReplayRun) -> Iterator[None]:
+    connection, name = connections[DEFAULT_DB_ALIAS], f"eventing.replay:{run.pk}"
+    if not try_session_lock(connection, name):
+        raise ReplayRefused(f"Another process is sending replay {run.pk} right now.")
+    try:
+        yield
+    finally:
+        if connection.is_usable():
+            release_session_lock(connection, name)
+
+
+def _save(run: ReplayRun) -> None:
+    run.updated_at = timezone.now()
+    run.save(using=DEFAULT_DB_ALIAS, update_fields=["positions", "sent", "state", "updated_at"])
+
+
+def _page_size(rate: float | None) -> int:
+    """A message holds at most what may be sent in a second."""
+    return PAGE if rate is None else min(PAGE, max(1, int(rate)))
+
+
+def _position(stored: Sequence[Any] | None) -> Position | None:
+    if not stored:
+        return None
+    recorded_at, stream_id, category, version = stored
+    return datetime.fromisoformat(recorded_at), stream_id, category, version
+
+
+def _page(alias: str, selection: Selection, after: Position | None, limit: int) -> list[Envelope]:
+    """The next events of a database, in the order of time."""
+    connection = connections[alias]
+    where, parameters = _where(connection, selection)
+    if after is not None:
+        recorded_at, *key = after
+        where += f" AND ({BY_TIME}) > {placeholders(4, 1)}"
+        parameters += [time_to_db(connection, recorded_at), *key]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {COLUMNS} FROM eventing_event WHERE {where} ORDER BY {BY_TIME} LIMIT %s", [*parameters, limit]
+        )
+        return [envelope_of_row(row) for row in cursor.fetchall()]
+
+
+def _where(connection: BaseDatabaseWrapper, selection: Selection) -> tuple[str, list[Any]]:
+    conditions = ["recorded_at < %s"]
+    parameters: list[Any] = [time_to_db(connection, selection.until)]
+    if selection.since is not None:
+        conditions.append("recorded_at >= %s")
+        parameters.append(time_to_db(connection, selection.since))
+    if selection.types is not None:
+        conditions.append(f"type IN {placeholders(len(selection.types), 1)}")
+        parameters += selection.types
+    if selection.streams:
+        conditions.append(f"(category, stream_id) IN (VALUES {placeholders(2, len(selection.streams))})")
+        parameters += [part for stream in selection.streams for part in stream]
+    return " AND ".join(conditions), parameters
