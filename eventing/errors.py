@@ -25,5 +25,9 @@ class Unroutable(EventingError):
     """The broker has no queue for a message: `manage.py setup_broker` declares them."""
 
 
+class Overloaded(EventingError):
+    """Events are not published as fast as they are written; whoever would write more should wait."""
+
+
 class Transient(Exception):
     """A handler could not act yet; it is asked again later, with a growing pause."""
