@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
@@ -41,6 +42,7 @@ class Outcome:
     repeated: int = 0
     dead: int = 0
     retry: list[Envelope] = field(default_factory=list)
+    out_of_time: bool = False  # what is left goes into `retry`, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,8 @@ class Delivery:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again later may help: the database was away or busy, or the handler says so."""
-    return isinstance(error, Transient | OperationalError | InterfaceError)
+    """Whether trying again later may help: the database was away or busy, time was up, or the handler says so."""
+    return isinstance(error, Transient | OperationalError | InterfaceError | SoftTimeLimitExceeded)
 
 
 def backoff_seconds(attempt: int) -> int:
@@ -91,14 +93,17 @@ def _deliver_to_database(
 ) -> None:
     effects = [recorded for recorded in batch if recorded.event.TYPE in delivery.subscriber.effects]
     plain = [recorded for recorded in batch if recorded.event.TYPE not in delivery.subscriber.effects]
+    if outcome.out_of_time:
+        outcome.retry += [sent_as[recorded.key] for recorded in batch]
+        return
     if plain:
         try:
             _count(outcome, plain, _handle(alias, plain, delivery))
         except Exception as error:
             if len(plain) == 1:
                 _fail(sent_as[plain[0].key], error, delivery, outcome)
-            elif _database_is_away(alias, error):
-                # Each single event would only wait for the same time-out.
+            elif isinstance(error, SoftTimeLimitExceeded) or _database_is_away(alias, error):
+                # There is no time left for single events, or each would only wait for the same time-out.
                 for recorded in plain:
                     _fail(sent_as[recorded.key], error, delivery, outcome)
             else:
@@ -118,6 +123,9 @@ def _one(
     delivery: Delivery,
     outcome: Outcome,
 ) -> None:
+    if outcome.out_of_time:
+        outcome.retry.append(sent_as[recorded.key])
+        return
     try:
         _count(outcome, [recorded], handle())
     except Exception as error:
@@ -188,6 +196,7 @@ def _database_is_away(alias: str, error: Exception) -> bool:
 def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Outcome) -> None:
     """Try again later what may get better, up to the limit; everything else is a dead letter."""
     name = delivery.subscriber.name
+    outcome.out_of_time |= isinstance(error, SoftTimeLimitExceeded)
     if is_transient(error) and delivery.attempt < settings.EVENTING_MAX_ATTEMPTS:
         logger.info(
             "delivery.retry", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 from celery import Task, current_app, shared_task
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.conf import settings
 
 from eventing import deadletters, subscribers
@@ -29,9 +30,13 @@ def deliver_message(self: Task, *, subscriber: str, events: Any, published_at: s
         _send_singly(subscriber, envelopes, published, attempt, countdown=None)
         return
     delivery = Delivery(subscriber=subscribers.get(subscriber), attempt=attempt, published_at=published)
-    outcome = deliver(envelopes, delivery)
-    if outcome.retry:
-        _send_singly(subscriber, outcome.retry, published, attempt + 1, countdown=backoff_seconds(attempt))
+    try:
+        outcome = deliver(envelopes, delivery)
+        if outcome.retry:
+            _send_singly(subscriber, outcome.retry, published, attempt + 1, countdown=backoff_seconds(attempt))
+    except SoftTimeLimitExceeded as error:
+        # It came between two events: the broker hands the whole message out again, and the inboxes know what is done.
+        raise Reject(error, requeue=True) from error
 
 
 @shared_task(name="eventing.collect_dead_letters")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings
 
+from config import breakers
 from sharding import shards
 from tests.live import Live, running
 
@@ -27,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("services"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def closed_circuits() -> Iterator[None]:
+    """What failed in one test is tried again in the next."""
+    yield
+    breakers.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -172,7 +172,7 @@ def test_a_queue_that_refuses_keeps_the_events_in_the_outbox(broker: None, notes
     waiting = OutboxMessage.objects.count()
     assert waiting == 1
 
-    arrived = set()
+    arrived: set[int] = set()
     with current_app.connection_for_read() as connection:
         bound = queue(connection.default_channel)
 
