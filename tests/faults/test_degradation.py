@@ -22,13 +22,20 @@ pytestmark = [pytest.mark.faults, pytest.mark.services]
 def restarted_with(live: Live, service: str, **environment: str) -> Iterator[None]:
     """Run a service with other settings for a while."""
     before = live.processes.env
-    live.processes.env = {**before, **environment}
-    live.processes.restart(service)
     try:
+        live.processes.env = {**before, **environment}
+        restart(live, service)
         yield
     finally:
         live.processes.env = before
-        live.processes.restart(service)
+        restart(live, service)
+
+
+def restart(live: Live, service: str) -> None:
+    live.processes.restart(service)
+    visitor = Client(live.url)
+    wait_until(lambda: is_open(visitor), seconds=90)
+    visitor.close()
 
 
 def shard_of(live: Live, number: str) -> str:
@@ -48,7 +55,6 @@ def test_orders_are_shed_while_nobody_publishes_and_the_client_that_waits_succee
     live.product("SHED", 10)
     with restarted_with(live, "web", EVENTING_MAX_LAG_SECONDS="1"):
         client = live.client()
-        wait_until(lambda: is_open(client), seconds=60)
         live.processes.stop_service("relay")
         try:
             first = client.place(("SHED", 1))
@@ -60,8 +66,6 @@ def test_orders_are_shed_while_nobody_publishes_and_the_client_that_waits_succee
         number = client.place(("SHED", 1), key="the-one")
         for one in (first, number):
             client.wait_for(one, "confirmed", seconds=30)
-    wait_until(lambda: is_open(client), seconds=60)
-    client.close()
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(live: Live) -> None:
@@ -130,9 +134,8 @@ def test_a_key_whose_request_died_with_its_process_can_be_used_again(live: Live)
         live.processes.kill("web")
         thread.join(timeout=30)
         blocker.rollback()
-    live.processes.restart("web")
     client.close()
-    wait_until(lambda: is_open(client), seconds=60)
+    restart(live, "web")
 
     assert failed, "the first request was never answered"
     wait_until(lambda: answer(client, "KEY", 2, "half-way") == "202", seconds=20)

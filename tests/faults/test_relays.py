@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +27,7 @@ pytestmark = [
 ]
 
 TAKEOVER_SECONDS = 5
-STOP_SECONDS = 10
+STOP_SECONDS = 30  # below the relay's stop_grace_period; usually a fraction of a second
 EVENTS = 20_000
 
 Start = Callable[[], subprocess.Popen[str]]
@@ -44,7 +43,6 @@ def start_relay() -> Iterator[Start]:
         "DATABASE_URL": url.pop("default"),
         "ORDER_SHARD_URLS": ",".join(url.values()),
         "DEBUG": "1",
-        "LOG_LEVEL": "INFO",
     }
     started: list[subprocess.Popen[str]] = []
 
@@ -71,7 +69,7 @@ def all_are_led() -> bool:
 
 
 def leaders() -> set[int]:
-    """The ports of the clients that hold the relays' locks, in all databases."""
+    """The backends that hold the relays' locks, in all databases."""
     found = set()
     for alias in settings.DATABASES:
         with connections[alias].cursor() as cursor:
@@ -97,10 +95,8 @@ def test_another_relay_takes_all_databases_over_within_five_seconds(
     assert leaders() == of_first
 
     first.kill()
-    killed_at = time.monotonic()
     wait_until(lambda: not (leaders() & of_first) and all_are_led(), seconds=TAKEOVER_SECONDS)
 
-    print(f"taken over within {time.monotonic() - killed_at:.2f} s")  # noqa: T201
     notes.write(1, "after the death of the first")
     wait_until(lambda: not OutboxMessage.objects.exists(), seconds=20)
     second.terminate()
