@@ -15,7 +15,7 @@ from ninja.renderers import BaseRenderer
 
 from config import problems, tokens
 from coupons.domain import CouponError
-from eventing.errors import WrongExpectedVersion
+from eventing.errors import Overloaded, WrongExpectedVersion
 from inventory.api import router as products
 from inventory.domain import InventoryError
 from orders.api import router as orders
@@ -113,6 +113,11 @@ def nothing_there(request: HttpRequest, error: Http404) -> HttpResponse:
 @api.exception_handler(WrongExpectedVersion)
 def conflict(request: HttpRequest, error: WrongExpectedVersion) -> HttpResponse:
     return problems.respond("conflict", "Others were changing the same thing and were faster; try again.")
+
+
+@api.exception_handler(Overloaded)
+def overloaded(request: HttpRequest, error: Overloaded) -> HttpResponse:
+    return problems.respond("overloaded", "More orders come in than can be worked on; try again in a moment.")
 
 
 @api.exception_handler(Exception)

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import threading
-import time
+from functools import partial
 from typing import Any
 
 import structlog
-from django.core.cache.backends.redis import RedisCache
+from django.core.cache.backends.redis import RedisCache, RedisSerializer
 from redis.exceptions import RedisError
+
+from config.breakers import Breaker, CircuitOpen
+
+# An unreachable server costs a few requests a time-out each, and then nobody for a while. All threads share it.
+BREAKER = Breaker("cache", failures=3, seconds=5, counted=RedisError)
 
 logger = structlog.get_logger(__name__)
 
-PAUSE_SECONDS = 5.0
+
+class Serializer(RedisSerializer):
+    """What cannot be read, say because an older program wrote it, is not there."""
+
+    def loads(self, data: Any) -> Any:
+        try:
+            return super().loads(data)
+        except Exception as error:  # unpickling raises whatever it stumbles over
+            logger.warning("cache.unreadable", error=repr(error))
+            return None
 
 
 class FailOpenRedisCache(RedisCache):
-    """Answers every read with "not there" while Redis does not answer, and asks again after a pause.
-
-    The pause keeps an unreachable server from costing each request a time-out.
-    """
+    """Answers every read with "not there" while Redis does not answer."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
-        super().__init__(server, params)
-        self._lock = threading.Lock()
-        self._closed_until = 0.0
+        options = {"serializer": "config.cache.Serializer", **params.get("OPTIONS", {})}
+        super().__init__(server, {**params, "OPTIONS": options})
 
     def _try(self, operation: str, fallback: Any, *args: Any, **kwargs: Any) -> Any:
-        if time.monotonic() < self._closed_until:
-            return fallback
         try:
-            return getattr(super(), operation)(*args, **kwargs)
+            return BREAKER.call(partial(getattr(super(), operation), *args, **kwargs))
+        except CircuitOpen:
+            return fallback
         except RedisError as error:
-            with self._lock:
-                self._closed_until = time.monotonic() + PAUSE_SECONDS
-            logger.warning("cache.unavailable", error=str(error), pause_seconds=PAUSE_SECONDS)
+            logger.warning("cache.unavailable", error=str(error))
             return fallback
 
     def add(self, *args: Any, **kwargs: Any) -> bool:

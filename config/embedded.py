@@ -20,6 +20,7 @@ from waitress import create_server, wasyncore
 from config.beat import LeaderScheduler
 from config.celery import app
 from eventing import relay, topology
+from eventing.pressure import FullQueues
 
 logger = structlog.get_logger(__name__)
 
@@ -93,7 +94,7 @@ def relays() -> Role:
     stop = threading.Event()
 
     def run() -> None:
-        for thread in relay.start_threads(settings.DATABASES, stop):
+        for thread in relay.start_threads(settings.DATABASES, stop, full=FullQueues()):
             thread.join()
 
     return Role("relay", run, stop.set)

@@ -52,6 +52,7 @@ STATUSES: dict[str, int] = {
     "payment_mismatch": 409,
     "payment_not_due": 409,
     "internal_error": 500,
+    "overloaded": 503,
     "unavailable": 503,
 }
 _HEADERS = {
@@ -60,6 +61,7 @@ _HEADERS = {
     "token_expired": {"WWW-Authenticate": 'Bearer error="invalid_token", error_description="expired"'},
     "invalid_credentials": {"WWW-Authenticate": "Bearer"},
     "idempotency_in_flight": {"Retry-After": "1"},
+    "overloaded": {"Retry-After": "5"},
     "unavailable": {"Retry-After": "5"},
 }
 _OF_STATUS = {

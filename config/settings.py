@@ -225,7 +225,14 @@ CELERY_TASK_DEFAULT_QUEUE = "tasks"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 16 if EMBEDDED else 1
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# SIGTERM lets a task end, which is sure within the time limits: at the soft one its events are handed back to be tried
+# again one by one, at the hard one the process is killed and the broker hands the message to another. They are below
+# the workers' stop_grace_period and far below the 30 minutes after which RabbitMQ takes a message back. SIGQUIT waits
+# for this long, then hands everything back.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
+_seconds = env.int("TASK_SOFT_TIME_LIMIT", default=30)
+CELERY_TASK_SOFT_TIME_LIMIT = None if EMBEDDED else _seconds  # threads cannot be interrupted
+CELERY_TASK_TIME_LIMIT = None if EMBEDDED else _seconds + 10
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "config.beat:LeaderScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
@@ -242,6 +249,10 @@ EVENTING_MAX_ATTEMPTS = env.int("EVENTING_MAX_ATTEMPTS", default=12)
 EVENTING_MAX_BACKOFF_SECONDS = 300
 EVENTING_INBOX_RETENTION_DAYS = 30  # how long it is known which events were handled
 EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
+# Back-pressure, see eventing.pressure; 0 turns each off. In the embedded profile events stay in the outbox until they
+# are handled, so their age does not tell that the relay is behind.
+EVENTING_QUEUE_HIGH_WATER = env.int("EVENTING_QUEUE_HIGH_WATER", default=1000)  # messages (batches of events)
+EVENTING_MAX_LAG_SECONDS = 0.0 if EMBEDDED else env.float("EVENTING_MAX_LAG_SECONDS", default=30)
 
 # --- Domain -------------------------------------------------------------------------------------------------------
 

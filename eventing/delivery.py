@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
@@ -43,6 +44,7 @@ class Outcome:
     dead: int = 0
     retry: list[Envelope] = field(default_factory=list)
     retry_batches: list[list[Envelope]] = field(default_factory=list)
+    out_of_time: bool = False  # what is left goes into `retry`, too
 
     @property
     def messages(self) -> list[list[Envelope]]:
@@ -70,8 +72,8 @@ class Delivery:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again later may help: the database was away or busy, or the handler says so."""
-    return isinstance(error, Transient | OperationalError | InterfaceError)
+    """Whether trying again later may help: the database was away or busy, time was up, or the handler says so."""
+    return isinstance(error, Transient | OperationalError | InterfaceError | SoftTimeLimitExceeded)
 
 
 def backoff_seconds(attempt: int) -> int:
@@ -137,11 +139,15 @@ def _together(
     outcome: Outcome,
 ) -> None:
     """Handle a batch as one, or its events singly if that fails."""
+    if outcome.out_of_time:
+        outcome.retry += [sent_as[recorded.key] for recorded in batch]
+        return
     try:
         _count(outcome, batch, handle(batch))
     except Exception as error:
-        if len(batch) == 1:
-            _fail(sent_as[batch[0].key], error, delivery, outcome)
+        if len(batch) == 1 or isinstance(error, SoftTimeLimitExceeded):  # no time is left for them one by one
+            for recorded in batch:
+                _fail(sent_as[recorded.key], error, delivery, outcome)
         elif _database_is_away(alias, error):
             # No event is suspected, and each alone would only wait for the same time-out.
             _fail_together([sent_as[recorded.key] for recorded in batch], error, delivery, outcome)
@@ -158,6 +164,9 @@ def _one(
     delivery: Delivery,
     outcome: Outcome,
 ) -> None:
+    if outcome.out_of_time:
+        outcome.retry.append(sent_as[recorded.key])
+        return
     try:
         _count(outcome, [recorded], handle())
     except Exception as error:
@@ -275,6 +284,7 @@ def _fail_together(envelopes: list[Envelope], error: Exception, delivery: Delive
 def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Outcome) -> None:
     """Try again later what may get better, up to the limit; everything else is a dead letter."""
     name = delivery.subscriber.name
+    outcome.out_of_time |= isinstance(error, SoftTimeLimitExceeded)
     if is_transient(error) and delivery.attempt < settings.EVENTING_MAX_ATTEMPTS:
         logger.info(
             "delivery.retry", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error)

@@ -29,5 +29,9 @@ class NotRedrivable(EventingError):
     """A dead letter cannot be sent again as it is."""
 
 
+class Overloaded(EventingError):
+    """Events are not published as fast as they are written; whoever would write more should wait."""
+
+
 class Transient(Exception):
     """A handler could not act yet; it is asked again later, with a growing pause."""

@@ -55,7 +55,8 @@ class Publisher:
     ) -> None:
         """Send one message with these events to a subscriber's queue, `countdown` (whole seconds >= 1) later.
 
-        Raises one of `errors`, among them a channel error when no queue is bound (the broker returns the message).
+        Raises one of `errors`, among them a channel error when no queue is bound (the broker returns the message) and
+        an OperationalError when the queue is full and refuses it.
         """
         if self._producer is None:
             self._connection.ensure_connection(max_retries=1, timeout=3)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from celery import current_app
 from kombu.connection import Connection
+from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
 from eventing import topology
@@ -33,17 +35,34 @@ def depths(*, seconds: float) -> list[Depth]:
 
     `seconds` bounds the wait for a connection and for each answer.
     """
-    limits = {"read_timeout": seconds, "write_timeout": seconds}
-    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits)
-    errors = (OSError, KombuError, *connection.connection_errors)
+    connection = connect(seconds=seconds)
     try:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
-        queues = [*topology.work_queues(), topology.dead_letter_queue()]
-        return [_depth(connection, queue.name) for queue in queues]
-    except errors as error:
-        raise BrokerUnavailable(type(error).__name__) from error
+        return ask(connection, [*topology.work_queues(), topology.dead_letter_queue()])
     finally:
         connection.collect()
+
+
+def connect(*, seconds: float) -> Connection:
+    """A connection for `ask`, to be collected by the caller; raises BrokerUnavailable.
+
+    `seconds` bounds the wait for it and for each answer.
+    """
+    limits = {"read_timeout": seconds, "write_timeout": seconds}
+    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits)
+    try:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
+    except (OSError, KombuError, *connection.connection_errors) as error:
+        connection.collect()
+        raise BrokerUnavailable(type(error).__name__) from error
+    return connection
+
+
+def ask(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:
+    """How full these queues are; raises BrokerUnavailable, after which the connection is of no use."""
+    try:
+        return [_depth(connection, queue.name) for queue in queues]
+    except (OSError, KombuError, *connection.connection_errors) as error:
+        raise BrokerUnavailable(type(error).__name__) from error
 
 
 def _depth(connection: Connection, queue: str) -> Depth:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,10 +22,16 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from eventing import subscribers
-from eventing.databases import placeholders, release_session_lock, time_from_db, try_session_lock
+from eventing.databases import (
+    is_session_lock_taken,
+    placeholders,
+    release_session_lock,
+    time_from_db,
+    try_session_lock,
+)
 from eventing.publishing import Publisher, batches
 from eventing.store import COLUMNS
-from eventing.subscribers import Subscriber
+from eventing.subscribers import ANY, Subscriber
 from eventing.wire import Envelope
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +40,8 @@ LOCK = "eventing.relay"
 STANDBY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 10.0
 SETTLE_SECONDS = 0.3
+HELD_SECONDS = 0.25
+LOOK_PAST = 5_000  # rows whose events are held back, among which others are looked for
 
 
 class Sender(Protocol):
@@ -63,6 +71,8 @@ class Relay:
     sender: Sender = field(default_factory=Publisher)
     # A broker that forgets its messages when it stops (the embedded profile's) must not be the only one to have them.
     durable: bool = field(default_factory=lambda: settings.EVENTING_DURABLE_BROKER)
+    # The subscribers whose queues are full. Their events wait in the outbox, and the others' go past them.
+    full: Callable[[], frozenset[str]] = frozenset
     sent: dict[int, Sent] = field(default_factory=dict)
     leading: bool = False
 
@@ -100,7 +110,9 @@ class Relay:
                 connections[self.alias].close()
                 return STANDBY_SECONDS
             logger.info("relay.leading", database=self.alias)
-        return 0.0 if self.publish_once() else _next_pause(pause)
+        if self.publish_once():
+            return 0.0
+        return HELD_SECONDS if self.full() else _next_pause(pause)
 
     def _start_over(self) -> None:
         """Give up lock and connections: after a failure nothing is known about either."""
@@ -116,7 +128,10 @@ class Relay:
         """Publish what the outbox holds, up to a batch; returns the number of events published."""
         if self.sent:
             self.settle()
-        rows = [row for row in self._outbox_rows() if row[0] not in self.sent]
+        held = _wanted_by(self.full())
+        if ANY in held:
+            return 0
+        rows = [row for row in self._outbox_rows(held) if row[0] not in self.sent]
         if not rows:
             return 0
         envelopes = {row[0]: envelope_of_row(row[1:]) for row in rows}
@@ -131,16 +146,19 @@ class Relay:
             self._remember(envelopes, published_at)
         return len(envelopes)
 
-    def _outbox_rows(self) -> list[tuple[Any, ...]]:
+    def _outbox_rows(self, held: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The oldest rows of the outbox with their events, but for events of the types that are held back."""
         columns = ", ".join(f"event.{name}" for name in COLUMNS.split(", "))
+        batch = settings.EVENTING_RELAY_BATCH + len(self.sent)
+        without = f" WHERE event.type NOT IN {placeholders(len(held), 1)}" if held else ""
         with connections[self.alias].cursor() as cursor:
             cursor.execute(
                 f"SELECT outbox.id, {columns} FROM"
                 " (SELECT id, stream_id, category, version FROM eventing_outbox ORDER BY id LIMIT %s) AS outbox"
                 " JOIN eventing_event AS event ON event.stream_id = outbox.stream_id"
                 " AND event.category = outbox.category AND event.version = outbox.version"
-                " ORDER BY outbox.id",
-                [settings.EVENTING_RELAY_BATCH + len(self.sent)],
+                f"{without} ORDER BY outbox.id LIMIT %s",
+                [max(batch, LOOK_PAST) if held else batch, *held, batch],
             )
             return list(cursor.fetchall())
 
@@ -171,6 +189,11 @@ class Relay:
             self._delete(done)
             for outbox_id in done:
                 del self.sent[outbox_id]
+
+
+def _wanted_by(names: Iterable[str]) -> list[str]:
+    """The event types that any of these subscribers wants; among them ANY if one of them wants them all."""
+    return sorted({wanted for name in names for wanted in subscribers.get(name).types})
 
 
 def _settled(subscriber: Subscriber, envelope: Envelope) -> bool:
@@ -212,10 +235,16 @@ def backoff_seconds(failures: int) -> float:
     return random.uniform(0.05, min(0.1 * 2.0**failures, MAX_BACKOFF_SECONDS))
 
 
-def start_threads(aliases: Iterable[str], stop: threading.Event) -> list[threading.Thread]:
-    """Start a relay for each database. They end soon after `stop` is set; join them to see the batch in hand out."""
+def start_threads(
+    aliases: Iterable[str], stop: threading.Event, *, full: Callable[[], frozenset[str]] = frozenset
+) -> list[threading.Thread]:
+    """Start a relay for each database; `full` names the subscribers whose queues take no more for now.
+
+    They end soon after `stop` is set; join them to see the batch in hand out.
+    """
     threads = [
-        threading.Thread(target=Relay(alias).run, args=[stop], name=f"relay-{alias}", daemon=True) for alias in aliases
+        threading.Thread(target=Relay(alias, full=full).run, args=[stop], name=f"relay-{alias}", daemon=True)
+        for alias in aliases
     ]
     for thread in threads:
         thread.start()
@@ -232,12 +261,24 @@ class Lag:
 
 def lag(alias: str) -> Lag:
     with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM eventing_outbox")
+        [waiting] = cursor.fetchone()
+    return Lag(waiting=waiting, seconds=oldest_seconds(alias))
+
+
+def oldest_seconds(alias: str) -> float:
+    """The age of the oldest event in the outbox, 0 if it is empty; without counting the others."""
+    with connections[alias].cursor() as cursor:
         cursor.execute(
-            "SELECT count(*), (SELECT event.recorded_at FROM eventing_outbox AS oldest"
+            "SELECT event.recorded_at FROM eventing_outbox AS oldest"
             " JOIN eventing_event AS event ON event.stream_id = oldest.stream_id"
             " AND event.category = oldest.category AND event.version = oldest.version"
-            " ORDER BY oldest.id LIMIT 1) FROM eventing_outbox"
+            " ORDER BY oldest.id LIMIT 1"
         )
-        waiting, recorded_at = cursor.fetchone()
-    seconds = (timezone.now() - time_from_db(recorded_at)).total_seconds() if recorded_at else 0.0
-    return Lag(waiting=waiting, seconds=max(0.0, seconds))
+        row = cursor.fetchone()
+    return max(0.0, (timezone.now() - time_from_db(row[0])).total_seconds()) if row else 0.0
+
+
+def is_led(alias: str) -> bool:
+    """Whether a relay is at work on this database."""
+    return is_session_lock_taken(connections[alias], LOCK)

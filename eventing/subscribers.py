@@ -93,6 +93,11 @@ class Subscriber:
         if event_type in self.handlers or event_type in self.effects:
             raise EventingError(f"subscriber {self.name!r} has two handlers for {event_type}")
 
+    @property
+    def types(self) -> set[str]:
+        """The event types that have a handler; ANY among them if every type has one."""
+        return {*self.handlers, *self.effects}
+
     def wants(self, event_type: str) -> bool:
         return event_type in self.handlers or event_type in self.effects or ANY in self.handlers
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import structlog
 from celery import Task, current_app, shared_task
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -45,9 +46,13 @@ def deliver_message(
     delivery = Delivery(
         subscriber=subscribers.get(subscriber), attempt=attempt, published_at=published, replay=replayed
     )
-    outcome = deliver(envelopes, delivery)
-    if outcome.messages:
-        _send(subscriber, outcome.messages, published, attempt + 1, replayed, countdown=backoff_seconds(attempt))
+    try:
+        outcome = deliver(envelopes, delivery)
+        if outcome.messages:
+            _send(subscriber, outcome.messages, published, attempt + 1, replayed, countdown=backoff_seconds(attempt))
+    except SoftTimeLimitExceeded as error:
+        # It came between two events: the broker hands the whole message out again, and the inboxes know what is done.
+        raise Reject(error, requeue=True) from error
 
 
 @shared_task(name="eventing.collect_dead_letters")

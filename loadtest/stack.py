@@ -137,9 +137,10 @@ class Processes:
     def restart(self, name: str) -> None:
         """Start a service again, whether it is running or was killed."""
         self.stop_service(name)
-        self._start_service(name)
+        self.start_service(name)
 
-    def _start_service(self, name: str) -> None:
+    def start_service(self, name: str) -> None:
+        """Start one service that is not running."""
         raise NotImplementedError
 
     def failed(self) -> str | None:
@@ -230,14 +231,14 @@ class Stack(Processes):
             if service.one_shot:
                 self._run_to_end(name, service.arguments(self._variables()), self._environ(service))
         for name in wanted:
-            self._start_service(name)
+            self.start_service(name)
         if "web" in wanted:
             self._wait_until_ready("web")
 
     def _is_wanted(self, service: Service) -> bool:
         return not service.one_shot and (self.services is None or service.name in self.services)
 
-    def _start_service(self, name: str) -> None:
+    def start_service(self, name: str) -> None:
         service = self.known[name]
         if "PROMETHEUS_MULTIPROC_DIR" in service.environment:
             self._empty_metrics()
@@ -290,10 +291,10 @@ class Embedded(Processes):
 
     def _start(self) -> None:
         self._check_port()
-        self._start_service("embedded")
+        self.start_service("embedded")
         self._wait_until_ready("embedded")
 
-    def _start_service(self, name: str) -> None:
+    def start_service(self, name: str) -> None:
         environment = {**self.env, "PROFILE": "embedded", "DEMO_DIR": str(self.data_dir), "PORT": str(self.port)}
         self._spawn(name, [sys.executable, "manage.py", "embedded", *self.arguments], environment)
 

@@ -1,7 +1,13 @@
-"""Health and metrics; no tables of its own."""
+"""Health and metrics, and the circuit breakers of all processes."""
 
 from django.apps import AppConfig
 
 
 class MonitoringConfig(AppConfig):
     name = "monitoring"
+
+    def ready(self) -> None:
+        from config import breakers
+        from monitoring import circuits
+
+        breakers.on_change(circuits.record)

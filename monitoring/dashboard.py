@@ -19,10 +19,11 @@ from django.utils import timezone
 
 from eventing import queues
 from eventing.queues import Depth
-from eventing.relay import Lag, lag
+from eventing.relay import Lag
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
 from monitoring import selectors
+from monitoring.circuits import Circuit, circuits
 from orders import statistics
 from orders.domain import Status
 from orders.statistics import CHART_MINUTES, EARNING, MANY, Statistics, Stuck
@@ -93,6 +94,7 @@ class Outbox:
 
     alias: str
     lag: Lag | None
+    led: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,7 @@ class Dashboard:
     orders: Orders
     outboxes: tuple[Outbox, ...]
     queues: tuple[Depth, ...] | None
+    circuits: tuple[Circuit, ...] | None
     dead_letters: Count | None
     dead_by_subscriber: dict[str, int]
     low_stock: tuple[ProductView, ...] | None
@@ -119,7 +122,8 @@ class Dashboard:
 class _Database:
     """What one database has to say."""
 
-    lag: Lag
+    outbox: selectors.Outbox
+    circuits: list[Circuit] | None
     orders: Statistics | None
     dead_letters: dict[str, int] | None
     low_stock: list[ProductView] | None
@@ -151,8 +155,9 @@ def measure(now: datetime) -> Dashboard:
         at=now,
         since=since,
         orders=_orders([answer.orders for answer in said.values() if answer.orders is not None], now),
-        outboxes=tuple(Outbox(alias=alias, lag=said[alias].lag if alias in said else None) for alias in databases),
+        outboxes=tuple(_outbox(alias, said.get(alias)) for alias in databases),
         queues=tuple(broker) if isinstance(broker, list) else None,
+        circuits=None if main is None or main.circuits is None else tuple(main.circuits),
         dead_letters=None if dead is None else Count(number=sum(dead.values())),
         dead_by_subscriber=dead or {},
         low_stock=None if stock is None or stock.low_stock is None else tuple(stock.low_stock),
@@ -164,11 +169,18 @@ def _ask_database(alias: str, since: datetime, now: datetime) -> _Database:
     asked = shards.aliases()
     sample = math.ceil(SAMPLE / len(asked))
     return _Database(
-        lag=lag(alias),
+        outbox=selectors.outbox(alias),
+        circuits=circuits() if alias == database_of("monitoring") else None,
         orders=statistics.of_shard(alias, since=since, now=now, sample=sample) if alias in asked else None,
         dead_letters=selectors.open_dead_letters_by_subscriber(limit=MANY) if alias == DEFAULT_DB_ALIAS else None,
         low_stock=(inventory.low_stock(at_most=LOW_STOCK, limit=SHOWN) if alias == database_of("inventory") else None),
     )
+
+
+def _outbox(alias: str, said: _Database | None) -> Outbox:
+    if said is None:
+        return Outbox(alias=alias, lag=None, led=False)
+    return Outbox(alias=alias, lag=said.outbox.lag, led=said.outbox.led)
 
 
 def _orders(parts: Sequence[Statistics], now: datetime) -> Orders:

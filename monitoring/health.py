@@ -1,8 +1,8 @@
 """Whether this process can do its work, and which of the things that it leans on are there.
 
 Without the default database, or the one of the products, nothing can be sold: not ready. Without a shard its customers
-wait while the others are served; without the broker orders are accepted and go on later; without the cache everything
-is slower. These are degraded, not down: taking the process out of service would only make it worse.
+wait while the others are served; without the broker or a relay orders are accepted and go on later; without the cache
+everything is slower. These are degraded, not down: taking the process out of service would only make it worse.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from django.core.cache import cache
 from django.db import DEFAULT_DB_ALIAS, connections
 from kombu.exceptions import KombuError
 
+from eventing.relay import is_led
 from monitoring.selectors import ask_databases
 from sharding.router import database_of
 
@@ -48,7 +49,7 @@ class Readiness:
 
 def readiness() -> Readiness:
     """Ask every dependency; takes a few seconds at most when some are away."""
-    dependencies = _databases() | {"broker": _broker(), "cache": _cache()}
+    dependencies = _databases() | {"relay": _relay(), "broker": _broker(), "cache": _cache()}
     needed = {DEFAULT_DB_ALIAS, database_of("inventory")}
     if not all(dependencies[alias].ok for alias in needed):
         status = Status.UNAVAILABLE
@@ -70,6 +71,14 @@ def _databases() -> dict[str, Dependency]:
         alias: _absent(answer.error) if answer.value is None else _present(answer.value)
         for alias, answer in ask_databases(ping).items()
     }
+
+
+def _relay() -> Dependency:
+    """A database that does not answer has a line of its own."""
+    answers = ask_databases(is_led)
+    if alone := [alias for alias, answer in answers.items() if answer.value is False]:
+        return Dependency(ok=False, detail=f"nobody publishes the events of {', '.join(alone)}")
+    return Dependency(ok=True, detail="at work on every database that answers")
 
 
 def _broker() -> Dependency:

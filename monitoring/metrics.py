@@ -14,7 +14,12 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from monitoring import selectors
+from config.breakers import State
+from eventing import queues
+from eventing.queues import BrokerUnavailable
+from monitoring import circuits, selectors
+
+BROKER_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
@@ -28,18 +33,50 @@ class Backbone(Collector):
         age = GaugeMetricFamily(
             "wharf_outbox_oldest_seconds", "Age of the oldest event not published yet.", labels=["database"]
         )
-        for alias, answer in selectors.outbox_lags().items():
+        led = GaugeMetricFamily("wharf_relay_leading", "1 if a relay is at work on it.", labels=["database"])
+        for alias, answer in selectors.outboxes().items():
             up.add_metric([alias], 0 if answer.value is None else 1)
             if answer.value is not None:
-                waiting.add_metric([alias], answer.value.waiting)
-                age.add_metric([alias], answer.value.seconds)
-        yield from (up, waiting, age)
+                waiting.add_metric([alias], answer.value.lag.waiting)
+                age.add_metric([alias], answer.value.lag.seconds)
+                led.add_metric([alias], answer.value.led)
+        yield from (up, waiting, age, led)
         try:
             dead = selectors.open_dead_letters()
         except (DatabaseError, InterfaceError) as error:
             logger.warning("metrics.no_dead_letters", error=str(error))
-            return
-        yield GaugeMetricFamily("wharf_dead_letters_open", "Events that wait for an operator.", value=dead)
+        else:
+            yield GaugeMetricFamily("wharf_dead_letters_open", "Events that wait for an operator.", value=dead)
+        yield from _queues()
+        yield from _circuits()
+
+
+def _queues() -> Iterator[Metric]:
+    up = GaugeMetricFamily("wharf_broker_up", "1 if the broker answers.")
+    messages = GaugeMetricFamily("wharf_queue_messages", "Batches of events that wait for a worker.", labels=["queue"])
+    try:
+        depths = queues.depths(seconds=BROKER_SECONDS)
+    except BrokerUnavailable:
+        up.add_metric([], 0)
+    else:
+        up.add_metric([], 1)
+        for depth in depths:
+            if depth.messages is not None:
+                messages.add_metric([depth.name], depth.messages)
+    yield from (up, messages)
+
+
+def _circuits() -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "wharf_circuits", "Processes whose circuit breaker for a service is not closed.", labels=["service", "state"]
+    )
+    try:
+        for circuit in circuits.circuits():
+            family.add_metric([circuit.name, State.OPEN], circuit.open)
+            family.add_metric([circuit.name, State.HALF_OPEN], circuit.half_open)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("metrics.no_circuits", error=str(error))
+    yield family
 
 
 def registry() -> CollectorRegistry:

@@ -1,4 +1,4 @@
-"""What monitoring writes down for operators; all of it can be found out again."""
+"""What monitoring writes down for operators: reports that can be found out again, and circuits that are open."""
 
 from django.db import models
 
@@ -43,3 +43,17 @@ class StuckOrder(models.Model):
 
     def __str__(self) -> str:
         return numbers.to_text(self.order_id)
+
+
+class OpenCircuit(models.Model):
+    """A process leaves a service alone until `retry_at`, and then lets the next call decide."""
+
+    pk = models.CompositePrimaryKey("name", "process")
+    name = models.CharField(max_length=40)
+    process = models.CharField(max_length=100)
+    since = models.DateTimeField()
+    retry_at = models.DateTimeField()
+    error = models.CharField(max_length=200)
+
+    def __str__(self) -> str:
+        return f"{self.name} in {self.process}"

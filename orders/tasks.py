@@ -1,5 +1,6 @@
 """Periodic work on the order shards. Tasks may run twice at once, and skip a shard that is down until next time."""
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from orders import handlers
 from sharding import shards
 
 BATCH = 200
-BATCHES = 50  # of one shard and run
+RUN_SECONDS = 20  # less than a task may take
 
 logger = structlog.get_logger(__name__)
 
@@ -31,15 +32,23 @@ def prune_idempotency_keys() -> int:
 
 
 def _on_each_shard(operation: Callable[[datetime, str, int], int]) -> int:
-    """Run an operation in batches on each shard, until a batch is not full; returns the sum of its answers."""
+    """Run an operation on the shards in turn, a batch each, until none has a full batch; returns the sum of its answers.
+
+    What is left after RUN_SECONDS, or on a shard that is down, is done by the next run.
+    """
     total = 0
-    for alias in shards.aliases():
-        try:
-            for _ in range(BATCHES):
+    busy = list(shards.aliases())
+    until = time.monotonic() + RUN_SECONDS
+    while busy:
+        for alias in tuple(busy):
+            if time.monotonic() > until:
+                return total
+            try:
                 done = operation(timezone.now(), alias, BATCH)
-                total += done
-                if done < BATCH:
-                    break
-        except (OperationalError, InterfaceError, WrongExpectedVersion) as error:
-            logger.warning("shard.skipped", alias=alias, task=operation.__name__, error=str(error))
+            except (OperationalError, InterfaceError, WrongExpectedVersion) as error:
+                logger.warning("shard.skipped", alias=alias, task=operation.__name__, error=str(error))
+                done = 0
+            total += done
+            if done < BATCH:
+                busy.remove(alias)
     return total

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Sum
 from django.utils.module_loading import import_string
 
+from config.breakers import Breaker, CircuitOpen
 from eventing.errors import Transient
 from payments.models import SandboxCharge
 from sharding.router import database_of
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,10 @@ class GatewayRefused(Exception):
     """The gateway will not do this however often it is asked: somebody has to look at it."""
 
 
+# A refusal is an answer, too: only silence opens the circuit.
+BREAKER = Breaker("payment gateway", failures=5, seconds=30, counted=GatewayUnavailable)
+
+
 class Gateway(Protocol):
     """Amounts are in minor units. A repeated idempotency key gets the first answer again and moves no money.
 
@@ -61,9 +70,41 @@ class Gateway(Protocol):
 
 
 def configured() -> Gateway:
-    """The gateway that the settings name."""
+    """The gateway that the settings name, behind its circuit breaker."""
     gateway: Gateway = import_string(settings.PAYMENT_GATEWAY)()
-    return gateway
+    return GuardedGateway(gateway)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedGateway:
+    """Asks a gateway unless it was unavailable too often: then it is so at once, and not asked for a while."""
+
+    gateway: Gateway
+
+    def capture(self, *, idempotency_key: str, token: str, amount: int, currency: str) -> Captured | Declined:
+        return _guarded(
+            partial(
+                self.gateway.capture, idempotency_key=idempotency_key, token=token, amount=amount, currency=currency
+            )
+        )
+
+    def refund(self, *, idempotency_key: str, reference: str, amount: int, currency: str) -> Refunded:
+        return _guarded(
+            partial(
+                self.gateway.refund,
+                idempotency_key=idempotency_key,
+                reference=reference,
+                amount=amount,
+                currency=currency,
+            )
+        )
+
+
+def _guarded(ask: Callable[[], T]) -> T:
+    try:
+        return BREAKER.call(ask)
+    except CircuitOpen as error:
+        raise GatewayUnavailable(str(error)) from error
 
 
 SLOW = "tok_slow"

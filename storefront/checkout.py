@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from coupons import selectors as coupons
 from coupons.domain import CouponError
+from eventing import pressure
 from eventing.recorded import Metadata
 from inventory import selectors as inventory
 from inventory.domain import InventoryError
@@ -33,7 +34,7 @@ from orders.selectors import OrderDetail
 from payments import handlers as payments
 from payments.commands import RequestPayment
 from payments.handlers import AlreadyPaid
-from sharding import numbers
+from sharding import numbers, shards
 
 Wanted = Sequence[tuple[str, int]]  # sku and quantity
 
@@ -93,8 +94,10 @@ def place(
 
     It has to be paid within `payment_term`, by default that of the settings.
 
-    Raises what `quote` raises, an OrderError, IdempotencyMismatch, IdempotencyInFlight.
+    Raises what `quote` raises, an OrderError, IdempotencyMismatch, IdempotencyInFlight, and Overloaded while the events
+    of the customer's database are not published in time: the same request is welcome later.
     """
+    pressure.admit(shards.alias_of_bucket(numbers.bucket_of_customer(customer_id)))
     at = at or timezone.now()
     idempotency = IdempotencyKey(key=key, fingerprint=_fingerprint(wanted, coupon_code, ship_to))
     try:

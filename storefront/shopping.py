@@ -18,7 +18,9 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
+from config.middleware import RETRY_SECONDS
 from coupons.domain import CouponError
+from eventing.errors import Overloaded
 from inventory import selectors as inventory
 from inventory.domain import InventoryError
 from inventory.selectors import ProductView, Sort
@@ -219,6 +221,16 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
             "This form has placed an order before it was changed. That order stands, see “Orders”. "
             "Place the order again if you want this one as well.",
         )
+    except Overloaded:
+        form.add_error(
+            None,
+            "More orders come in than we can work on at this moment, so yours was not placed. "
+            "Your cart is as it was: please try again in a few seconds.",
+        )
+        response = _checkout(request, contents, form)
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+        return response
     except IdempotencyInFlight:
         form.add_error(None, "This order is being placed at this moment. Try again: it will not be placed twice.")
     except CouponError as error:

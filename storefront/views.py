@@ -17,11 +17,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.generic import FormView
 
 from inventory import selectors as inventory
+from monitoring import circuits
 from notifications import handlers as notifications
 from notifications import selectors as inboxes
 from orders import selectors
 from orders.domain import OrderError, Status
 from orders.selectors import OrderDetail
+from payments import gateway
 from payments import selectors as payments
 from payments.handlers import PaymentError, PaymentInProgress
 from payments.selectors import Progress
@@ -160,6 +162,8 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
     history = selectors.history(found.id)
     payment = payments.state(found.id)
     status = progress.status_of(history)
+    # Only while somebody waits for the gateway: then its silence is worth a word.
+    gateway_is_silent = payment.progress is Progress.IN_PROGRESS and not circuits.is_closed(gateway.BREAKER.name)
     return {
         "order": found,
         "ship_to": progress.ship_to(history),
@@ -172,7 +176,8 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
         "can_pay": status is Status.CONFIRMED and payment.progress in PAYABLE,
         "can_cancel": status in CANCELLABLE and payment.progress in PAYABLE,
         "payment_form": form,
-        "seen": f"{len(history)}.{payment.progress}.{payment.payment_id}",
+        "gateway_is_silent": gateway_is_silent,
+        "seen": f"{len(history)}.{payment.progress}.{payment.payment_id}{'.silent' if gateway_is_silent else ''}",
         "pause": progress.pause(status, payment),
     }
 

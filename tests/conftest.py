@@ -10,6 +10,7 @@ import zeal.constants
 import zeal.patch
 from django.conf import settings
 
+from config import breakers
 from sharding import shards
 from tests.live import Live, running
 
@@ -44,6 +45,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("services"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def closed_circuits() -> Iterator[None]:
+    """What failed in one test is tried again in the next."""
+    yield
+    breakers.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,7 @@ def let_read(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("monitoring", "0002_roles")]
+    dependencies = [("monitoring", "0004_open_circuits")]
 
     operations = [
         migrations.CreateModel(

@@ -59,7 +59,8 @@ def test_a_cancelled_order_gives_its_stock_back(live: Live) -> None:
 
 def test_the_same_key_fired_at_once_makes_one_order(live: Live) -> None:
     live.product("LIVE-4", 50)
-    clients = [Client(live.url, token=live.client().token) for _ in range(8)]
+    token = live.client().token
+    clients = [Client(live.url, token=token) for _ in range(50)]
 
     def place(client: Client, index: int) -> Any:
         try:
@@ -67,7 +68,7 @@ def test_the_same_key_fired_at_once_makes_one_order(live: Live) -> None:
         except RequestFailed as refusal:
             return refusal.code
 
-    numbers = set(live.in_parallel(clients, 40, place)) - {"idempotency_in_flight"}
+    numbers = set(live.in_parallel(clients, 50, place)) - {"idempotency_in_flight"}
 
     assert len(numbers) == 1
     clients[0].wait_for(numbers.pop(), "confirmed")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import OperationalError, connections
 
@@ -303,3 +304,30 @@ def test_workers_with_the_same_events_have_one_effect(notes: Notes) -> None:
 
     assert sorted(notes.seen) == list("abcdefgh")
     assert not DeadLetter.objects.exists()
+
+
+def test_when_time_is_up_what_is_left_is_handed_back_and_nothing_is_dead(notes: Notes) -> None:
+    notes.append(1, [NoteSentOut(text=text) for text in ("a", "b", "c")])
+    notes.write(2, "d", "e")
+    notes.fail_on["b"] = SoftTimeLimitExceeded()
+    batch = envelopes()
+
+    outcome = deliver(batch)
+
+    assert (outcome.handled, outcome.dead) == (3, 0)
+    assert [envelope.open().event.text for envelope in outcome.retry] == ["b", "c"]
+    notes.fail_on.clear()
+    again = deliver(batch, attempt=2)
+    assert (again.handled, again.repeated, again.retry) == (2, 3, [])
+    assert notes.effects == ["a", "b", "c"]
+
+
+def test_a_batch_for_which_there_is_no_time_is_rolled_back_and_not_handled_singly(notes: Notes) -> None:
+    notes.write(1, "a", "b")
+    notes.append(2, [NoteSentOut(text="c")])
+    notes.fail_on["b"] = SoftTimeLimitExceeded()
+
+    outcome = deliver(envelopes())
+
+    assert (outcome.handled, outcome.dead, len(outcome.retry)) == (0, 0, 3)
+    assert (notes.seen, notes.effects, notes.batches) == ([], [], [2])

@@ -18,7 +18,9 @@ from django.test import Client
 from kombu import Connection
 
 from config.cache import FailOpenRedisCache
+from eventing.inline import leading
 from eventing.models import DeadLetter
+from eventing.publishing import Publisher
 from monitoring import health
 from sharding import shards
 from tests.integration.shop_api import Api, stock_the_shop
@@ -49,13 +51,38 @@ def test_the_process_is_alive_whatever_is_away(client: Client, monkeypatch: pyte
 
 
 def test_ready_names_every_dependency(client: Client) -> None:
-    response = client.get("/readyz")
+    with leading(settings.DATABASES):
+        response = client.get("/readyz")
     body = response.json()
     assert (response.status_code, body["status"]) == (200, "ok"), body
-    assert set(body["dependencies"]) == {*settings.DATABASES, "broker", "cache"}
+    assert set(body["dependencies"]) == {*settings.DATABASES, "relay", "broker", "cache"}
+    assert all(dependency["ok"] for dependency in body["dependencies"].values())
+    assert body["dependencies"].pop("relay")["detail"] == "at work on every database that answers"
     for dependency in body["dependencies"].values():
-        assert dependency["ok"] is True
         assert dependency["detail"].startswith("answers in ")
+
+
+@pytest.mark.services
+def test_a_database_without_a_relay_is_named(client: Client) -> None:
+    alone, *others = settings.DATABASES
+    with leading(others):
+        response = client.get("/readyz")
+        values = metrics(client)
+    body = response.json()
+    assert (response.status_code, body["status"]) == (200, "degraded")
+    assert body["dependencies"]["relay"] == {"ok": False, "detail": f"nobody publishes the events of {alone}"}
+    assert values[f'wharf_relay_leading{{database="{alone}"}}'] == 0
+    assert all(values[f'wharf_relay_leading{{database="{alias}"}}'] == 1 for alias in others)
+
+
+def test_metrics_tell_how_full_the_queues_are(client: Client, broker: None) -> None:
+    assert metrics(client)['wharf_queue_messages{queue="notes"}'] == 0
+    with Publisher() as publisher:
+        publisher.send("notes", [], published_at=datetime.now(UTC))
+    values = metrics(client)
+    assert values["wharf_broker_up"] == 1
+    assert values['wharf_queue_messages{queue="notes"}'] == 1
+    assert values['wharf_queue_messages{queue="inventory"}'] == 0
 
 
 def test_without_the_default_database_nothing_can_be_served(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

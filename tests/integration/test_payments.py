@@ -14,13 +14,14 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
+from config.breakers import Breaker
 from eventing import store, subscribers
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import deliver_shuffled, drain
 from orders.events import CATEGORY as ORDER
 from orders.events import CancelReason, OrderCancelled, OrderRefunded, OrderRejected, RejectReason
-from payments import handlers, selectors
+from payments import gateway, handlers, selectors
 from payments.commands import RequestPayment
 from payments.events import (
     CATEGORY,
@@ -368,7 +369,11 @@ def test_closing_an_unheard_of_order_leaves_a_tombstone_and_no_event(order_id: i
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("token", ["tok_ok", "tok_error_then_ok", "tok_declined"])
-def test_everything_delivered_twice_and_shuffled_ends_in_the_same_state(seed: int, token: str) -> None:
+def test_everything_delivered_twice_and_shuffled_ends_in_the_same_state(
+    seed: int, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without pauses between the attempts an open circuit would use them all up.
+    monkeypatch.setattr(gateway, "BREAKER", Breaker("patient", failures=1_000, seconds=1, counted=GatewayUnavailable))
     order_ids = [numbers.new_order_id(CUSTOMER, NOW + timedelta(seconds=second)) for second in range(6)]
     for order_id in order_ids:
         pay(order_id, token)

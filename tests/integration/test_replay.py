@@ -135,7 +135,7 @@ def test_a_redriven_dead_letter_of_a_replay_may_do_no_more_than_the_replay(notes
         def send(self, *args: Any, **options: Any) -> None:
             sent.append(options["replay"])
 
-    deadletters.redrive(DeadLetter.objects.get(), Listening())
+    deadletters.redrive(DeadLetter.objects.get(), Listening(), by="olga")
 
     assert sent == [Replay(outside_effects=False, forget=True)]
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from eventing.pressure import FullQueues
 from eventing.relay import start_threads
 
 WAKE_SECONDS = 0.5
@@ -44,10 +45,12 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
-        threads = start_threads(aliases, stop)
+        full = FullQueues()
+        threads = start_threads(aliases, stop, full=full)
         self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
         while not stop.wait(WAKE_SECONDS):
             """A wait without an end could miss a signal that comes just before it."""
         for thread in threads:
             thread.join(timeout=30)
+        full.close()
         self.stdout.write("relay: stopped")
