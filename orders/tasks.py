@@ -32,7 +32,7 @@ def prune_idempotency_keys() -> int:
 
 
 def _on_each_shard(operation: Callable[[datetime, str, int], int]) -> int:
-    """Run an operation on the shards in turn, a batch each, until none has a full batch; returns the sum of its answers.
+    """Run an operation on the shards in turn, until none has a full batch left; returns the sum of its answers.
 
     What is left after RUN_SECONDS, or on a shard that is down, is done by the next run.
     """
