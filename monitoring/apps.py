@@ -1,4 +1,4 @@
-"""Health and metrics; no tables of its own."""
+"""Health, metrics, dashboards and the audit."""
 
 from django.apps import AppConfig
 

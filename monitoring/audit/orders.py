@@ -202,6 +202,7 @@ CHECKS = (
         counts="orders",
         hint="`manage.py rebuild --projection orders` makes the rows anew from the events.",
         of_case=read_model,
+        at_once=True,
     ),
     Check(
         name="tables_match_events",
@@ -210,6 +211,7 @@ CHECKS = (
         hint="Somebody has changed a row by hand, or a handler forgot it. The events are what others have reacted to: "
         "correct the row after them.",
         of_case=tables_match_events,
+        at_once=True,
     ),
     Check(
         name="stock_set_aside_once",

@@ -40,7 +40,8 @@ class Check:
     """One promise. `title` says it, `counts` what is counted, `hint` what an operator does when it is broken.
 
     It looks either at each stream and what belongs to it (`of_case`), or with statements of its own at each of the
-    databases that `databases` names (`of_database`).
+    databases that `databases` names (`of_database`). What is compared `at_once` was read at one moment: what seems
+    wrong is wrong.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Check:
     of_case: CaseQuestion | None = None
     of_database: DatabaseQuestion | None = None
     databases: Callable[[], Sequence[str]] = tuple
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,14 +185,15 @@ class _Run:
         settle = self.moment.settle
         patience = min(max(settle, PATIENCE[0]), PATIENCE[1]) if settle else timedelta(0)
         deadline = time.monotonic() + patience.total_seconds()
-        while suspects := sum(len(tally.suspects) for tally in self.tallies):
+        while suspects := sum(len(tally.suspects) for tally in self.tallies if not tally.check.at_once):
             left = deadline - time.monotonic()
             if left <= 0:
                 return
             self.say(f"looking again at {suspects} that may only have been on their way ({left:.0f} s)")
             time.sleep(min(PAUSE_SECONDS, left))
             for tally, find in self.of_databases:
-                self._ask_again(tally, find)
+                if not tally.check.at_once:
+                    self._ask_again(tally, find)
             self._see_cases_again()
 
     def _ask_again(self, tally: _Tally, find: DatabaseQuestion) -> None:
@@ -205,7 +206,7 @@ class _Run:
             self._guard([alias], ask)
 
     def _see_cases_again(self) -> None:
-        suspected = [(tally, find) for tally, find in self.of_cases if tally.suspects]
+        suspected = [(tally, find) for tally, find in self.of_cases if tally.suspects and not tally.check.at_once]
         by_alias: dict[str, list[int]] = {}
         for where in {where for tally, _ in suspected for where in tally.suspects.values()}:
             by_alias.setdefault(shards.alias_of(int(where)), []).append(int(where))

@@ -186,6 +186,7 @@ CHECKS = (
         hint="An event was deleted, or written by hand. Restore the missing rows of eventing_event from a backup; "
         "writers refuse the stream until then.",
         of_case=gapless,
+        at_once=True,
     ),
     Check(
         name="nothing_after_the_end",
@@ -193,6 +194,7 @@ CHECKS = (
         counts="streams",
         hint="A rule let something through. Open the event in the back office and see who caused it.",
         of_case=nothing_after_the_end,
+        at_once=True,
     ),
     Check(
         name="events_readable",
@@ -201,6 +203,7 @@ CHECKS = (
         hint="Its type is not registered, or an upcaster is missing. Deploy the release that wrote it, or add an "
         "upcaster to the events.py of its app.",
         of_case=readable,
+        at_once=True,
     ),
     Check(
         name="events_published",
@@ -234,6 +237,7 @@ CHECKS = (
         hint="A handler acted outside the inbox's transaction. Open both events in the back office, undo one by hand "
         "(adjust the stock, refund the payment), and fix the handler.",
         of_case=one_effect,
+        at_once=True,
     ),
     Check(
         name="coupon_once_per_order",
@@ -241,6 +245,7 @@ CHECKS = (
         counts="redemptions",
         hint="Correct `redeemed` of the coupon; see one_effect_per_event for the cause.",
         of_case=coupon_once_per_order,
+        at_once=True,
     ),
     Check(
         name="rows_in_their_database",

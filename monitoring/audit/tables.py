@@ -186,6 +186,7 @@ CHECKS = (
         "and adjust its stock in the back office.",
         of_database=stock_adds_up,
         databases=lambda: (database_of("inventory"),),
+        at_once=True,
     ),
     Check(
         name="stock_matches_ledger",
@@ -194,6 +195,7 @@ CHECKS = (
         hint="Compare the product's stock movements with its stock row; count, and adjust the stock.",
         of_database=stock_matches_ledger,
         databases=lambda: (database_of("inventory"),),
+        at_once=True,
     ),
     Check(
         name="stock_matches_reservations",
@@ -202,6 +204,7 @@ CHECKS = (
         hint="Add up the live reservations of the product, and correct `reserved` and `available` of its stock row.",
         of_database=stock_matches_reservations,
         databases=lambda: (database_of("inventory"),),
+        at_once=True,
     ),
     Check(
         name="coupons_within_limits",
@@ -211,6 +214,7 @@ CHECKS = (
         "too much: see the coupon's redemptions.",
         of_database=coupons_within_limits,
         databases=lambda: (database_of("coupons"),),
+        at_once=True,
     ),
     Check(
         name="coupons_add_up",
@@ -219,6 +223,7 @@ CHECKS = (
         hint="Count the redemptions of the coupon that stand, and correct its `redeemed`.",
         of_database=coupons_add_up,
         databases=lambda: (database_of("coupons"),),
+        at_once=True,
     ),
     Check(
         name="messages_once",
@@ -227,6 +232,7 @@ CHECKS = (
         hint="The database refuses this, so a constraint is gone: `manage.py migrate_all` tells. Delete the later one.",
         of_database=messages_once,
         databases=lambda: (database_of("notifications"),),
+        at_once=True,
     ),
     Check(
         name="charges_have_payments",
@@ -243,6 +249,7 @@ CHECKS = (
         hint="Delete the key: its request can then be made again.",
         of_database=keys_have_one_order,
         databases=shards.aliases,
+        at_once=True,
     ),
     Check(
         name="orders_in_one_bucket",
