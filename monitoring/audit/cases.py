@@ -43,7 +43,10 @@ Key = tuple[str, int]  # category and version: an event within its case
 
 @dataclass(slots=True)
 class Case:
-    """What the databases have under one id. `events` are those that can be read, by category, oldest first."""
+    """What the databases have under one id. `events` are those that can be read, by category, oldest first.
+
+    `state` is the order as its events tell; None if there is none, or its events cannot be read or have gaps.
+    """
 
     id: int
     stored: list[tuple[str, Row]] = field(default_factory=list)  # (alias, row of COLUMNS)
@@ -61,21 +64,13 @@ class Case:
     unreadable: list[str] = field(default_factory=list)
     missing: list[tuple[str, Recorded[Any]]] = field(default_factory=list)  # deliveries without a trace
     newest: datetime | None = None
+    state: Order | None = None
 
     def name(self, category: str = ORDER) -> str:
         return stream_name(category, self.id)
 
     def history(self, category: str = ORDER) -> list[Recorded[Any]]:
         return self.events.get(category, [])
-
-    @property
-    def state(self) -> Order | None:
-        """The order as its events tell; None if there is none, or not all of its events can be read."""
-        history = self.history()
-        if self.unreadable or not history or [item.version for item in history] != list(range(1, len(history) + 1)):
-            return None
-        state = fold(item.event for item in history)
-        return None if state.placed_at is None else state
 
     def at_rest(self, cutoff: datetime) -> bool:
         """Nothing is under way: all that happened until `cutoff` has had its effects, and nothing happened since."""
@@ -322,6 +317,10 @@ def _open(case: Case, horizon: datetime) -> None:
             key = (recorded.category, recorded.version, subscriber.name)
             if key not in handled and key not in case.letters:
                 case.missing.append((subscriber.name, recorded))
+    history = case.history()
+    if history and not case.unreadable and all(item.version == at for at, item in enumerate(history, start=1)):
+        state = fold(item.event for item in history)
+        case.state = None if state.status is None else state
 
 
 def wanting(event_type: str) -> list[Subscriber]:

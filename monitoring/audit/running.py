@@ -98,7 +98,7 @@ def audit(
         settle=settle,
         seconds=time.monotonic() - started,
         results=tuple(tally.result(run.note(tally.check)) for tally in run.tallies),
-        unavailable=tuple(alias for alias in settings.DATABASES if alias in run.away),
+        unavailable=(*(alias for alias in settings.DATABASES if alias in run.away), *run.silent_broker()),
     )
 
 
@@ -223,15 +223,19 @@ class _Run:
 
             self._guard([alias, *context_databases()], look)
 
+    def silent_broker(self) -> list[str]:
+        """The broker, if it was asked about deliveries and has not answered."""
+        return [] if self.moment.broker.answers else ["broker"]
+
     def note(self, check: Check) -> str:
         if check.name != "events_reach_subscribers":
             return ""
         parts = []
         if self.moment.pending:
             under_way = ", ".join(f"{name} {number}" for name, number in sorted(self.moment.pending.items()))
-            parts.append(f"still in queues: {under_way}")
+            parts.append(f"not handled yet: {under_way}")
         if not self.moment.broker.answers:
-            parts.append("the broker does not answer, so what is in its queues counts as lost")
+            parts.append("the broker does not answer, so nobody knows whether they are lost")
         return "; ".join(parts)
 
 

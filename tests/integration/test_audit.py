@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from celery import current_app
 from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
@@ -19,8 +20,9 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 
 from coupons.events import REDEMPTION, CouponRedeemed
 from coupons.models import Coupon
-from eventing import store, subscribers
+from eventing import queues, store, subscribers, topology
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
+from eventing.queues import BrokerUnavailable
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import drain
 from inventory.events import RESERVATION
@@ -37,6 +39,7 @@ from sharding import shards
 from sharding.numbers import to_text
 from tests.flows.conftest import Shop
 from tests.integration.test_admin import down
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -583,6 +586,42 @@ def test_a_database_that_goes_away_in_the_middle_is_named(world: World) -> None:
 
     assert report.unavailable == ("orders_1",)
     assert broken(report) == {}
+
+
+def test_a_broker_that_does_not_answer_is_named_and_nothing_is_called_lost(
+    world: World, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: Any) -> None:
+        raise BrokerUnavailable
+
+    settings.EVENTING_DURABLE_BROKER = True
+    monkeypatch.setattr(queues, "depths", refuse)
+    an_event_was_published_and_got_lost(world)
+
+    report = audit(settle=timedelta(0))
+
+    assert broken(report) == {}
+    assert report.unavailable == ("broker",)
+    assert not report.clean
+    assert "not handled yet: notifications 1" in " ".join(result.note for result in report.results)
+
+
+@pytest.mark.services
+def test_an_event_that_may_be_in_its_subscribers_queue_is_under_way(world: World) -> None:
+    an_event_was_published_and_got_lost(world)
+    with current_app.connection_for_write() as connection:
+        topology.declare(connection)
+        try:
+            queue = topology.work_queue("notifications")(connection.default_channel)
+            connection.Producer().publish("{}", exchange="", routing_key=queue.name)
+            wait_until(lambda: queue.queue_declare(passive=True).message_count == 1)
+
+            report = audit(settle=timedelta(0))
+        finally:
+            topology.delete(connection)
+
+    assert report.clean
+    assert "not handled yet: notifications 1" in " ".join(result.note for result in report.results)
 
 
 def answers_but(away: str) -> Callable[..., Any]:
