@@ -182,8 +182,8 @@ CHECKS = (
         name="stock_adds_up",
         title="No stock is negative, and what is on hand is what is available plus what is set aside.",
         counts="products",
-        hint="The database refuses this, so its constraints are gone: `manage.py migrate_all` tells. Count the product "
-        "and adjust its stock in the back office.",
+        hint="The database refuses this, so somebody has dropped its constraints: add them again. Count the product, and "
+        "adjust its stock in the back office.",
         of_database=stock_adds_up,
         databases=lambda: (database_of("inventory"),),
         at_once=True,
@@ -229,7 +229,7 @@ CHECKS = (
         name="messages_once",
         title="A customer is told about an event once on each channel.",
         counts="messages",
-        hint="The database refuses this, so a constraint is gone: `manage.py migrate_all` tells. Delete the later one.",
+        hint="The database refuses this, so somebody has dropped a constraint: delete the later one, and add it again.",
         of_database=messages_once,
         databases=lambda: (database_of("notifications"),),
         at_once=True,
