@@ -182,8 +182,8 @@ CHECKS = (
         name="stock_adds_up",
         title="No stock is negative, and what is on hand is what is available plus what is set aside.",
         counts="products",
-        hint="The database refuses this, so somebody has dropped its constraints: add them again. Count the product, and "
-        "adjust its stock in the back office.",
+        hint="The database refuses this, so somebody has dropped its constraints: add them again. Count the product "
+        "and adjust its stock in the back office.",
         of_database=stock_adds_up,
         databases=lambda: (database_of("inventory"),),
         at_once=True,
