@@ -61,6 +61,7 @@ PAGES = {
         Page("eventing.event", "Events", "bolt", "All that ever happened, and where each event went.", "events"),
         Page("eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
         Page("eventing.deadletter", "Dead letters", "report", "Events that a subscriber could not handle, and why."),
+        Page("monitoring.auditrun", "Audit", "verified", "Whether anything was lost, doubled or oversold.", "audit"),
         Page("sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
         Page("django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."),
         Page("django_celery_beat.intervalschedule", "Intervals", "timelapse", "Every so many seconds, hours or days."),

@@ -247,7 +247,8 @@ EVENTING_MESSAGE_EVENTS = 200  # events of one message, at most
 EVENTING_MESSAGE_BYTES = 256 * 1024
 EVENTING_MAX_ATTEMPTS = env.int("EVENTING_MAX_ATTEMPTS", default=12)
 EVENTING_MAX_BACKOFF_SECONDS = 300
-EVENTING_INBOX_RETENTION_DAYS = 30  # how long it is known which events were handled
+# How long it is known which events were handled; audits look back no further.
+EVENTING_INBOX_RETENTION_DAYS = env.int("EVENTING_INBOX_RETENTION_DAYS", default=30)
 EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
 # Back-pressure, see eventing.pressure; 0 turns each off. In the embedded profile events stay in the outbox until they
 # are handled, so their age does not tell that the relay is behind.

@@ -9,6 +9,7 @@ from celery import current_app
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
+from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE, level_name
 
 from eventing import topology
 from eventing.errors import EventingError
@@ -38,6 +39,21 @@ def depths(*, seconds: float) -> list[Depth]:
     connection = connect(seconds=seconds)
     try:
         return ask(connection, [*topology.work_queues(), topology.dead_letter_queue()])
+    finally:
+        connection.collect()
+
+
+def delayed(*, seconds: float) -> int:
+    """Messages that wait for their next attempt, of all installations that share the broker.
+
+    Raises BrokerUnavailable. The in-memory broker keeps none: there it is the worker that waits.
+    """
+    connection = connect(seconds=seconds)
+    try:
+        if connection.transport.driver_type != "amqp":
+            return 0
+        levels = [Queue(level_name(level)) for level in range(MAX_NUMBER_OF_BITS_TO_USE)]
+        return sum(depth.messages or 0 for depth in ask(connection, levels))
     finally:
         connection.collect()
 

@@ -1,4 +1,4 @@
-"""Health and metrics, and the circuit breakers of all processes."""
+"""Health, metrics, dashboards, the audit, and the circuit breakers of all processes."""
 
 from django.apps import AppConfig
 

@@ -17,6 +17,7 @@ OWN = frozenset(
         "Prune idempotency keys",
         "Collect dead letters of the broker",
         "Prune inboxes",
+        "Audit",
         "Report stuck orders",
         "Summarise sales",
     }

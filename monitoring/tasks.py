@@ -1,9 +1,17 @@
-"""Reports by the clock. A run that comes twice writes the same again."""
+"""Background tasks of the operators' side. A report that is written twice says the same again."""
+
+from __future__ import annotations
 
 from celery import shared_task
 from django.utils import timezone
 
-from monitoring import reports
+from monitoring import audit_runs, reports
+
+
+@shared_task(name=audit_runs.TASK)
+def run_audit(run_id: int | None = None) -> None:
+    """Do the audit that an operator has asked for, or one of the clock's own."""
+    audit_runs.perform(run_id)
 
 
 @shared_task(name="monitoring.summarise_sales")

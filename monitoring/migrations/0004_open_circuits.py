@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("monitoring", "0002_roles"),
+        ("monitoring", "0003_audit_runs"),
     ]
 
     operations = [

@@ -78,6 +78,7 @@ def test_own_pages_of_the_admin_are_accessible(new_page: Callable[..., Page], ax
         "/admin/sharding/bucket/",
         "/admin/eventing/event/",
         "/admin/eventing/outbox/",
+        "/admin/monitoring/audit/",
     ):
         page.goto(path)
         found += violations(page, axe)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -15,6 +15,7 @@ from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory_handlers
 from inventory.models import Stock
+from monitoring.audit import CHECKS, audit
 from orders import handlers as order_handlers
 from orders import selectors as order_selectors
 from orders.commands import Command
@@ -66,8 +67,12 @@ class Shop:
 
 
 @pytest.fixture
-def shop(db: None) -> Shop:
-    return Shop(customer=User.objects.create_user("ann", "ann@example.org", "a-long-password"), deliver=drain)
+def shop(db: None) -> Iterator[Shop]:
+    """Whatever the test does to it, every promise holds afterwards. Programs outside are told nothing here."""
+    yield Shop(customer=User.objects.create_user("ann", "ann@example.org", "a-long-password"), deliver=drain)
+    promises = {check.name for check in CHECKS} - {"events_published", "events_reach_subscribers"}
+    report = audit(settle=timedelta(0), only=promises)
+    assert {one.check.name: one.offenders for one in report.results if one.violations} == {}
 
 
 @pytest.fixture

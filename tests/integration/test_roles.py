@@ -70,7 +70,8 @@ def role(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def colleague(role: str) -> Client:
     import_module("monitoring.migrations.0002_roles").install(apps, None)
-    import_module("monitoring.migrations.0006_reports").let_read(apps, None)
+    import_module("monitoring.migrations.0005_reports").let_read(apps, None)
+    import_module("monitoring.migrations.0003_audit_runs").permit(apps, None)
     user = User.objects.create_user("colleague", is_staff=True)
     user.groups.set(Group.objects.filter(name=role))
     return client_of(user)
@@ -104,15 +105,22 @@ def test_every_page_of_the_admin_is_somebodys() -> None:
     assert {page.model for pages in PAGES.values() for page in pages if not page.url} == set(labels()) == ALL
 
 
-def test_pages_of_events_open_for_the_roles_that_may_see_them(colleague: Client, role: str, order_id: int) -> None:
+def test_pages_of_no_model_open_for_the_roles_that_may_see_them(colleague: Client, role: str, order_id: int) -> None:
     for path, roles in (
         ("/admin/eventing/event/", ("viewer", "support", "administrator")),
         (f"/admin/eventing/event/order-{numbers.to_text(order_id)}@1/", ("viewer", "support", "administrator")),
         ("/admin/eventing/outbox/", ("viewer", "administrator")),
+        ("/admin/monitoring/audit/", ("viewer", "administrator")),
     ):
         assert colleague.get(path).status_code == (200 if role in roles else 403), path
         shown = f'href="{path}"' in colleague.get("/admin/").content.decode()
         assert shown == (role in roles and "@" not in path)
+
+
+def test_audits_are_started_by_administrators(colleague: Client, role: str) -> None:
+    assert ("Run the audit now" in text(colleague.get("/admin/monitoring/audit/"))) == (role == "administrator")
+    if role != "administrator":
+        assert colleague.post("/admin/monitoring/audit/").status_code == 403
 
 
 def test_lists_and_pages_open_for_the_roles_that_may_see_them(colleague: Client, role: str, order_id: int) -> None:

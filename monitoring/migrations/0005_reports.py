@@ -9,6 +9,7 @@ EVERY_SECONDS = [("Report stuck orders", "monitoring.report_stuck_orders", 60)]
 EVERY_NIGHT = [
     ("Summarise sales", "monitoring.summarise_sales", 0, 20),
     ("Prune inboxes", "eventing.prune_inbox", 2, 40),
+    ("Audit", "monitoring.audit", 3, 10),
 ]
 READERS = ("viewer", "support", "administrator")
 

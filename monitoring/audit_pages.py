@@ -1,0 +1,83 @@
+"""The back office's page of audits: the last results, and a button for the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import ADDITION, LogEntry
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.response import TemplateResponse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from eventing.queues import BrokerUnavailable
+from monitoring import audit_runs
+from monitoring.audit_runs import AlreadyRunning
+from monitoring.models import AuditRun
+
+SHOWN = 20  # offenders of a check, and earlier runs
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def audits(request: HttpRequest) -> HttpResponse:
+    """The newest audit and the ones before; POST starts another."""
+    _require(request, "view")
+    if request.method == "POST":
+        _require(request, "add")
+        _start(request)
+        return redirect("audit")
+    return _page(request, AuditRun.objects.first())
+
+
+@require_safe
+def audit_run(request: HttpRequest, run_id: int) -> HttpResponse:
+    """One audit; for htmx its results alone."""
+    _require(request, "view")
+    run = get_object_or_404(AuditRun, pk=run_id)
+    if request.headers.get("HX-Request"):
+        return render(request, "admin/monitoring/audit_run.html", _results(run))
+    return _page(request, run)
+
+
+def _require(request: HttpRequest, verb: str) -> None:
+    if not request.user.has_perm(f"monitoring.{verb}_auditrun"):
+        raise PermissionDenied
+
+
+def _start(request: HttpRequest) -> None:
+    try:
+        run = audit_runs.start(request.user.get_username())
+    except AlreadyRunning:
+        messages.info(request, "An audit is under way already.")
+    except BrokerUnavailable:
+        messages.error(request, "The broker does not answer, so no worker can be asked. `manage.py audit` needs none.")
+    else:
+        LogEntry.objects.log_actions(request.user.pk or 0, [run], ADDITION, "Started.", single_object=True)
+
+
+def _page(request: HttpRequest, run: AuditRun | None) -> HttpResponse:
+    context = {
+        **admin.site.each_context(request),
+        **_results(run),
+        "title": "Audit",
+        "runs": AuditRun.objects.defer("report")[:SHOWN],
+        "may_run": request.user.has_perm("monitoring.add_auditrun"),
+    }
+    return TemplateResponse(request, "admin/monitoring/audits.html", context)
+
+
+def _results(run: AuditRun | None) -> dict[str, Any]:
+    """What the template of the results needs. A run whose worker has died counts as finished."""
+    under_way = run is not None and run.finished_at is None and audit_runs.running() is not None
+    checks = [] if run is None or run.report is None else run.report["checks"]
+    return {
+        "run": run,
+        "under_way": under_way,
+        "checks": [
+            check | {"offenders": (shown := check["offenders"][:SHOWN]), "more": check["violations"] - len(shown)}
+            for check in sorted(checks, key=lambda check: (not check["violations"], not check["unavailable"]))
+        ],
+        "violations": sum(check["violations"] for check in checks),
+    }

@@ -1,0 +1,80 @@
+"""Audits in the background: one at a time, by a worker, with their results kept."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from celery import current_app
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.utils import timezone
+from kombu.exceptions import KombuError
+
+from eventing.databases import try_transaction_lock
+from eventing.queues import BrokerUnavailable
+from monitoring.audit import audit
+from monitoring.models import AuditRun
+
+TASK = "monitoring.audit"
+KEPT = 100
+SETTLE_SECONDS = 60.0
+GIVEN_UP_AFTER = timedelta(hours=1)  # its worker has died, and nobody has taken over
+PROGRESS_SECONDS = 1.0
+
+
+class AlreadyRunning(Exception):
+    """An audit is under way."""
+
+
+def running() -> AuditRun | None:
+    """The audit that is under way."""
+    return AuditRun.objects.filter(finished_at=None, started_at__gt=timezone.now() - GIVEN_UP_AFTER).first()
+
+
+def start(by: str, settle_seconds: float = SETTLE_SECONDS) -> AuditRun:
+    """Ask a worker for an audit. Raises AlreadyRunning, or BrokerUnavailable when nobody can be asked."""
+    with transaction.atomic():
+        if not try_transaction_lock(connections[DEFAULT_DB_ALIAS], TASK) or running() is not None:
+            raise AlreadyRunning
+        run = AuditRun.objects.create(
+            started_at=timezone.now(), by=by, settle_seconds=settle_seconds, progress="waiting for a worker"
+        )
+    try:
+        with current_app.pool.acquire(block=True) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
+            current_app.send_task(TASK, kwargs={"run_id": run.pk}, connection=connection, retry=False)
+    except (OSError, KombuError) as error:
+        run.delete()
+        raise BrokerUnavailable(type(error).__name__) from error
+    return run
+
+
+def perform(run_id: int | None) -> AuditRun | None:
+    """Do the audit and keep its report; None if that has been done. Without an id it is the clock that wants one."""
+    if run_id is None:
+        run = AuditRun.objects.create(started_at=timezone.now(), settle_seconds=SETTLE_SECONDS)
+    else:
+        found = AuditRun.objects.filter(pk=run_id, finished_at=None).first()
+        if found is None:
+            return None
+        run = found
+    told = float("-inf")
+
+    def say(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_SECONDS:
+            told = time.monotonic()
+            AuditRun.objects.filter(pk=run.pk).update(progress=text[:200])
+
+    try:
+        report = audit(settle=timedelta(seconds=run.settle_seconds), say=say)
+    except Exception as error:
+        run.error = type(error).__name__
+        raise
+    else:
+        run.was_clean, run.report = report.clean, report.as_dict()
+    finally:
+        run.finished_at, run.progress = timezone.now(), ""
+        run.save(update_fields=["finished_at", "progress", "was_clean", "report", "error"])
+        AuditRun.objects.exclude(pk__in=AuditRun.objects.values("pk")[:KEPT]).delete()
+    return run

@@ -1,0 +1,82 @@
+"""The audit of a shop that is at work: no false alarm while orders flow, and clean when all is quiet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from loadtest.client import Client, RequestFailed
+from tests.live import Live
+from tests.waiting import wait_until
+
+SHOPPERS = 4
+AUDITS = 5
+
+
+def audited(live: Live, settle: float) -> dict[str, Any]:
+    report: dict[str, Any] = live.shell(
+        "from datetime import timedelta\n"
+        "from monitoring.audit import audit\n"
+        f"answer = audit(settle=timedelta(seconds={settle})).as_dict()\n"
+    )
+    return report
+
+
+def broken(report: dict[str, Any]) -> dict[str, list[str]]:
+    return {check["name"]: check["offenders"] for check in report["checks"] if check["violations"]}
+
+
+def shop_until(done: threading.Event, client: Client) -> int:
+    """Place orders, and pay, cancel or leave them; returns how many."""
+    placed = 0
+    while not done.is_set():
+        number = client.place(("AUDIT", 1), coupon="AUDIT" if placed % 2 else None)
+        placed += 1
+        with suppress(RequestFailed):  # not confirmed yet, or cancelled before it could be paid
+            if placed % 3 == 0:
+                client.cancel(number)
+            elif placed % 3 == 1:
+                client.wait_for(number, "confirmed")
+                client.pay(number)
+    return placed
+
+
+def test_auditing_while_orders_flow_gives_no_false_alarm(live: Live) -> None:
+    live.product("AUDIT", 10_000)
+    live.shell(
+        "from coupons.models import Coupon\n"
+        "Coupon.objects.create(code='AUDIT', kind='fixed', value=100, currency='EUR')\n"
+    )
+    done = threading.Event()
+    with ThreadPoolExecutor(SHOPPERS) as pool:
+        shopping = [pool.submit(shop_until, done, client) for client in live.shoppers(SHOPPERS)]
+        try:
+            reports = [audited(live, settle=1.5) for _ in range(AUDITS)]
+        finally:
+            done.set()
+        placed = sum(one.result(timeout=60) for one in shopping)
+
+    assert placed > AUDITS
+    assert [broken(report) for report in reports] == [{}] * AUDITS
+    assert [report["unavailable"] for report in reports] == [[]] * AUDITS
+
+    wait_until(lambda: broken(audited(live, settle=0)) == {}, seconds=60)
+    looked_at = {check["name"]: check["checked"] for check in audited(live, settle=0)["checks"]}
+    assert looked_at["read_model_matches_events"] >= placed
+    assert looked_at["stock_set_aside_once"] >= placed
+
+
+def test_the_command_audits_a_running_shop(live: Live) -> None:
+    client = live.client()
+    live.product("AUDIT-2", 5)
+    client.wait_for(client.place(("AUDIT-2", 1)), "confirmed")
+
+    command = live.spawn("manage.py", "audit", "--json", "--settle", "5", stdout=subprocess.PIPE)
+    said, _ = command.communicate(timeout=120)
+
+    assert command.returncode == 0, said
+    assert json.loads(said)["clean"] is True
