@@ -123,7 +123,7 @@ def test_pages_of_the_admin_are_accessible(new_page: Callable[..., Page], axe: s
     for path in listed:
         page.goto(path)
         found += violations(page, axe)
-        row = page.locator(f"main table a[href^='{path}']:not([href*='?'])").first
+        row = page.locator(f"table a[href^='{path}']:not([href*='?'])").first
         if row.count():
             page.goto(str(row.get_attribute("href")))
             found += violations(page, axe)
