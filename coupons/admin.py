@@ -67,6 +67,7 @@ class CouponAdmin(CarefulModelAdmin):
         ("How often", {"fields": (("total_limit", "per_customer_limit"), "use")}),
     )
     readonly_fields = ("use",)
+    change_form_outer_before_template = "admin/config/coupon_orders.html"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Coupon | None = None) -> tuple[str, ...]:
         # Orders know a coupon by its code.

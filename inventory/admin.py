@@ -152,6 +152,7 @@ class ProductAdmin(CarefulModelAdmin):
     actions_detail = ("receive_stock", "adjust_stock")
     actions_row = ("receive_stock", "adjust_stock")
     save_always = ("updated_at",)
+    change_form_outer_before_template = "admin/config/product_orders.html"
     fieldsets = (
         (None, {"fields": (("sku", "category"), "name", "description", ("price", "picture"), "active")}),
         ("Stock", {"fields": (("on_hand", "reserved", "available"), "movements")}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -14,19 +13,15 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_safe
 
 from orders import selectors
 from orders.domain import Order
 from orders.selectors import OrderDetail
-from storefront import journey, progress, swimlanes
-from storefront.journey import CONTEXTS, OUTSIDE, Journey, Moment
-from storefront.swimlanes import Entry, Lane, Mark
-from storefront.templatetags.shop import duration, money
+from storefront import journey, journey_picture, progress
+from storefront.journey import Moment
+from storefront.templatetags.shop import money
 
-LANES = ("orders", "inventory", "coupons", "payments", "notifications")
-LONG = timedelta(seconds=5)  # a pause that is worth a word
 TIMES = "\N{MULTIPLICATION SIGN}"
 NOTHING = "\N{EN DASH}"
 
@@ -95,10 +90,17 @@ def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
         "status": journey.state_after(found.moments).status,
         "operator": operator,
         "journey": found,
-        "rows": [(moment, _who(moment, order, operator)) for moment in found.moments],
-        "picture": SafeString(_picture(found, until[-1], order, operator)),
+        "rows": [(moment, journey_picture.who(moment, order, operator)) for moment in found.moments],
+        "picture": journey_picture.draw(
+            found,
+            order,
+            operator=operator,
+            link=_link,
+            invitation="show the state of the order after this event",
+            chosen=until[-1],
+        ),
         "chosen": until[-1],
-        "who": _who(until[-1], order, operator),
+        "who": journey_picture.who(until[-1], order, operator),
         "position": position + 1,
         "previous": found.moments[position - 1].id if position else None,
         "next": found.moments[position + 1].id if position + 1 < len(found.moments) else None,
@@ -109,6 +111,10 @@ def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
         "seen": seen,
         "live_query": urlencode(({"at": at} if at else {}) | {"seen": seen}),
     }
+
+
+def _link(moment: Moment) -> str:
+    return f"?{urlencode({'at': moment.id})}#lanes-{moment.id}"
 
 
 def _facts(before: Order, after: Order) -> list[Fact]:
@@ -129,85 +135,3 @@ def _told(order: Order) -> Iterator[tuple[str, str]]:
     yield "Payment due", f"{order.payment_due_at:%Y-%m-%d %H:%M:%S}" if order.payment_due_at else NOTHING
     yield "Payment", order.payment_id or NOTHING
     yield "Tracking", order.tracking or NOTHING
-
-
-# --- The picture ---------------------------------------------------------------------------------------------------
-
-
-def _picture(found: Journey, chosen: Moment, order: OrderDetail, operator: bool) -> str:
-    lanes = [
-        Lane(
-            name=name,
-            title=name.capitalize(),
-            subtitle=f"{found.databases[name]}, bucket {found.bucket}" if name == "orders" else found.databases[name],
-        )
-        for name in LANES
-    ]
-    told = {letter.event_id: 0 for letter in found.letters}
-    for letter in found.letters:
-        told[letter.event_id] += 1
-    entries = []
-    before: datetime | None = None
-    for moment in found.moments:
-        entries.append(
-            Entry(
-                id=moment.id,
-                lane=CONTEXTS.get(moment.category, "orders"),
-                title=moment.type,
-                lines=tuple(_lines(moment, _who(moment, order, operator))),
-                marks=tuple(_marks(moment, told.get(moment.id, 0))),
-                cause=moment.cause_id,
-                pause=_pause(before, moment.recorded_at),
-                label=f"{moment.type}, {moment.id}: show the state of the order after this event",
-                href=f"?{urlencode({'at': moment.id})}#lanes-{moment.id}",
-                kind="failed" if any(not failure.settled for failure in moment.failures) else "",
-                chosen=moment is chosen,
-            )
-        )
-        before = moment.recorded_at
-    return swimlanes.svg(
-        swimlanes.draw(lanes, entries),
-        title=f"The journey of order {found.number} in swim lanes",
-        description=(
-            f"{len(entries)} events from top to bottom in the lanes of {', '.join(LANES)}. Arrows lead from each event"
-            " to those that it caused. The table below the picture says the same."
-        ),
-    )
-
-
-def _lines(moment: Moment, who: str) -> Iterator[str]:
-    yield f"v{moment.version} · {moment.recorded_at:%H:%M:%S}.{moment.recorded_at.microsecond // 1000:03}"
-    yield f"by {who}"
-    if moment.in_outbox:
-        yield "in the outbox"
-    elif moment.published is not None:
-        yield f"published +{moment.published} ms"
-
-
-def _marks(moment: Moment, letters: int) -> Iterator[Mark]:
-    for handling in moment.handled:
-        if handling.subscriber == OUTSIDE or handling.subscriber not in LANES:
-            continue
-        words = [f"✓ +{handling.milliseconds} ms"]
-        if handling.attempts > 1:
-            words.append(f"attempt {handling.attempts}")
-        elif handling.subscriber == "notifications" and letters:
-            words.append("1 message" if letters == 1 else f"{letters} messages")
-        yield Mark(lane=handling.subscriber, text=" · ".join(words))
-    for subscriber in moment.waiting:
-        if subscriber in LANES:
-            yield Mark(lane=subscriber, text="waiting …", kind="waiting")
-    for failure in moment.failures:
-        if failure.subscriber in LANES:
-            yield Mark(lane=failure.subscriber, text=f"✗ given up, attempt {failure.attempts}", kind="failed")
-
-
-def _pause(before: datetime | None, at: datetime) -> str:
-    if before is None or at - before < LONG:
-        return ""
-    return f"{duration(int((at - before).total_seconds()))} later"
-
-
-def _who(moment: Moment, order: OrderDetail, operator: bool) -> str:
-    """Operators see actors as they are written, customers in the words of their order's page."""
-    return moment.actor if operator else progress.who(moment.actor, order.customer_id)

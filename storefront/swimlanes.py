@@ -1,35 +1,39 @@
-"""Draws events in lanes as SVG: time goes down, an event a row, arrows from each event to what it caused.
+"""Where everything stands in a picture of events in lanes: time goes right, a lane is a row, and arrows lead from each
+event to what it caused.
 
-Pure: the same entries give the same picture. Sizes are in units of the SVG; colours are the style sheet's.
-Beside an event, in the lanes of those who handled it, stand marks. An arrow leaves its event at the height of the
-mark, goes down in the gutter of the lane that reacted, and so crosses neither marks nor events.
+Pure: the same entries give the same picture. Sizes are in units of the SVG, which is shown no smaller than a CSS pixel
+for each. An event shares its column with others while neither its lane is taken there nor its cause stands there. What
+became of it in other lanes stands in its column too, hung on a line that runs left of the column. Arrows leave such a
+mark to the right, run above the lane's boxes and enter the event from above, so that they cross neither.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from xml.etree.ElementTree import Element, SubElement, tostring
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-LANE, GUTTER, CARD = 206, 26, 176
-HEAD = 58
-MARGIN = 4
-LINE = 15
-SLOT, FIRST_SLOT = 22, 21  # the heights at which arrows leave an event
-ENTRANCE = 9  # the height at which they arrive
-GAP, PAUSE = 16, 22
-MARK = 18
-TRACK = 6
-CHARACTER = 6.6  # the width of a character of a mark in a wide font
-LONGEST = 25  # characters of a line that fit into an event
+HEADER = 116  # what the lanes' names take
+MIN_WIDTH = 1220  # so that a young order is not shown enormous
+EDGE, PAUSES = 4, 20  # PAUSES is the height of the line in which they are written
+LINE = 16
+TITLE_LETTER, LETTER = 8.7, 6.9  # the width of a character in a wide font
+LONGEST = 18  # characters of a line that fit into a box
+PADDING = 7
+BETWEEN = 6  # boxes above each other
+TRACK, TRACKS_ABOVE = 6, 12
+MARGIN = 6  # between a column and the lines in the gap before it
+ENTRANCE, EXIT = 18, 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
+    """A `slim` lane only notes what became of the events above it: no boxes, no lines."""
+
     name: str
     title: str
     subtitle: str = ""
+    slim: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,7 @@ class Mark:
 
     lane: str
     text: str
+    detail: str = ""
     kind: str = "done"
 
 
@@ -74,7 +79,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrow:
-    """From `source` to `target`; a delivery that caused nothing ends at its mark and has no target."""
+    """From `source` to `target`; a delivery ends at its mark and has no target."""
 
     source: str
     target: str | None
@@ -83,10 +88,21 @@ class Arrow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A lane's place."""
+
+    lane: Lane
+    top: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
+    """`cards` are the boxes of `entries`, in their order."""
+
     width: float
     height: float
-    lanes: tuple[Lane, ...]
+    bands: tuple[Band, ...]
     entries: tuple[Entry, ...]
     cards: tuple[Box, ...]
     marks: tuple[Box, ...]
@@ -94,32 +110,60 @@ class Picture:
 
 
 @dataclass(slots=True)
-class _Row:
-    """An event's place: `slots` are the heights at which arrows leave it, by lane."""
+class _Column:
+    """Events side by side, with x where the boxes begin; `lines` and `exits` are where lines go up and down."""
 
-    entry: Entry
-    top: float
-    height: float
-    lines: tuple[str, ...]
-    slots: dict[str, float]
+    entries: list[Entry]
+    left: float = 0
+    width: float = 0
+    lines: dict[str, float] = field(default_factory=dict)  # by event
+    exits: dict[tuple[str, str], float] = field(default_factory=dict)  # by event and lane
 
 
 def draw(lanes: Sequence[Lane], entries: Sequence[Entry]) -> Picture:
-    """Lay the entries out, first at the top. Every entry's lane and mark's lane is one of `lanes`.
+    """Lay the entries out, first at the left. Every entry's lane and mark's lane is one of `lanes`.
 
-    An entry that is caused by one below it, or by none that is here, gets no arrow.
+    An entry that is caused by one after it, or by none that is here, gets no arrow.
     """
-    left = {lane.name: MARGIN + position * LANE for position, lane in enumerate(lanes)}
-    rows = _rows(entries, left)
-    cards = tuple(_card(row, left) for row in rows.values())
+    effects = _effects(entries)
+    columns = _columns(entries)
+    width = _spread(columns, effects, lanes)
+    column_of = {entry.id: number for number, column in enumerate(columns) for entry in column.entries}
+    tracks = _tracks(effects, column_of, lanes)
+    boxes: dict[tuple[str, str], Box] = {}  # by event and lane
+    bands: list[Band] = []
+    track_heights: dict[tuple[str, str], float] = {}
+    top = float(EDGE + (PAUSES if any(entry.pause for entry in entries) else 0))
+    for lane in lanes:
+        own = {source: track for (source, name), track in tracks.items() if name == lane.name}
+        ceiling = top + BETWEEN if lane.slim else top + TRACKS_ABOVE + TRACK * max(own.values(), default=0)
+        for source, track in own.items():
+            track_heights[source, lane.name] = ceiling - 6 - TRACK * track
+        floor = ceiling + (LINE if lane.slim else LINE * 2)
+        for column in columns:
+            y = ceiling
+            for box in _stack(column, lane, y):
+                boxes[box.source, lane.name] = box
+                floor = max(floor, box.y + box.height)
+        bands.append(Band(lane=lane, top=top, height=floor + BETWEEN - top))
+        top = floor + 2 * BETWEEN
+    slim = {lane.name for lane in lanes if lane.slim}
     return Picture(
-        width=2 * MARGIN + len(lanes) * LANE,
-        height=max((card.y + card.height for card in cards), default=HEAD) + GAP,
-        lanes=tuple(lanes),
+        width=max(width, MIN_WIDTH),
+        height=top - BETWEEN + EDGE,
+        bands=tuple(bands),
         entries=tuple(entries),
-        cards=cards,
-        marks=tuple(_mark(mark, row, left) for row in rows.values() for mark in _elsewhere(row.entry)),
-        arrows=tuple(_arrows(rows, left)),
+        cards=tuple(boxes[entry.id, entry.lane] for entry in entries),
+        marks=tuple(boxes[entry.id, mark.lane] for entry in entries for mark in _elsewhere(entry)),
+        arrows=tuple(
+            arrow
+            for column in columns
+            for entry in column.entries
+            for arrow in (
+                *_deliveries(entry, column, boxes, slim),
+                *_causes(entry, column, boxes, effects, track_heights),
+            )
+        ),
     )
 
 
@@ -127,210 +171,158 @@ def _elsewhere(entry: Entry) -> list[Mark]:
     return [mark for mark in entry.marks if mark.lane != entry.lane]
 
 
-def _effects(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """What each entry caused, below it."""
+def _effects(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """What each entry caused after it, by entry and lane."""
     seen: set[str] = set()
-    effects: dict[str, list[Entry]] = defaultdict(list)
+    effects: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.cause in seen:
-            effects[str(entry.cause)].append(entry)
+            effects[str(entry.cause), entry.lane].append(entry)
         seen.add(entry.id)
-    return effects
+    return dict(effects)
 
 
-def _rows(entries: Sequence[Entry], left: Mapping[str, float]) -> dict[str, _Row]:
-    effects = _effects(entries)
-    rows: dict[str, _Row] = {}
-    y = float(HEAD + GAP)
+def _columns(entries: Sequence[Entry]) -> list[_Column]:
+    columns: list[_Column] = []
     for entry in entries:
-        if entry.pause:
-            y += PAUSE
-        wanted = {mark.lane for mark in _elsewhere(entry)} | {effect.lane for effect in effects[entry.id]}
-        slots = {
-            lane: y + FIRST_SLOT + position * SLOT
-            for position, lane in enumerate(lane for lane in left if lane in wanted)
-        }
-        own = tuple(mark.text for mark in entry.marks if mark.lane == entry.lane)
-        lines = (entry.title, *entry.lines, *own)
-        height = max(len(lines) * LINE + 12, FIRST_SLOT + len(slots) * SLOT - SLOT / 2 + 4)
-        rows[entry.id] = _Row(entry=entry, top=y, height=height, lines=lines, slots=slots)
-        y += height + GAP
-    return rows
+        beside = columns[-1].entries if columns else []
+        if entry.pause or not beside or any(other.lane == entry.lane or other.id == entry.cause for other in beside):
+            columns.append(_Column(entries=[entry]))
+        else:
+            beside.append(entry)
+    return columns
 
 
-def _card(row: _Row, left: Mapping[str, float]) -> Box:
-    return Box(
-        x=left[row.entry.lane] + GUTTER,
-        y=row.top,
-        width=CARD,
-        height=row.height,
-        lines=tuple(_cut(line) for line in row.lines),
-        kind=row.entry.kind,
-        source=row.entry.id,
-        lane=row.entry.lane,
-    )
+def _spread(
+    columns: Sequence[_Column], effects: Mapping[tuple[str, str], Sequence[Entry]], lanes: Sequence[Lane]
+) -> float:
+    """Give columns and the lines between them their places, and return where the last one ends.
+
+    Those who leave a column share a place unless they are of the same lane, as they stay within it.
+    """
+    slim = {lane.name for lane in lanes if lane.slim}
+    x = float(HEADER)
+    before: _Column | None = None
+    for column in columns:
+        x += MARGIN
+        if before is not None:
+            used: Counter[str] = Counter()
+            for entry in before.entries:
+                marked = {mark.lane for mark in entry.marks} | {entry.lane}
+                for lane in lanes:
+                    if (entry.id, lane.name) in effects and lane.name in marked:
+                        before.exits[entry.id, lane.name] = x + TRACK * used[lane.name]
+                        used[lane.name] += 1
+            x += TRACK * max(used.values(), default=0)
+        for entry in column.entries:
+            reacted = {lane for source, lane in effects if source == entry.id}
+            if ({mark.lane for mark in entry.marks} | reacted) - slim - {entry.lane}:
+                column.lines[entry.id] = x
+                x += TRACK
+        column.left = x + MARGIN - (TRACK if x > HEADER + MARGIN else 0)
+        column.width = max(_width(entry) for entry in column.entries)
+        x = column.left + column.width
+        before = column
+    return x + MARGIN
 
 
-def _mark(mark: Mark, row: _Row, left: Mapping[str, float]) -> Box:
-    text = _cut(mark.text)
-    return Box(
-        x=left[mark.lane] + GUTTER,
-        y=row.slots[mark.lane] - MARK / 2,
-        width=min(CARD, round(len(text) * CHARACTER + 14)),
-        height=MARK,
-        lines=(text,),
-        kind=mark.kind,
-        source=row.entry.id,
-        lane=mark.lane,
-    )
+def _width(entry: Entry) -> float:
+    """What the widest box of an entry needs."""
+    lines = [*_lines(entry)[1:], *(line for mark in entry.marks for line in (mark.text, mark.detail)), entry.pause]
+    widest = max((len(_cut(line)) for line in lines), default=0)
+    return max(len(_cut(entry.title)) * TITLE_LETTER, widest * LETTER) + 2 * PADDING
+
+
+def _lines(entry: Entry) -> list[str]:
+    own = (" ".join(filter(None, (mark.text, mark.detail))) for mark in entry.marks if mark.lane == entry.lane)
+    return [entry.title, *entry.lines, *own]
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _arrows(rows: Mapping[str, _Row], left: Mapping[str, float]) -> Iterable[Arrow]:
-    targets: dict[tuple[str, str], list[_Row]] = defaultdict(list)
-    for effects in _effects([row.entry for row in rows.values()]).values():
-        for effect in effects:
-            targets[str(effect.cause), effect.lane].append(rows[effect.id])
-    tracks = _tracks(rows, targets)
-    for row in rows.values():
-        lane_left = left[row.entry.lane]
-        marks = {mark.lane: _mark(mark, row, left) for mark in _elsewhere(row.entry)}
-        for lane, y in row.slots.items():
-            to_the_right = left[lane] > lane_left
-            start = lane_left + GUTTER + (CARD if to_the_right else 0)
-            if lane in marks:
-                mark = marks[lane]
-                end = mark.x if to_the_right else mark.x + mark.width
-                yield Arrow(source=row.entry.id, target=None, lane=lane, points=((start, y), (end, y)))
-                start = mark.x
-            for target in targets[row.entry.id, lane]:
-                x = left[lane] + tracks[row.entry.id, lane]
-                entrance = target.top + ENTRANCE
-                yield Arrow(
-                    source=row.entry.id,
-                    target=target.entry.id,
-                    lane=lane,
-                    points=((start, y), (x, y), (x, entrance), (left[lane] + GUTTER, entrance)),
-                )
+def _stack(column: _Column, lane: Lane, y: float) -> Iterator[Box]:
+    """The boxes of a column in a lane: its event, if it has one there, and what became of the others."""
+    of_lane = [entry for entry in column.entries if entry.lane == lane.name]
+    for entry in of_lane:
+        lines = tuple(_cut(line) for line in _lines(entry))
+        box = _box(column, y, lines, kind=entry.kind, source=entry.id, lane=lane.name)
+        yield box
+        y = box.y + box.height + BETWEEN
+    for entry in column.entries:
+        for mark in _elsewhere(entry):
+            if mark.lane != lane.name:
+                continue
+            lines = tuple(_cut(line) for line in (mark.text, mark.detail) if line)
+            box = _box(column, y, lines, kind=mark.kind, source=entry.id, lane=lane.name, slim=lane.slim)
+            yield box
+            y = box.y + box.height + (0 if lane.slim else BETWEEN)
+
+
+def _box(
+    column: _Column, y: float, lines: tuple[str, ...], *, kind: str, source: str, lane: str, slim: bool = False
+) -> Box:
+    return Box(
+        x=column.left,
+        y=y,
+        width=column.width,
+        height=len(lines) * LINE + (2 if slim else PADDING),
+        lines=lines,
+        kind=kind,
+        source=source,
+        lane=lane,
+    )
 
 
 def _tracks(
-    rows: Mapping[str, _Row], targets: Mapping[tuple[str, str], Sequence[_Row]]
-) -> dict[tuple[str, str], float]:
-    """Where in its lane's gutter each arrow goes down, so that no two share a place at the same height."""
-    places: dict[tuple[str, str], int] = {}
-    ends: dict[str, list[float]] = defaultdict(list)  # per lane and place, how far down it is taken
-    for source, row in rows.items():
-        for lane, y in sorted(row.slots.items(), key=lambda slot: slot[1]):
-            if not targets.get((source, lane)):
-                continue
-            bottom = max(target.top for target in targets[source, lane]) + ENTRANCE
-            taken = ends[lane]
-            place = next((place for place, end in enumerate(taken) if end < y), len(taken))
-            taken[place : place + 1] = [bottom]
-            places[source, lane] = place
-    return {
-        (source, lane): GUTTER - 8 - place * min(TRACK, (GUTTER - 12) / max(1, len(ends[lane]) - 1))
-        for (source, lane), place in places.items()
-    }
+    effects: Mapping[tuple[str, str], Sequence[Entry]], column_of: Mapping[str, int], lanes: Sequence[Lane]
+) -> dict[tuple[str, str], int]:
+    """How far above its lane's boxes each arrow runs, so that no two share a place at the same time."""
+    tracks: dict[tuple[str, str], int] = {}
+    for lane in lanes:
+        ends: list[int] = []  # by track, the column until which it is taken
+        sources = [source for source, name in effects if name == lane.name]
+        for source in sorted(sources, key=lambda source: column_of[source]):
+            begins = column_of[source]
+            track = next((track for track, end in enumerate(ends) if end < begins), len(ends))
+            ends[track : track + 1] = [max(column_of[effect.id] for effect in effects[source, lane.name])]
+            tracks[source, lane.name] = track
+    return tracks
 
 
-# --- SVG -----------------------------------------------------------------------------------------------------------
+def _deliveries(entry: Entry, column: _Column, boxes: Mapping[tuple[str, str], Box], slim: set[str]) -> Iterator[Arrow]:
+    for mark in _elsewhere(entry):
+        if mark.lane in slim:
+            continue
+        card, box = boxes[entry.id, entry.lane], boxes[entry.id, mark.lane]
+        x, y = column.lines[entry.id], box.y + EXIT - 2
+        leaves = card.y + EXIT
+        points = ((card.x, leaves), (x, leaves), (x, y), (box.x, y))
+        yield Arrow(source=entry.id, target=None, lane=mark.lane, points=points)
 
 
-def svg(picture: Picture, *, title: str, description: str) -> str:
-    """The picture as an `svg` element for an HTML page; everything in it is escaped."""
-    root = Element(
-        "svg",
-        {
-            "class": "lanes",
-            "viewBox": f"0 0 {_number(picture.width)} {_number(picture.height)}",
-            "role": "group",
-            "aria-labelledby": "lanes-title lanes-description",
-        },
-    )
-    SubElement(root, "title", {"id": "lanes-title"}).text = title
-    SubElement(root, "desc", {"id": "lanes-description"}).text = description
-    _arrow_head(root)
-    for position, lane in enumerate(picture.lanes):
-        _lane(root, lane, position, picture.height)
-    for arrow in picture.arrows:
-        kind = "delivery" if arrow.target is None else "cause"
-        attributes = {"class": f"{kind} of-{arrow.lane}", "d": _path(arrow.points)}
-        if arrow.target is not None:
-            attributes["marker-end"] = "url(#lanes-arrow)"
-        SubElement(root, "path", attributes)
-    for mark in picture.marks:
-        _drawn_mark(root, mark)
-    for entry, card in zip(picture.entries, picture.cards, strict=True):
-        _event(root, entry, card)
-    return tostring(root, encoding="unicode")
-
-
-def _arrow_head(root: Element) -> None:
-    marker = SubElement(
-        SubElement(root, "defs"),
-        "marker",
-        {
-            "id": "lanes-arrow",
-            "viewBox": "0 0 8 8",
-            "refX": "7",
-            "refY": "4",
-            "markerWidth": "7",
-            "markerHeight": "7",
-            "orient": "auto",
-        },
-    )
-    SubElement(marker, "path", {"class": "head", "d": "M0 0 L8 4 L0 8 Z"})
-
-
-def _lane(root: Element, lane: Lane, position: int, height: float) -> None:
-    group = SubElement(root, "g", {"class": f"lane of-{lane.name}"})
-    x = MARGIN + position * LANE
-    _rectangle(group, x + 2, 2, LANE - 4, height - 4, "ground", 8)
-    _rectangle(group, x + 2, 2, LANE - 4, 4, "edge", 2)
-    _text(group, x + 14, 28, lane.title, "lane-title")
-    _text(group, x + 14, 45, lane.subtitle, "lane-subtitle")
-
-
-def _drawn_mark(root: Element, mark: Box) -> None:
-    group = SubElement(root, "g", {"class": f"mark {mark.kind} of-{mark.lane}"})
-    _rectangle(group, mark.x, mark.y, mark.width, mark.height, "", MARK / 2)
-    _text(group, mark.x + 7, mark.y + 13, mark.lines[0], "")
-
-
-def _event(root: Element, entry: Entry, card: Box) -> None:
-    if entry.pause:
-        _text(root, card.x + 2, card.y - 9, entry.pause, "pause")
-    classes = " ".join(filter(None, ("event", f"of-{entry.lane}", entry.kind, "chosen" if entry.chosen else "")))
-    attributes = {"class": classes, "id": f"lanes-{entry.id}", "href": entry.href}
-    if entry.chosen:
-        attributes["aria-current"] = "true"
-    link = SubElement(root, "a", attributes)
-    SubElement(link, "title").text = entry.label
-    _rectangle(link, card.x, card.y, card.width, card.height, "", 6)
-    for position, line in enumerate(card.lines):
-        y = card.y + 17 + position * LINE
-        _text(link, card.x + 9, y, line, "event-title" if position == 0 else "event-line")
-
-
-def _rectangle(parent: Element, x: float, y: float, width: float, height: float, kind: str, round_: float) -> None:
-    sizes = {"x": x, "y": y, "width": width, "height": height, "rx": round_}
-    attributes = {name: _number(value) for name, value in sizes.items()}
-    SubElement(parent, "rect", attributes | ({"class": kind} if kind else {}))
-
-
-def _text(parent: Element, x: float, y: float, text: str, kind: str) -> None:
-    attributes = {"x": _number(x), "y": _number(y)} | ({"class": kind} if kind else {})
-    SubElement(parent, "text", attributes).text = text
-
-
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + " L".join(f"{_number(x)} {_number(y)}" for x, y in points)
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+def _causes(
+    entry: Entry,
+    column: _Column,
+    boxes: Mapping[tuple[str, str], Box],
+    effects: Mapping[tuple[str, str], Sequence[Entry]],
+    track_heights: Mapping[tuple[str, str], float],
+) -> Iterator[Arrow]:
+    for (source, lane), targets in effects.items():
+        if source != entry.id:
+            continue
+        track = track_heights[source, lane]
+        start: tuple[tuple[float, float], ...]
+        if (source, lane) in boxes:
+            box, x = boxes[source, lane], column.exits[source, lane]
+            y = box.y + EXIT - 2
+            start = ((box.x + box.width, y), (x, y), (x, track))
+        else:  # nobody there has noted that it was handled
+            card, x = boxes[source, entry.lane], column.lines[source]
+            start = ((card.x, card.y + EXIT), (x, card.y + EXIT), (x, track))
+        for target in targets:
+            card = boxes[target.id, target.lane]
+            entrance = card.x + ENTRANCE
+            points = (*start, (entrance, track), (entrance, card.y))
+            yield Arrow(source=source, target=target.id, lane=lane, points=points)

@@ -34,7 +34,8 @@ from orders.models import Order
 from orders.selectors import Only, OrderDetail, OrderRow
 from payments import selectors as payments
 from sharding import numbers, shards
-from storefront.journey import journey_of
+from storefront import journey_picture
+from storefront.journey import Moment, journey_of
 
 PAGE_SIZE = 50
 MANY_CUSTOMERS = 20
@@ -323,7 +324,7 @@ class OrderAdmin(ModelAdmin):
             order = selectors.get(order_id)
             if order is None:
                 return self._not_found(request, object_id)
-            context |= self._everything(order)
+            context |= self._everything(request, order)
         except (OperationalError, InterfaceError) as error:
             context["error"] = str(error)
             return TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
@@ -331,8 +332,14 @@ class OrderAdmin(ModelAdmin):
             context["actions"] = [action for action in ACTIONS if order.status in action.statuses]
         return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
 
-    def _everything(self, order: OrderDetail) -> dict[str, Any]:
-        timeline = journey_of(order.id).moments
+    def _everything(self, request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
+        journey = journey_of(order.id)
+        timeline = journey.moments
+        sees_events = request.user.has_perm("eventing.view_event")
+
+        def link(moment: Moment) -> str:
+            return reverse("event", args=[moment.id]) if sees_events else f"#{moment.id}"
+
         return {
             "order": order,
             "ship_to": selectors.ship_to(order.id),
@@ -340,6 +347,7 @@ class OrderAdmin(ModelAdmin):
             "customer": User.objects.filter(pk=order.customer_id).first(),
             "bucket": numbers.bucket_of(order.id),
             "timeline": timeline,
+            "picture": journey_picture.draw(journey, order, operator=True, link=link, invitation="show this event"),
             "payments": [(one, PAYMENT_COLOURS.get(one.status, "default")) for one in payments.payments_of(order.id)],
             "notifications": notifications.about([moment.id for moment in timeline]),
             "dead_letters": DeadLetter.objects.filter(stream_id=order.id).order_by("-id"),

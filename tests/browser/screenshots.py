@@ -18,7 +18,7 @@ from tests.browser.test_shop import check_out, order_number, put_into_cart, sign
 
 FOLDER = ROOT / "docs" / "screenshots"
 DESKTOP = {"width": 1280, "height": 860}
-STAGE = {"width": 1600, "height": 1000}
+STAGE = {"width": 1600, "height": 1040}
 PHONE = {"width": 390, "height": 844}
 
 
@@ -65,7 +65,9 @@ def photograph_shop(browser: Browser, url: str) -> str:
     expect(headline).to_contain_text("Paid")
     page.set_viewport_size(STAGE)
     page.goto(f"/orders/{number}/behind/")
-    take(page, "05-behind-the-scenes", whole=True)
+    expect(page.locator(".waits")).to_contain_text("Shipping, by an operator.")
+    expect(page.locator(".waits li")).to_have_count(1)
+    take(page, "05-behind-the-scenes")
     phone = browser.new_context(
         base_url=url, viewport=PHONE, color_scheme="dark", storage_state=context.storage_state()
     ).new_page()

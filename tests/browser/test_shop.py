@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-WINDOWS = [(1280, "light"), (360, "dark")]
+WINDOWS = [(1280, "light"), (360, "dark"), (1280, "dark"), (360, "light")]
 
 
 def sign_in(page: Page, name: str = "demo") -> None:
@@ -195,8 +195,9 @@ def test_enter_in_a_field_orders_nothing(new_page: Callable[..., Page]) -> None:
     expect(page).to_have_url(re.compile(r"/checkout/$"))
 
 
-def test_shop_works_without_javascript(new_page: Callable[..., Page]) -> None:
-    page = new_page(java_script_enabled=False)
+@pytest.mark.parametrize("width, scheme", WINDOWS)
+def test_shop_works_without_javascript(new_page: Callable[..., Page], width: int, scheme: str) -> None:
+    page = new_page(java_script_enabled=False, viewport={"width": width, "height": 800}, color_scheme=scheme)
     sign_in(page)
     put_into_cart(page, "Oat Biscuits, 200 g", 2)
     check_out(page)
@@ -211,6 +212,25 @@ def test_shop_works_without_javascript(new_page: Callable[..., Page]) -> None:
     look_again(page, "Please pay now")
     page.get_by_role("button", name="Pay").click()
     look_again(page, "Paid. We are packing your order.")
+    expect(page.get_by_role("button", name="Print")).to_have_count(0)
+
+
+def test_order_page_prints_what_was_ordered_and_no_forms(new_page: Callable[..., Page]) -> None:
+    page = new_page(color_scheme="dark")
+    page.add_init_script("window.print = () => { document.title = 'printed'; }")
+    sign_in(page)
+    put_into_cart(page, "Oat Biscuits, 200 g")
+    check_out(page)
+    page.get_by_role("button", name="Place order").click()
+    order_number(page)
+    page.get_by_role("button", name="Print").click()
+    expect(page).to_have_title("printed")
+
+    page.emulate_media(media="print")
+    expect(page.get_by_role("region", name="What you ordered")).to_contain_text("Oat Biscuits")
+    expect(page.get_by_role("region", name="Where it goes")).to_be_visible()
+    expect(page.get_by_role("button")).to_have_count(0)
+    assert page.locator("body").evaluate("body => getComputedStyle(body).color") == "rgb(0, 0, 0)"
 
 
 def look_again(page: Page, text: str) -> None:

@@ -161,21 +161,33 @@ def test_picture_shows_every_event_in_its_lane_with_its_causes(shopper: Client, 
     svg = picture(response)
     events = re.findall(r'<a class="event of-(\w+)[^>]*>.*?class="event-title">([^<]*)<', svg, re.DOTALL)
     assert sorted(events) == [
-        ("coupons", "coupon.redeemed"),
-        ("inventory", "inventory.stock_reserved"),
-        ("orders", "order.check_passed"),
-        ("orders", "order.confirmed"),
-        ("orders", "order.paid"),
-        ("orders", "order.placed"),
-        ("payments", "payment.captured"),
-        ("payments", "payment.requested"),
+        ("coupons", "redeemed"),
+        ("inventory", "stock_reserved"),
+        ("orders", "check_passed"),
+        ("orders", "confirmed"),
+        ("orders", "paid"),
+        ("orders", "placed"),
+        ("payments", "captured"),
+        ("payments", "requested"),
     ]
     assert all(event in text(response).partition("The same as a table")[2] for _, event in events)
-    assert f"{shards.alias_of(order_id)}, bucket {numbers.bucket_of(order_id)}" in svg
+    for told in (shards.alias_of(order_id), f"bucket {numbers.bucket_of(order_id)}"):
+        assert f">{told}</text>" in svg
     # Six of the eight events were caused by another one.
     assert len(re.findall(r'class="cause ', svg)) == 6
     assert 'class="mark done of-notifications"' in svg
-    assert "published +" in svg
+    assert "published " in svg
+
+
+def test_other_programs_have_a_lane_that_says_when_they_were_told(shopper: Client, ann: User) -> None:
+    order_id = order_of(ann)
+    assert "note done" not in picture(shopper.get(behind(order_id)))
+    drain(skip=())
+    svg = picture(shopper.get(behind(order_id)))
+    told = InboxEntry.objects.filter(stream_id=order_id, subscriber="integration").count()
+    assert told > 0
+    assert svg.count('class="note done of-') == told
+    assert ">other programs</text>" in svg
 
 
 def test_journey_knows_when_events_were_published_and_handled(ann: User) -> None:

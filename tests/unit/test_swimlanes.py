@@ -6,9 +6,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from storefront.swimlanes import Box, Entry, Lane, Mark, Picture, draw, svg
+from storefront.swimlanes import Box, Entry, Lane, Mark, Picture, draw
+from storefront.swimlanes_svg import svg
 
-LANES = tuple(Lane(name=name, title=name.capitalize()) for name in ("orders", "inventory", "coupons", "payments"))
+LANES = (
+    *(Lane(name=name, title=name.capitalize()) for name in ("orders", "inventory", "coupons", "payments")),
+    Lane(name="others", title="Others", slim=True),
+)
 PLACED = Entry(
     id="order-1@1",
     lane="orders",
@@ -43,7 +47,7 @@ def some_entries(chance: random.Random, count: int) -> list[Entry]:
         entries.append(
             Entry(
                 id=f"e{number}",
-                lane=chance.choice(names),
+                lane=chance.choice(names[:-1]),
                 title="x" * chance.randint(1, 60),
                 lines=("line",) * chance.randint(0, 4),
                 marks=tuple(Mark(lane=name, text="y" * chance.randint(0, 60)) for name in marked),
@@ -122,21 +126,40 @@ def test_arrows_lead_from_causes_to_effects_across_lanes() -> None:
     for arrow in picture.arrows:
         if arrow.target is not None:
             card = next(card for card in picture.cards if card.source == arrow.target)
-            assert arrow.points[-1][0] == card.x
-            assert card.y < arrow.points[-1][1] < card.y + card.height
+            assert arrow.points[-1][1] == card.y
+            assert card.x < arrow.points[-1][0] < card.x + card.width
 
 
 def test_delivery_that_caused_nothing_ends_at_its_mark() -> None:
     picture = draw(LANES, [PLACED])
     assert [(arrow.target, arrow.lane) for arrow in picture.arrows] == [(None, "inventory"), (None, "coupons")]
-    assert [mark.y + mark.height / 2 for mark in picture.marks] == [arrow.points[-1][1] for arrow in picture.arrows]
+    for mark, arrow in zip(picture.marks, picture.arrows, strict=True):
+        x, y = arrow.points[-1]
+        assert x == mark.x
+        assert mark.y < y < mark.y + mark.height
 
 
-def test_events_stand_below_each_other_in_their_lanes() -> None:
+def test_events_stand_beside_each_other_in_their_lanes() -> None:
     picture = draw(LANES, [PLACED, RESERVED, CONFIRMED])
     first, second, third = picture.cards
-    assert first.x == third.x < second.x
-    assert first.y < second.y < third.y
+    assert first.y == third.y < second.y
+    assert first.x < second.x < third.x
+
+
+def test_events_share_a_column_unless_one_caused_the_other_or_they_share_a_lane() -> None:
+    redeemed = Entry(id="redemption-1@1", lane="coupons", title="coupon.redeemed", cause="order-1@1")
+    again = Entry(id="redemption-1@2", lane="coupons", title="coupon.released")
+    later = Entry(id="payment-1@1", lane="payments", title="payment.requested", pause="1 min later")
+    picture = draw(LANES, [PLACED, RESERVED, redeemed, again, later])
+    x = {card.source: card.x for card in picture.cards}
+    assert x["order-1@1"] < x["reservation-1@1"] == x["redemption-1@1"] < x["redemption-1@2"] < x["payment-1@1"]
+
+
+def test_slim_lane_notes_what_became_of_events_without_lines() -> None:
+    entry = Entry(id="a", lane="orders", title="t", marks=(Mark(lane="others", text="8 ms"),))
+    picture = draw(LANES, [entry])
+    assert picture.marks[0].lines == ("8 ms",)
+    assert picture.arrows == ()
 
 
 def test_cause_that_is_not_in_the_picture_has_no_arrow() -> None:
@@ -152,7 +175,7 @@ def test_mark_in_the_own_lane_is_a_line_of_the_event() -> None:
 
 def test_long_texts_are_cut() -> None:
     picture = draw(LANES, [Entry(id="a", lane="orders", title="t" * 100)])
-    assert picture.cards[0].lines == ("t" * 24 + "…",)
+    assert picture.cards[0].lines == ("t" * 17 + "…",)
 
 
 def test_whatever_is_written_is_escaped() -> None:
