@@ -99,6 +99,8 @@ def collect(connection: Connection, limit: int) -> int:
 
 def _collect(message: Message) -> None:
     death = (message.headers.get("x-death") or [{}])[0]
+    if death.get("reason") == "expired":
+        return  # a periodic task that was overtaken by its next run, while there was no worker: nothing is lost
     error = GivenUpByBroker(f"queue {death.get('queue', 'unknown')}, reason {death.get('reason', 'unknown')}")
     try:
         body = message.decode()[1]

@@ -39,12 +39,13 @@ class Campaign:
     ledger: Ledger = field(default_factory=Ledger)
     rate: float = 15
 
-    def prepare(self) -> None:
-        """Products and a coupon to order with."""
+    def prepare(self, *, wait: bool = True) -> None:
+        """Products and a coupon to order with. Raises NotQuiet if the new shop does not come to rest."""
         for sku in traffic.SKUS:
             traffic.add_product(self.lab, self.ledger, sku, traffic.PLENTY)
         traffic.add_coupon(self.lab, traffic.COUPON)
-        self.lab.wait_until_quiet(QUIET_SECONDS)
+        if wait:
+            self.lab.wait_until_quiet(QUIET_SECONDS)
 
     def stage(self, fault: Fault) -> Outcome:
         """Inject under traffic, heal, wait until quiet, judge. Raises FaultFailed."""
