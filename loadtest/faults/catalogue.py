@@ -26,22 +26,32 @@ from sharding import numbers
 WAIT_SECONDS = 30
 HEALED = 0.0  # the second yield of a fault
 
-# Begins to place an order in a transaction and keeps it open until it is told how to end it.
+# Places an order whose transaction stays open, with its event and outbox row written, until it is told how to end.
 HELD_ORDER = """
 import sys
 from uuid import uuid4
 import django
 django.setup()
-from django.db import transaction
+from eventing import store
 from eventing.recorded import Metadata
-from sharding import numbers, shards
 from storefront import checkout
-customer, sku = int(sys.argv[1]), sys.argv[2]
-with transaction.atomic(using=shards.alias_of_bucket(numbers.bucket_of_customer(customer))):
-    placed = checkout.place(customer, [(sku, 1)], None, key=uuid4().hex, metadata=Metadata(correlation_id=uuid4().hex))
-    print(placed.order_id, sum(line.quantity * line.unit_price for line in placed.placed.lines), flush=True)
+
+class RolledBack(Exception):
+    pass
+
+def append_and_wait(*args, **options):
+    recorded = append(*args, **options)
+    print(recorded[0].stream_id, sum(line.quantity * line.unit_price for line in recorded[0].event.lines), flush=True)
     if sys.stdin.readline().strip() != "commit":
-        transaction.set_rollback(True, using=shards.alias_of_bucket(numbers.bucket_of_customer(customer)))
+        raise RolledBack
+    return recorded
+
+append, store.append = store.append, append_and_wait
+customer, sku = int(sys.argv[1]), sys.argv[2]
+try:
+    checkout.place(customer, [(sku, 1)], None, key=uuid4().hex, metadata=Metadata(correlation_id=uuid4().hex))
+except RolledBack:
+    pass
 """
 PAY_EARLY = """
 from uuid import uuid4

@@ -169,7 +169,9 @@ class Lab:
             "REDIS_URL": services.redis.url,
             "EVENTING_NAMESPACE": name,
             "DEMO_DIR": str(folder),
+            "DEBUG": "0",
             "HTTPS": "false",
+            "SEED_OPTIONS": "--reference-data",
             "ORDER_PAYMENT_TIMEOUT": "86400",  # the clock's cancellations would only blur what is expected
         }
         sabotage = {

@@ -24,15 +24,18 @@ PRICE = 1_000
 PLENTY = 1_000_000
 INSIST_SECONDS = 60
 REQUEST_SECONDS = 10
+STEP = 17  # between the numbers of customers, so that eight of them are on all shards
 PAUSE_SECONDS = 0.2
 UNANSWERED = (OSError, http.client.HTTPException, ValueError)  # ValueError: half an answer
 
 NEW_CUSTOMERS = """
 from django.contrib.auth.models import User
+from django.db.models import Max
 from django.utils import timezone
 from config import tokens
-first = User.objects.count()
-users = [User.objects.create(username=f"faults-{{first + number}}") for number in range({count})]
+last = User.objects.aggregate(last=Max("pk"))["last"] or 0
+numbers = [last + {step} * number for number in range(1, {count} + 1)]
+users = [User.objects.create(pk=number, username=f"faults-{{number}}") for number in numbers]
 answer = [(user.pk, tokens.issue(user.pk, timezone.now())) for user in users]
 """
 NEW_PRODUCT = """
@@ -65,7 +68,7 @@ def add_coupon(lab: Lab, code: str, limit: int | None = None) -> None:
 
 def new_customers(lab: Lab, ledger: Ledger, count: int) -> list[Customer]:
     """Customers of their own, who are signed in."""
-    people = lab.shell.run(NEW_CUSTOMERS.format(count=count))
+    people = lab.shell.run(NEW_CUSTOMERS.format(count=count, step=STEP))
     ledger.customers |= {customer_id for customer_id, _ in people}
     return [Customer(lab.url, customer_id, token, ledger) for customer_id, token in people]
 
