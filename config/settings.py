@@ -239,6 +239,7 @@ EVENTING_MESSAGE_EVENTS = 200  # events of one message, at most
 EVENTING_MESSAGE_BYTES = 256 * 1024
 EVENTING_MAX_ATTEMPTS = env.int("EVENTING_MAX_ATTEMPTS", default=12)
 EVENTING_MAX_BACKOFF_SECONDS = 300
+EVENTING_INBOX_RETENTION_DAYS = env.int("EVENTING_INBOX_RETENTION_DAYS", default=30)  # audits look back no further
 EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
 
 # --- Domain -------------------------------------------------------------------------------------------------------

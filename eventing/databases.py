@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.dateparse import parse_datetime
 
@@ -60,3 +63,27 @@ def try_transaction_lock(connection: BaseDatabaseWrapper, name: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name])
         return bool(cursor.fetchone()[0])
+
+
+@contextmanager
+def snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Read everything inside as it is at one moment, without keeping anybody from writing.
+
+    Inside a transaction (a test's) it is that transaction that says what is seen. A transaction that Django opens on
+    SQLite would be a writing one, so its own begins by hand.
+    """
+    if connection.in_atomic_block:
+        yield
+    elif is_postgresql(connection):
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            cursor.execute("SELECT 1")  # the moment is that of the first question
+            yield
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+            try:
+                cursor.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
+                yield
+            finally:
+                cursor.execute("ROLLBACK")

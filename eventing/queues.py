@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from celery import current_app
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
+from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE, level_name
 
 from eventing import topology
 from eventing.errors import EventingError
@@ -33,13 +36,31 @@ def depths(*, seconds: float) -> list[Depth]:
 
     `seconds` bounds the wait for a connection and for each answer.
     """
+    with _asking(seconds) as connection:
+        queues = [*topology.work_queues(), topology.dead_letter_queue()]
+        return [_depth(connection, queue.name) for queue in queues]
+
+
+def delayed(*, seconds: float) -> int:
+    """Messages that wait for their next attempt, of all installations that share the broker.
+
+    Raises BrokerUnavailable. The in-memory broker keeps none: there it is the worker that waits.
+    """
+    with _asking(seconds) as connection:
+        if connection.transport.driver_type != "amqp":
+            return 0
+        levels = [level_name(level) for level in range(MAX_NUMBER_OF_BITS_TO_USE)]
+        return sum(_depth(connection, name).messages or 0 for name in levels)
+
+
+@contextmanager
+def _asking(seconds: float) -> Iterator[Connection]:
     limits = {"read_timeout": seconds, "write_timeout": seconds}
     connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits)
     errors = (OSError, KombuError, *connection.connection_errors)
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
-        queues = [*topology.work_queues(), topology.dead_letter_queue()]
-        return [_depth(connection, queue.name) for queue in queues]
+        yield connection
     except errors as error:
         raise BrokerUnavailable(type(error).__name__) from error
     finally:

@@ -30,6 +30,9 @@ ATTEMPTS = 3
 NEW_NUMBERS = 3
 KEEP_KEYS = timedelta(hours=24)
 
+ORDER_COLUMNS = projections.COLUMNS
+LINE_COLUMNS = projections.LINE_COLUMNS
+
 logger = structlog.get_logger(__name__)
 
 
@@ -186,6 +189,20 @@ def prune_idempotency_keys(now: datetime, using: str, limit: int) -> int:
             [time_to_db(connection, now - KEEP_KEYS), limit],
         )
         return cursor.rowcount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the read model has of one order: a row in ORDER_COLUMNS, and its lines by position in LINE_COLUMNS."""
+
+    order: tuple[Any, ...]
+    lines: list[tuple[Any, ...]]
+
+
+def rows_of(history: Sequence[Recorded[Event]]) -> Rows:
+    """What the read model must have of the order whose events these are, from its placement on."""
+    row = projections.row_of(history)
+    return Rows(order=tuple(row[column] for column in ORDER_COLUMNS), lines=projections.lines_of(history))
 
 
 def rebuild(order_ids: Iterable[int], *, using: str) -> int:

@@ -38,6 +38,7 @@ COLUMNS = (
     "version",
     "reason",
 )
+LINE_COLUMNS = ("order_id", "position", "sku", "name", "quantity", "unit_price")
 TIMES = ("placed_at", "updated_at", "expires_at")
 
 # A row never goes back to an older version, whichever of two writers comes last.
@@ -72,20 +73,26 @@ def project(histories: Sequence[History], *, using: str) -> None:
 
 def project_lines(histories: Sequence[History], *, using: str) -> None:
     """Write the lines of orders; they never change after the placement."""
-    rows = [
-        (recorded.stream_id, position, line.sku, line.name, line.quantity, line.unit_price)
-        for recorded in (history[0] for history in histories)
-        if isinstance(recorded.event, OrderPlaced)
-        for position, line in enumerate(recorded.event.lines, start=1)
-    ]
+    rows = [row for history in histories for row in lines_of(history)]
     if not rows:
         return
     with connections[using].cursor() as cursor:
         cursor.execute(
-            "INSERT INTO orders_orderline (order_id, position, sku, name, quantity, unit_price)"
-            f" VALUES {placeholders(6, len(rows))} ON CONFLICT DO NOTHING",
+            f"INSERT INTO orders_orderline ({', '.join(LINE_COLUMNS)})"
+            f" VALUES {placeholders(len(LINE_COLUMNS), len(rows))} ON CONFLICT DO NOTHING",
             [value for row in rows for value in row],
         )
+
+
+def lines_of(history: History) -> list[tuple[Any, ...]]:
+    """The rows of an order's lines, in LINE_COLUMNS."""
+    placed = history[0]
+    if not isinstance(placed.event, OrderPlaced):
+        return []
+    return [
+        (placed.stream_id, position, line.sku, line.name, line.quantity, line.unit_price)
+        for position, line in enumerate(placed.event.lines, start=1)
+    ]
 
 
 def row_of(history: History) -> dict[str, Any]:

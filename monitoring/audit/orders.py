@@ -1,0 +1,244 @@
+"""Checks of orders against what the other contexts have done for them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from coupons.events import REDEMPTION, CouponRedeemed, CouponRefused, CouponReleased
+from eventing.databases import time_from_db
+from eventing.recorded import stream_name
+from inventory.events import RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
+from monitoring.audit.cases import Case, Payment
+from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from orders import handlers as orders
+from orders.domain import Order, Status
+from orders.events import OrderPaid
+from payments.events import CATEGORY as PAYMENT
+from payments.events import PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested, RefundRequested
+
+SWEEP = timedelta(seconds=60)  # what the clock may take to come round to an order
+UNPAID = (Status.PLACED, Status.CONFIRMED)
+SENT = (Status.SHIPPED, Status.DELIVERED)
+ENDED = (Status.REJECTED, Status.CANCELLED, Status.REFUNDED)
+TIMES = tuple(orders.ORDER_COLUMNS.index(name) for name in ("placed_at", "updated_at", "expires_at"))
+
+RESERVATION_STATUS = {
+    StockReserved: "reserved",
+    StockRefused: "refused",
+    StockReleased: "released",
+    StockShipped: "shipped",
+}
+REDEMPTION_STATUS = {CouponRedeemed: "redeemed", CouponRefused: "refused", CouponReleased: "released"}
+PAYMENT_STATUS = {
+    PaymentRequested: "requested",
+    PaymentCaptured: "captured",
+    PaymentDeclined: "declined",
+    RefundRequested: "refund_requested",
+    PaymentRefunded: "refunded",
+}
+CAPTURED = ("captured", "refund_requested", "refunded")
+
+
+def read_model(case: Case, moment: Moment) -> Finding:
+    """Read in one snapshot, so it must be right at any moment."""
+    if not case.history():
+        return (1, [case.name()]) if case.order is not None or case.lines else NOTHING
+    if case.state is None:
+        return NOTHING  # the streams' own checks say why
+    expected = orders.rows_of(case.history())
+    right = case.order is not None and _as_stored(case.order) == expected.order and case.lines == expected.lines
+    return 1, [] if right else [case.name()]
+
+
+def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    columns = list(row)
+    for position in TIMES:
+        if columns[position] is not None:
+            columns[position] = time_from_db(columns[position])
+    return tuple(columns)
+
+
+def tables_match_events(case: Case, moment: Moment) -> Finding:
+    """The state that inventory, coupons and payments keep is what their events, written with it, come to."""
+    if case.unreadable:
+        return NOTHING
+    checks = [
+        (RESERVATION, case.reservation is not None, _reservation_is_right(case)),
+        (REDEMPTION, case.redemption is not None, _redemption_is_right(case)),
+        (PAYMENT, case.account is not None or bool(case.payments), _payments_are_right(case)),
+    ]
+    known = [(category, right) for category, there, right in checks if there or case.history(category)]
+    return len(known), [case.name(category) for category, right in known if not right]
+
+
+def _reservation_is_right(case: Case) -> bool:
+    history = case.history(RESERVATION)
+    if case.reservation is None:
+        return not history
+    status = RESERVATION_STATUS.get(type(history[-1].event)) if history else "void"
+    reserved = [item.event for item in history if isinstance(item.event, StockReserved)]
+    items = {item.sku: item.quantity for item in reserved[-1].items} if reserved else {}
+    return case.reservation[1:] == (status, len(history)) and case.reserved == items
+
+
+def _redemption_is_right(case: Case) -> bool:
+    history = case.history(REDEMPTION)
+    if case.redemption is None:
+        return not history
+    _, status, version, discount, code, _ = case.redemption
+    expected = REDEMPTION_STATUS.get(type(history[-1].event)) if history else "void"
+    redeemed = [item.event for item in history if isinstance(item.event, CouponRedeemed)]
+    if redeemed and (code, discount) != (redeemed[-1].code, redeemed[-1].discount):
+        return False
+    return (status, version) == (expected, len(history))
+
+
+def _payments_are_right(case: Case) -> bool:
+    history = case.history(PAYMENT)
+    if case.account is None:
+        return not history and not case.payments
+    statuses = {item.event.payment_id: PAYMENT_STATUS.get(type(item.event)) for item in history}
+    _, version, captured, refunded = case.account
+    return (
+        version == len(history)
+        and {payment.id: payment.status for payment in case.payments} == statuses
+        and captured == _sum(case.payments, *CAPTURED)
+        and refunded == _sum(case.payments, "refunded")
+    )
+
+
+def _sum(payments: list[Payment], *statuses: str) -> int:
+    return sum(payment.amount for payment in payments if payment.status in statuses)
+
+
+def end_in_time(case: Case, moment: Moment) -> Finding:
+    state = case.state
+    if state is None or state.payment_due_at is None:
+        return NOTHING
+    late = state.status in UNPAID and state.payment_due_at < moment.cutoff - SWEEP
+    return 1, [case.name()] if late else []
+
+
+def stock_set_aside(case: Case, moment: Moment) -> Finding:
+    if not (case.history() or case.reservation) or not case.can_be_judged(moment.cutoff):
+        return NOTHING
+    state = case.state
+    status = None if case.reservation is None else case.reservation[1]
+    if state is None:
+        return 1, [stream_name(RESERVATION, case.id)] if status in ("reserved", "shipped") else []
+    if state.status in ENDED:
+        right = status not in ("reserved", "shipped")
+    else:
+        wanted = {line.sku: line.quantity for line in state.lines}
+        right = status == ("shipped" if state.status in SENT else "reserved") and case.reserved == wanted
+    return 1, [] if right else [case.name()]
+
+
+def coupon_redeemed(case: Case, moment: Moment) -> Finding:
+    state = case.state
+    if (state is None and case.redemption is None) or not case.can_be_judged(moment.cutoff):
+        return NOTHING
+    status, discount, code, customer = (None, 0, None, None)
+    if case.redemption is not None:
+        _, status, _, discount, code, customer = case.redemption
+    if state is None:
+        return 1, [stream_name(REDEMPTION, case.id)] if status == "redeemed" else []
+    if state.status in ENDED or state.coupon_code is None:
+        right = status != "redeemed"
+    else:
+        right = (status, discount, customer) == ("redeemed", state.discount, state.customer_id)
+        right = right and code == state.coupon_code.strip().upper()
+    return 1, [] if right else [case.name()]
+
+
+def money_adds_up(case: Case, moment: Moment) -> Finding:
+    if (case.account is None and not case.history()) or not case.can_be_judged(moment.cutoff):
+        return NOTHING
+    state = case.state
+    captured, refunded = _sum(case.payments, *CAPTURED), _sum(case.payments, "refunded")
+    if state is None:
+        return 1, [stream_name(PAYMENT, case.id)] if captured != refunded else []
+    return 1, [] if _is_paid_right(state, case, captured, refunded) else [case.name()]
+
+
+def _is_paid_right(state: Order, case: Case, captured: int, refunded: int) -> bool:
+    taken = [payment for payment in case.payments if payment.status in CAPTURED]
+    if any(payment.currency != state.currency for payment in taken):
+        return False
+    if state.status in UNPAID:
+        return not taken
+    if state.status in (Status.REJECTED, Status.CANCELLED):
+        return captured == refunded
+    if any(item.event.amount != state.total for item in case.history() if isinstance(item.event, OrderPaid)):
+        return False
+    back = state.total if state.status is Status.REFUNDED else 0
+    return [payment.id for payment in taken] == [state.payment_id] and (captured, refunded) == (state.total, back)
+
+
+def gateway_agrees(case: Case, moment: Moment) -> Finding:
+    """The sandbox writes to its book before payments writes to its own, in the same database."""
+    taken = [payment for payment in case.payments if payment.status in CAPTURED]
+    wrong = [
+        payment.id
+        for payment in taken
+        if payment.captured != (payment.amount, payment.currency, "captured")
+        or (payment.status == "refunded" and payment.refunded != (payment.amount, payment.currency, "refunded"))
+    ]
+    return len(taken), [f"payment {payment_id} of {case.name()}" for payment_id in wrong]
+
+
+CHECKS = (
+    Check(
+        name="orders_end_in_time",
+        title="Every order that was not paid before its deadline has come to an end.",
+        counts="orders",
+        hint="Is beat running, and the periodic task `Cancel overdue orders` enabled? It cancels them within seconds.",
+        of_case=end_in_time,
+    ),
+    Check(
+        name="read_model_matches_events",
+        title="What is listed of an order is what its events say, in every column.",
+        counts="orders",
+        hint="`manage.py rebuild --projection orders` makes the rows anew from the events.",
+        of_case=read_model,
+    ),
+    Check(
+        name="tables_match_events",
+        title="Reservations, redemptions and payments are what their events say.",
+        counts="rows",
+        hint="Somebody has changed a row by hand, or a handler forgot it. The events are what others have reacted to: "
+        "correct the row after them.",
+        of_case=tables_match_events,
+    ),
+    Check(
+        name="stock_set_aside_once",
+        title="Each unfinished order has exactly its lines set aside, a shipped one has used them up, "
+        "and one that came to nothing has none.",
+        counts="orders",
+        hint="`manage.py replay --subscriber inventory --stream ORDER --forget` lets inventory react again.",
+        of_case=stock_set_aside,
+    ),
+    Check(
+        name="coupon_redeemed_once",
+        title="Each order that stands has its coupon redeemed, and one that came to nothing has not.",
+        counts="orders",
+        hint="`manage.py replay --subscriber coupons --stream ORDER --forget` lets coupons react again.",
+        of_case=coupon_redeemed,
+    ),
+    Check(
+        name="money_adds_up",
+        title="Lines less discount are the total, and the total is what was captured less what was refunded.",
+        counts="orders",
+        hint="Open the order and its payments. What was captured too much is refunded at the gateway; an order that "
+        "has not heard of its payment gets `manage.py replay --subscriber orders --stream payment-…`.",
+        of_case=money_adds_up,
+    ),
+    Check(
+        name="gateway_agrees",
+        title="Every payment that counts as captured or refunded stands in the gateway's book with the same amount.",
+        counts="payments",
+        hint="Compare the payment with the gateway's list under its reference, and correct whichever is wrong.",
+        of_case=gateway_agrees,
+    ),
+)

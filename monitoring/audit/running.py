@@ -1,0 +1,244 @@
+"""Runs the checks: all cases in one pass, then what single databases answer, then a second look at what seems wrong.
+
+The databases are read one after the other while the shop goes on, so what seems wrong may only have been read at two
+different moments. Before anything is reported it is looked at again until it is gone or patience has run out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
+from django.utils import timezone
+
+from monitoring import selectors
+from monitoring.audit import orders, streams, tables
+from monitoring.audit.broker import Broker
+from monitoring.audit.cases import Case, cases_between, cases_of, context_databases, ranges
+from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Moment, Report, Result
+from sharding import shards
+
+CHECKS: tuple[Check, ...] = (*tables.CHECKS, *orders.CHECKS, *streams.CHECKS)
+
+PING_SECONDS = 5.0
+LOOK_AGAIN = 1_000  # suspects of each check
+PATIENCE = (timedelta(seconds=10), timedelta(seconds=60))  # at least and at most; it is the settling time otherwise
+PAUSE_SECONDS = 0.5
+
+Say = Callable[[str], None]
+
+logger = structlog.get_logger(__name__)
+
+
+class UnknownCheck(Exception):
+    """There is no check of this name."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """A check under way. `suspects` are offenders and where to look again: a case's id, or a database."""
+
+    check: Check
+    checked: int = 0
+    suspects: dict[str, int | str] = field(default_factory=dict)
+    more: int = 0  # offenders that are not looked at again: there are so many that it is no coincidence
+    not_asked: list[str] = field(default_factory=list)
+
+    def add(self, where: int | str, checked: int, offenders: Iterable[str]) -> None:
+        self.checked += checked
+        for offender in offenders:
+            if len(self.suspects) < LOOK_AGAIN:
+                self.suspects[offender] = where
+            elif offender not in self.suspects:
+                self.more += 1
+
+    def keep(self, places: Collection[int | str], still: Collection[str]) -> None:
+        """Acquit the suspects of these places that do not offend any more."""
+        self.suspects = {
+            offender: where for offender, where in self.suspects.items() if where not in places or offender in still
+        }
+
+    def result(self, note: str) -> Result:
+        offenders = tuple(self.suspects)[:OFFENDERS]
+        return Result(
+            check=self.check,
+            checked=self.checked,
+            violations=len(self.suspects) + self.more,
+            offenders=offenders,
+            note=note,
+            unavailable=tuple(dict.fromkeys(self.not_asked)),
+        )
+
+
+def audit(
+    *,
+    settle: timedelta = timedelta(seconds=60),
+    now: datetime | None = None,
+    only: Collection[str] = (),
+    say: Say = lambda text: None,
+) -> Report:
+    """Check every promise, or `only` those of these names, as of `now`.
+
+    What is younger than `settle` is left out, so the shop may go on meanwhile; 0 is for a shop that has come to rest.
+    Never raises because a database is away: the report names it. Raises UnknownCheck.
+    """
+    if unknown := set(only) - {check.name for check in CHECKS}:
+        raise UnknownCheck(", ".join(sorted(unknown)))
+    started = time.monotonic()
+    moment = Moment(now=now or timezone.now(), settle=settle, broker=Broker())
+    run = _Run(moment, [_Tally(check) for check in CHECKS if not only or check.name in only], say)
+    run.go()
+    return Report(
+        at=moment.now,
+        settle=settle,
+        seconds=time.monotonic() - started,
+        results=tuple(tally.result(run.note(tally.check)) for tally in run.tallies),
+        unavailable=tuple(alias for alias in settings.DATABASES if alias in run.away),
+    )
+
+
+class _Run:
+    """One audit."""
+
+    def __init__(self, moment: Moment, tallies: list[_Tally], say: Say) -> None:
+        self.moment = moment
+        self.tallies = tallies
+        self.say = say
+        self.away: set[str] = set()
+        self.horizon = moment.now - timedelta(days=settings.EVENTING_INBOX_RETENTION_DAYS)
+        self.of_cases = [(tally, tally.check.of_case) for tally in tallies if tally.check.of_case]
+        self.of_databases = [(tally, tally.check.of_database) for tally in tallies if tally.check.of_database]
+
+    def go(self) -> None:
+        def ping(alias: str) -> bool:
+            with connections[alias].cursor() as cursor:
+                cursor.execute("SELECT 1")
+            return True
+
+        questions = {alias: (lambda alias=alias: ping(alias)) for alias in settings.DATABASES}
+        answers = selectors.ask_all(questions, seconds=PING_SECONDS)
+        self.away = {alias for alias, answer in answers.items() if not answer.value}
+        if DEFAULT_DB_ALIAS not in self.away:
+            self._guard([DEFAULT_DB_ALIAS], lambda: bool(shards.refresh()))
+        if DEFAULT_DB_ALIAS in self.away:
+            # Without the shard map nobody knows where to look.
+            for tally in self.tallies:
+                tally.not_asked.append(DEFAULT_DB_ALIAS)
+            return
+        for tally, question in self.of_databases:
+            self.say(tally.check.title)
+            for alias in tally.check.databases():
+                self._ask(tally, question, alias)
+        if self.of_cases:
+            self._pass()
+        self._look_again()
+
+    def _ask(self, tally: _Tally, find: DatabaseQuestion, alias: str) -> None:
+        def ask() -> bool:
+            tally.add(alias, *find(alias, self.moment))
+            return True
+
+        if not self._guard([alias], ask):
+            tally.not_asked.append(alias)
+
+    def _pass(self) -> None:
+        everything = list(ranges())
+        for number, (alias, low, high) in enumerate(everything, start=1):
+            self.say(f"orders: part {number} of {len(everything)} ({alias})")
+            needed = [alias, *context_databases()]
+
+            def look(alias: str = alias, low: int = low, high: int = high) -> bool:
+                for case in cases_between(alias, low, high, self.horizon):
+                    self._judge(case)
+                return True
+
+            if not self._guard(needed, look):
+                for tally, _ in self.of_cases:
+                    tally.not_asked += [one for one in needed if one in self.away]
+
+    def _judge(self, case: Case) -> None:
+        for tally, find in self.of_cases:
+            tally.add(case.id, *find(case, self.moment))
+
+    def _guard(self, aliases: Iterable[str], look: Callable[[], bool]) -> bool:
+        """Whether these databases could be asked; one that breaks down is not asked any more."""
+        wanted = list(dict.fromkeys(aliases))
+        if self.away & set(wanted):
+            return False
+        try:
+            return look()
+        except (DatabaseError, InterfaceError) as error:
+            gone = [alias for alias in wanted if not _answers(alias)]
+            if not gone:
+                raise
+            logger.warning("audit.database_away", databases=gone, error=str(error))
+            self.away.update(gone)
+            return False
+
+    def _look_again(self) -> None:
+        """Look at the suspects until they are cleared; who is still there at the end has done it."""
+        settle = self.moment.settle
+        patience = min(max(settle, PATIENCE[0]), PATIENCE[1]) if settle else timedelta(0)
+        deadline = time.monotonic() + patience.total_seconds()
+        while suspects := sum(len(tally.suspects) for tally in self.tallies):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self.say(f"looking again at {suspects} that may only have been on their way ({left:.0f} s)")
+            time.sleep(min(PAUSE_SECONDS, left))
+            for tally, find in self.of_databases:
+                self._ask_again(tally, find)
+            self._see_cases_again()
+
+    def _ask_again(self, tally: _Tally, find: DatabaseQuestion) -> None:
+        for alias in {str(where) for where in tally.suspects.values()}:
+
+            def ask(alias: str = alias) -> bool:
+                tally.keep([alias], set(find(alias, self.moment)[1]))
+                return True
+
+            self._guard([alias], ask)
+
+    def _see_cases_again(self) -> None:
+        suspected = [(tally, find) for tally, find in self.of_cases if tally.suspects]
+        by_alias: dict[str, list[int]] = {}
+        for where in {where for tally, _ in suspected for where in tally.suspects.values()}:
+            by_alias.setdefault(shards.alias_of(int(where)), []).append(int(where))
+        for alias, ids in by_alias.items():
+
+            def look(ids: list[int] = ids) -> bool:
+                still: dict[str, set[str]] = {tally.check.name: set() for tally, _ in suspected}
+                for case in cases_of(ids, self.horizon):
+                    for tally, find in suspected:
+                        still[tally.check.name] |= set(find(case, self.moment)[1])
+                for tally, _ in suspected:
+                    tally.keep(set(ids), still[tally.check.name])
+                return True
+
+            self._guard([alias, *context_databases()], look)
+
+    def note(self, check: Check) -> str:
+        if check.name != "events_reach_subscribers":
+            return ""
+        parts = []
+        if self.moment.pending:
+            under_way = ", ".join(f"{name} {number}" for name, number in sorted(self.moment.pending.items()))
+            parts.append(f"still in queues: {under_way}")
+        if not self.moment.broker.answers:
+            parts.append("the broker does not answer, so what is in its queues counts as lost")
+        return "; ".join(parts)
+
+
+def _answers(alias: str) -> bool:
+    try:
+        connections[alias].close_if_unusable_or_obsolete()
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except (DatabaseError, InterfaceError):
+        return False
+    return True

@@ -1,0 +1,252 @@
+"""Checks of the event streams, and of what has become of each event."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+
+from coupons.events import REDEMPTION, CouponRedeemed, CouponRefused, CouponReleased
+from eventing import subscribers
+from eventing.databases import time_to_db
+from eventing.errors import EventingError
+from eventing.recorded import Recorded, event_id
+from inventory.events import PRODUCT, RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
+from monitoring.audit.cases import Case
+from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from notifications.events import CATEGORY as MESSAGE
+from notifications.events import MessageSent
+from orders.events import CATEGORY as ORDER
+from orders.events import OrderCancelled, OrderDelivered, OrderRefunded, OrderRejected
+from payments.events import CATEGORY as PAYMENT
+from payments.events import PaymentCaptured, PaymentRefunded
+from sharding import numbers, shards
+from sharding.router import database_of
+
+LAST = frozenset(
+    event.TYPE
+    for event in (
+        OrderRejected,
+        OrderDelivered,
+        OrderCancelled,
+        OrderRefunded,
+        StockRefused,
+        StockReleased,
+        StockShipped,
+        CouponRefused,
+        CouponReleased,
+        PaymentRefunded,
+        MessageSent,
+    )
+)
+OWNERS = {
+    RESERVATION: "inventory",
+    PRODUCT: "inventory",
+    REDEMPTION: "coupons",
+    PAYMENT: "payments",
+    MESSAGE: "notifications",
+}
+
+
+def _versions(case: Case) -> dict[str, list[int]]:
+    versions: dict[str, list[int]] = defaultdict(list)
+    for _, row in case.stored:
+        versions[row[1]].append(row[2])
+    return versions
+
+
+def gapless(case: Case, moment: Moment) -> Finding:
+    streams = _versions(case)
+    return len(streams), [
+        case.name(category)
+        for category, versions in streams.items()
+        if sorted(versions) != list(range(1, len(versions) + 1))
+    ]
+
+
+def nothing_after_the_end(case: Case, moment: Moment) -> Finding:
+    streams = _versions(case)
+    ends = {row[1]: row[2] for _, row in sorted(case.stored, key=lambda item: -item[1][2]) if row[3] in LAST}
+    return len(streams), [
+        event_id(category, case.id, version)
+        for category, end in ends.items()
+        for version in streams[category]
+        if version > end
+    ]
+
+
+def readable(case: Case, moment: Moment) -> Finding:
+    return len(case.stored), case.unreadable
+
+
+def handled_was_committed(case: Case, moment: Moment) -> Finding:
+    committed = {(row[1], row[2]) for _, row in case.stored}
+    traces = [(category, version, name) for _, category, version, name in case.inbox]
+    traces += [key for key, status in case.letters.items() if status != "archived" and key[0] != "unreadable"]
+    return len(traces), [
+        f"{name}: {event_id(category, case.id, version)}"
+        for category, version, name in traces
+        if (category, version) not in committed
+    ]
+
+
+def reaches_its_subscribers(case: Case, moment: Moment) -> Finding:
+    """An event that is neither handled, nor a dead letter, nor waiting in the outbox or a queue, is lost."""
+    lost = []
+    for name, recorded in case.missing:
+        if recorded.recorded_at > moment.cutoff:
+            continue
+        if moment.broker.may_have(name, moment.now - recorded.recorded_at):
+            moment.pending[name] += 1
+        else:
+            lost.append(f"{name}: {recorded.id}")
+    return len(case.inbox) + len(case.letters) + len(case.missing), lost
+
+
+def one_effect(case: Case, moment: Moment) -> Finding:
+    """What an event causes it causes once, by whichever way it was delivered how often."""
+    seen: set[tuple[Any, ...]] = set()
+    doubled = []
+    for category, history in case.events.items():
+        for recorded in history:
+            for effect in _effects(category, recorded):
+                if effect in seen:
+                    doubled.append(recorded.id)
+                seen.add(effect)
+    return sum(map(len, case.events.values())), dict.fromkeys(doubled)
+
+
+def _effects(category: str, recorded: Recorded[Any]) -> list[tuple[Any, ...]]:
+    """Names of what may happen only once. A message may fail again after an operator had it sent again."""
+    event = recorded.event
+    effects: list[tuple[Any, ...]] = []
+    if recorded.metadata.causation_id is not None and category != MESSAGE:
+        effects.append((category, event.TYPE, recorded.metadata.causation_id))
+    if isinstance(event, StockReserved | StockReleased | StockShipped):
+        effects.append((category, event.TYPE))
+    if isinstance(event, PaymentCaptured | PaymentRefunded):
+        effects.append((category, event.TYPE, event.payment_id))
+    return effects
+
+
+def coupon_once_per_order(case: Case, moment: Moment) -> Finding:
+    redeemed = [item for item in case.history(REDEMPTION) if isinstance(item.event, CouponRedeemed)]
+    return (1, [item.id for item in redeemed[1:]]) if redeemed else NOTHING
+
+
+def in_its_database(case: Case, moment: Moment) -> Finding:
+    """Each event, and each trace of its handling, in the database that has the say about it."""
+    home = shards.alias_of(case.id)
+    misplaced = [
+        f"{event_id(row[1], case.id, row[2])} in {alias}"
+        for alias, row in case.stored
+        if alias != (home if row[1] == ORDER else database_of(OWNERS[row[1]]) if row[1] in OWNERS else alias)
+    ]
+    events = {(item.category, item.version): item for history in case.events.values() for item in history}
+    for alias, category, version, name in case.inbox:
+        recorded = events.get((category, version))
+        if recorded is not None and alias != _database_of_delivery(name, recorded, alias):
+            misplaced.append(f"{name}: {recorded.id} in {alias}")
+    state = case.state
+    if state is not None and numbers.bucket_of_customer(state.customer_id) != numbers.bucket_of(case.id):
+        misplaced.append(f"{case.name()} of customer {state.customer_id}")
+    return len(case.stored) + len(case.inbox), misplaced
+
+
+def _database_of_delivery(subscriber: str, recorded: Recorded[Any], unknown: str) -> str:
+    try:
+        return subscribers.get(subscriber).database(recorded)
+    except EventingError:
+        return unknown
+
+
+def published(alias: str, moment: Moment) -> Finding:
+    """Rows of the outbox whose event is old, or is not there at all."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM eventing_outbox")
+        waiting: int = cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT outbox.stream_id, outbox.category, outbox.version FROM eventing_outbox AS outbox"
+            " LEFT JOIN eventing_event AS event ON event.stream_id = outbox.stream_id"
+            " AND event.category = outbox.category AND event.version = outbox.version"
+            " WHERE event.recorded_at IS NULL OR event.recorded_at < %s ORDER BY outbox.id",
+            [time_to_db(connection, moment.cutoff)],
+        )
+        return waiting, [event_id(category, stream_id, version) for stream_id, category, version in cursor.fetchall()]
+
+
+CHECKS = (
+    Check(
+        name="streams_gapless",
+        title="The events of each stream are numbered from 1 without a gap.",
+        counts="streams",
+        hint="An event was deleted, or written by hand. Restore the missing rows of eventing_event from a backup; "
+        "writers refuse the stream until then.",
+        of_case=gapless,
+    ),
+    Check(
+        name="nothing_after_the_end",
+        title="Nothing happens in a stream after its last event.",
+        counts="streams",
+        hint="A rule let something through. Open the event in the back office and see who caused it.",
+        of_case=nothing_after_the_end,
+    ),
+    Check(
+        name="events_readable",
+        title="Every event ever stored can be read.",
+        counts="events",
+        hint="Its type is not registered, or an upcaster is missing. Deploy the release that wrote it, or add an "
+        "upcaster to the events.py of its app.",
+        of_case=readable,
+    ),
+    Check(
+        name="events_published",
+        title="Nothing that is committed stays unpublished.",
+        counts="outbox rows",
+        hint="Is `manage.py relay` running, and the broker up? The outbox page shows what waits; the relay goes on by "
+        "itself. A row without an event is deleted by hand.",
+        of_database=published,
+        databases=lambda: tuple(settings.DATABASES),
+    ),
+    Check(
+        name="events_reach_subscribers",
+        title="Every published event was handled by each subscriber, is a dead letter, or is on its way.",
+        counts="deliveries",
+        hint="`manage.py replay --subscriber NAME --stream STREAM` sends the event there again; a subscriber that is "
+        "newer than the event gets its history in the same way.",
+        of_case=reaches_its_subscribers,
+    ),
+    Check(
+        name="handled_was_committed",
+        title="Nothing was handled that was not committed.",
+        counts="deliveries",
+        hint="A message was published by hand, or an event was deleted after it had gone out. Restore the event from "
+        "a backup, or undo its effect; archive a dead letter that belongs to no event.",
+        of_case=handled_was_committed,
+    ),
+    Check(
+        name="one_effect_per_event",
+        title="An event has its effect once, however often it is delivered.",
+        counts="events",
+        hint="A handler acted outside the inbox's transaction. Open both events in the back office, undo one by hand "
+        "(adjust the stock, refund the payment), and fix the handler.",
+        of_case=one_effect,
+    ),
+    Check(
+        name="coupon_once_per_order",
+        title="An order redeems its coupon once.",
+        counts="redemptions",
+        hint="Correct `redeemed` of the coupon; see one_effect_per_event for the cause.",
+        of_case=coupon_once_per_order,
+    ),
+    Check(
+        name="rows_in_their_database",
+        title="Events and inbox rows are in the database that owns them, and orders in their customer's bucket.",
+        counts="rows",
+        hint="Move the rows to the database that the shard map names, in one transaction each.",
+        of_case=in_its_database,
+    ),
+)
