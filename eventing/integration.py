@@ -22,6 +22,7 @@ from eventing.subscribers import Subscriber
 CONTENT_TYPE = "application/cloudevents+json"
 CONFIRM_SECONDS = 10
 
+
 class NotPublished(Transient):
     """The broker was away, or did not confirm: the event is published again later."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from loadtest.faults.campaign import RECOVERY_SECONDS, Campaign, Outcome
-from loadtest.faults.catalogue import FAULTS, FaultFailed, in_random_order
+from loadtest.faults.catalogue import FAULTS, in_random_order
 from loadtest.faults.lab import Lab, NotQuiet, Services, private_services
 from loadtest.faults.selftest import self_test
 from loadtest.probes import Unusable
@@ -102,9 +102,9 @@ def run(services: Services, names: list[str], results: Results, *, minutes: floa
             print(f"[{elapsed / 60:5.1f} min] {fault.name} … ", end="", flush=True)
             try:
                 outcome = campaign.stage(fault)
-            except FaultFailed as error:
+            except Exception as error:  # whatever went wrong, the table so far is worth having
                 print("FAILED", flush=True)
-                results.findings.append(f"{fault.name}: {error}")
+                results.findings.append(f"{fault.name}: {type(error).__name__}: {error}")
                 return
             results.add(outcome)
             verdict = outcome.verdict
@@ -126,8 +126,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{fault.name:<30}{fault.summary}")
         return 0
     _interrupt_once()
-    if options.self_test:
-        return self_test()
+    try:
+        return self_test() if options.self_test else _campaign(options)
+    except (Unusable, StackError, NotQuiet) as error:
+        print(f"The shop could not be started: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", flush=True)
+        return 1
+
+
+def _campaign(options: argparse.Namespace) -> int:
     results = Results(seed=options.seed if options.seed is not None else random.randrange(10**6))
     names = options.only or list(FAULTS)
     print(f"Seed {results.seed}. Starting PostgreSQL (two), RabbitMQ, Redis and a shop …", flush=True)
@@ -138,9 +147,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         interrupted = True
         print("\nInterrupted.", flush=True)
-    except (Unusable, StackError, NotQuiet) as error:
-        print(f"The shop could not be started: {error}", file=sys.stderr)
-        return 1
     print(f"\n{results.table()}")
     for finding in results.findings:
         print(textwrap.shorten(finding, 500))

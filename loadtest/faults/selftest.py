@@ -67,7 +67,7 @@ def self_test() -> int:
             verdict = try_mutation(services, mutation)
             expected, got = "red" if mutation.harmful else "green", "green" if verdict.clean else "red"
             failed += got != expected
-            finding = textwrap.shorten(verdict.findings[0], 100) if verdict.findings else ""
+            finding = textwrap.shorten(next(iter(verdict.findings), ""), 100)
             print(f"{mutation.title:<42}{expected:<10}{got:<8}{finding}", flush=True)
     print("The fault tests notice what they should." if not failed else f"{failed} verdicts are wrong.")
     return 1 if failed else 0

@@ -12,7 +12,9 @@ from loadtest.faults.catalogue import FAULTS, Fault
 from loadtest.faults.lab import Lab
 from loadtest.faults.selftest import MUTATIONS, Mutation, try_mutation
 from loadtest.faults.traffic import SKUS, Customer, new_customers
+from loadtest.faults.verdict import DOUBLED, OVERSOLD
 from loadtest.stack import Embedded
+from monitoring.audit import CHECKS
 from sharding import numbers
 from tests.faults.conftest import Laboratory
 from tests.live import Live
@@ -77,6 +79,11 @@ def test_a_shop_that_is_broken_on_purpose_is_found_out(laboratory: Laboratory, m
     verdict = try_mutation(laboratory.services, mutation)
 
     assert verdict.clean is not mutation.harmful, verdict.findings
+
+
+def test_checks_that_count_as_doubled_or_oversold_are_checks_of_the_audit() -> None:
+    assert {check.name for check in CHECKS} >= DOUBLED | OVERSOLD
+    assert not DOUBLED & OVERSOLD
 
 
 def test_embedded_shop_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
