@@ -11,7 +11,7 @@ from loadtest.faults.lab import Lab, NotQuiet
 from loadtest.faults.ledger import Ledger
 from loadtest.faults.verdict import Verdict, collect, judge
 
-WARM_UP_SECONDS = 1.5  # of traffic before the fault
+WARM_UP_SECONDS = 1.0  # of traffic before the fault
 QUIET_SECONDS = 90
 RECOVERY_SECONDS = 30  # what is promised
 
@@ -78,7 +78,7 @@ class Campaign:
         """The verdict of this moment; `left` is what did not become quiet in time."""
         verdict = judge(self.ledger, collect(self.lab, self.ledger), self.lab.audit())
         if left and verdict.clean:
-            verdict.find("lost", f"not quiet after {QUIET_SECONDS} s", [left])
+            verdict.find("lost", "what did not become quiet in time", [left])
         return verdict
 
     def _wait(self) -> str:

@@ -138,25 +138,25 @@ def deaths(lab: Lab, point: str, seconds: float, *, every: float) -> Staging:
 @fault
 def web_killed(lab: Lab, ledger: Ledger) -> Staging:
     """The web server is killed between commit and answer."""
-    yield from deaths(lab, "web-after-commit", 8, every=3)
+    yield from deaths(lab, "web-after-commit", 6, every=2)
 
 
 @fault
 def worker_killed_before_commit(lab: Lab, ledger: Ledger) -> Staging:
     """Workers are killed before their commit, every 2 s."""
-    yield from deaths(lab, "worker-before-commit", 8, every=2)
+    yield from deaths(lab, "worker-before-commit", 6, every=2)
 
 
 @fault
 def worker_killed_after_commit(lab: Lab, ledger: Ledger) -> Staging:
     """Workers are killed after their commit and before the acknowledgement, every 2 s."""
-    yield from deaths(lab, "worker-after-commit", 8, every=2)
+    yield from deaths(lab, "worker-after-commit", 6, every=2)
 
 
 @fault
 def relay_killed(lab: Lab, ledger: Ledger) -> Staging:
     """The relay is killed between publishing and deleting."""
-    yield from deaths(lab, "relay-before-delete", 8, every=3)
+    yield from deaths(lab, "relay-before-delete", 6, every=2)
 
 
 # --- Broker ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from loadtest.client import Client, RequestFailed
 from loadtest.faults.campaign import Campaign
 from loadtest.faults.catalogue import FAULTS, Fault
 from loadtest.faults.lab import Lab
-from loadtest.faults.selftest import MUTATIONS, Mutation, try_mutation
+from loadtest.faults.selftest import MUTATIONS, try_mutation
 from loadtest.faults.traffic import SKUS, Customer, new_customers
 from loadtest.faults.verdict import DOUBLED, OVERSOLD
 from loadtest.stack import Embedded
@@ -72,13 +72,14 @@ def answers_503(client: Client, number: str) -> bool:
 
 @pytest.mark.services
 @pytest.mark.slow
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name or "control")
-def test_a_shop_that_is_broken_on_purpose_is_found_out(laboratory: Laboratory, mutation: Mutation) -> None:
+def test_an_outbox_that_is_written_outside_the_transaction_is_found_out(laboratory: Laboratory) -> None:
+    """One of three mutations: each takes a shop of its own, so the others are left to `script/faults --self-test`."""
     laboratory.discard()  # two shops at once would be slow
+    [mutation] = [mutation for mutation in MUTATIONS if mutation.name == "late-outbox"]
 
     verdict = try_mutation(laboratory.services, mutation)
 
-    assert verdict.clean is not mutation.harmful, verdict.findings
+    assert verdict.lost > 0
 
 
 def test_checks_that_count_as_doubled_or_oversold_are_checks_of_the_audit() -> None:
