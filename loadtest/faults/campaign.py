@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 
 from loadtest.faults import traffic
-from loadtest.faults.catalogue import Fault
 from loadtest.faults.lab import Lab, NotQuiet
 from loadtest.faults.ledger import Ledger
+from loadtest.faults.staging import Fault
 from loadtest.faults.verdict import Verdict, collect, judge
 
 WARM_UP_SECONDS = 1.0  # of traffic before the fault

@@ -8,9 +8,10 @@ import pytest
 
 from loadtest.client import Client, RequestFailed
 from loadtest.faults.campaign import Campaign
-from loadtest.faults.catalogue import FAULTS, Fault
+from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.lab import Lab
 from loadtest.faults.selftest import MUTATIONS, try_mutation
+from loadtest.faults.staging import Fault
 from loadtest.faults.traffic import SKUS, Customer, new_customers
 from loadtest.faults.verdict import DOUBLED, OVERSOLD
 from loadtest.stack import Embedded
