@@ -98,9 +98,14 @@ def patch_delivery(module: ModuleType) -> None:
         return outcome
 
     module.deliver = deliver_and_die  # type: ignore[attr-defined]
-    if MUTATION == "no-inbox":
-        module._enter = lambda alias, batch, delivery: {recorded.key for recorded in batch}  # type: ignore[attr-defined]
-        module._is_handled = lambda alias, recorded, delivery: False  # type: ignore[attr-defined]
+    enter = module._enter
+
+    def enter_nobody(alias: str, batch: Sequence[Any], delivery: Any) -> Any:
+        if MUTATION != "no-inbox":
+            return enter(alias, batch, delivery)
+        return {recorded.key for recorded in batch}
+
+    module._enter = enter_nobody  # type: ignore[attr-defined]
 
 
 def patch_relay(module: ModuleType) -> None:
