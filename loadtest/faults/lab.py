@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -172,8 +173,11 @@ class Lab:
             "REDIS_URL": services.redis.url,
             "EVENTING_NAMESPACE": name,
             "DEMO_DIR": str(folder),
+            "ALLOWED_HOSTS": "127.0.0.1",
             "DEBUG": "0",
+            "EMAIL_URL": "dummymail://",
             "HTTPS": "false",
+            "SECRET_KEY": secrets.token_urlsafe(50),
             "SEED_OPTIONS": "--reference-data",
             "ORDER_PAYMENT_TIMEOUT": "86400",  # the clock's cancellations would only blur what is expected
         }
@@ -183,9 +187,7 @@ class Lab:
             "SABOTAGE_MUTATION": mutation,
         }
         self.stack: Processes = Stack(env={**env, **sabotage}, log_dir=folder / "log")
-        # The laboratory's own processes are not sabotaged.
-        self.env = {**env, "SECRET_KEY": Stack(env=env)._variables()["SECRET_KEY"]}
-        self.shell = Shell(self.env)
+        self.shell = Shell(env)  # the laboratory's own process is not sabotaged
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
