@@ -11,6 +11,10 @@ from loadtest.faults.ledger import Ledger, Promise
 from loadtest.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
 from loadtest.faults.traffic import SKUS, Customer, all_at_once, new_customers
 
+RUSH_PIECES = 100
+RUSH_REQUESTS = 5_000
+RUSH_CUSTOMERS = 32
+
 PAY_EARLY = """
 from uuid import uuid4
 from django.utils import timezone
@@ -128,18 +132,18 @@ def coupon_rush(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def stock_rush(lab: Lab, ledger: Ledger) -> Staging:
     """5,000 requests for 100 pieces, by 32 customers at once."""
-    sku, pieces, requests, crowd = f"RARE-{uuid4().hex[:8].upper()}", 100, 5_000, 32
-    traffic.add_product(lab, ledger, sku, pieces)
+    sku = f"RARE-{uuid4().hex[:8].upper()}"
+    traffic.add_product(lab, ledger, sku, RUSH_PIECES)
 
     def place(customer: Customer) -> list[Promise]:
-        return [customer.place({sku: 1}, may_be_rejected=True) for _ in range(-(-requests // crowd))]
+        return [customer.place({sku: 1}, may_be_rejected=True) for _ in range(-(-RUSH_REQUESTS // RUSH_CUSTOMERS))]
 
-    promises = [promise for mine in all_at_once(new_customers(lab, ledger, crowd), place) for promise in mine]
+    promises = [promise for mine in all_at_once(new_customers(lab, ledger, RUSH_CUSTOMERS), place) for promise in mine]
     yield 0
     yield HEALED
     with lab.connect() as default:
         row = default.execute("SELECT reserved FROM inventory_stock WHERE sku = %s", [sku]).fetchone()
-    require(row == (pieces,), f"{row} of {pieces} pieces are reserved after {len(promises)} orders")
+    require(row == (RUSH_PIECES,), f"{row} of {RUSH_PIECES} pieces are reserved after {len(promises)} orders")
 
 
 @fault
