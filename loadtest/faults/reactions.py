@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 from loadtest.client import RequestFailed
@@ -140,10 +141,23 @@ def stock_rush(lab: Lab, ledger: Ledger) -> Staging:
 
     promises = [promise for mine in all_at_once(new_customers(lab, ledger, RUSH_CUSTOMERS), place) for promise in mine]
     yield 0
+    # Five thousand orders are work, not damage: the rush lasts until each of them is decided.
+    wait_for(lambda: all_decided(lab, promises), "an answer to every order of the rush", seconds=20 * WAIT_SECONDS)
     yield HEALED
     with lab.connect() as default:
         row = default.execute("SELECT reserved FROM inventory_stock WHERE sku = %s", [sku]).fetchone()
     require(row == (RUSH_PIECES,), f"{row} of {RUSH_PIECES} pieces are reserved after {len(promises)} orders")
+
+
+def all_decided(lab: Lab, promises: Sequence[Promise]) -> bool:
+    orders = [promise.order_id for promise in promises]
+    for alias in lab.databases:
+        if alias != "default":
+            with lab.connect(alias) as shard:
+                query = "SELECT 1 FROM orders_order WHERE id = ANY(%s) AND status = 'placed' LIMIT 1"
+                if shard.execute(query, [orders]).fetchone() is not None:
+                    return False
+    return True
 
 
 @fault
