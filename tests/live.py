@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from loadtest.client import Client
-from loadtest.stack import ROOT, Embedded, Processes
+from loadtest.proxy import Proxy
+from loadtest.shell import Shell
+from loadtest.stack import Embedded, Processes
 from loadtest.temporary import temporary_stack
 from tests import profile
-from tests.proxy import Proxy
-
-# A process of the shop that runs what it is sent, line by line: starting Django anew for each question takes seconds.
-SHELL = """
-import json, sys, traceback
-import django
-django.setup()
-from django.db import connections
-for line in sys.stdin:
-    names = {"answer": None}
-    try:
-        exec(json.loads(line), names)
-        reply = {"answer": names["answer"]}
-    except Exception:
-        reply = {"error": traceback.format_exc()}
-    connections.close_all()
-    print(json.dumps(reply, default=str), flush=True)
-"""
 
 
 @dataclass
@@ -47,33 +28,21 @@ class Live:
     env: dict[str, str]
     broker: Proxy | None = None  # between the shop and RabbitMQ
     redis: Proxy | None = None
-    _shell: subprocess.Popen[str] | None = None
+    _shell: Shell = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shell = Shell(self.env)
 
     @property
     def url(self) -> str:
         return self.processes.url
 
-    def spawn(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Start Python as a further process of the shop; who starts it ends it."""
-        env = {**os.environ, **self.env, "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=env, text=True, **options)
-
     def shell(self, code: str) -> Any:
         """Run Python inside the shop and return what it assigned to `answer`."""
-        if self._shell is None:
-            self._shell = self.spawn("-c", SHELL, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._shell.stdin is not None
-        assert self._shell.stdout is not None
-        self._shell.stdin.write(json.dumps(code) + "\n")
-        self._shell.stdin.flush()
-        reply = json.loads(self._shell.stdout.readline())
-        assert "error" not in reply, reply["error"]
-        return reply["answer"]
+        return self._shell.run(code)
 
     def close(self) -> None:
-        if self._shell is not None:
-            self._shell.communicate(timeout=30)
-            self._shell = None
+        self._shell.close()
 
     def database(self, suffix: str = "") -> str:
         """The URL of the default database, or with `_orders_3` that of a shard."""

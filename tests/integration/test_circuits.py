@@ -29,11 +29,11 @@ from eventing.testing import drain, publish_all
 from inventory import handlers as inventory
 from inventory import selectors as catalogue
 from inventory.models import Product, Stock
+from loadtest.proxy import Proxy
 from monitoring import circuits
 from monitoring.models import OpenCircuit
 from payments.gateway import BREAKER, Captured, Declined, GatewayUnavailable, Refunded
 from tests.integration.shop_api import METADATA, Api, stock_the_shop
-from tests.proxy import Proxy
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 committed = pytest.mark.django_db(databases="__all__", transaction=True)

@@ -127,3 +127,13 @@ def test_a_redriven_letter_is_handled_once(connection: Connection, notes: Notes)
     assert notes.seen == ["bad"]
     letter.refresh_from_db()
     assert letter.status == DeadLetter.Status.REDRIVEN
+
+
+def test_a_periodic_task_that_expired_without_a_worker_is_no_dead_letter(connection: Connection) -> None:
+    queue = topology.work_queue(topology.TASKS)
+    producer = Producer(connection.default_channel)
+    producer.publish("{}", exchange=queue.exchange, routing_key=queue.routing_key, expiration=0.001)
+
+    collect(connection)
+
+    assert not DeadLetter.objects.exists()

@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut: how tests take a service away from the shop without touching the service."""
+"""A TCP proxy that can be cut or made to hold answers back: a bad network, without touching the service behind it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class Proxy:
         self._target = (host, port)
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
+        self._answers = threading.Event()  # clear: what the server says is held back
+        self._answers.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._accept_in_thread()
@@ -36,8 +38,16 @@ class Proxy:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
+    def hold_answers(self) -> None:
+        """Hand on what clients say, and keep what the server answers until it is released, or lost by `cut`."""
+        self._answers.clear()
+
+    def release_answers(self) -> None:
+        self._answers.set()
+
     def mend(self) -> None:
-        """Listen again, on the same port."""
+        """Listen again, on the same port, and hold nothing back."""
+        self.release_answers()
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._accept_in_thread()
 
@@ -48,18 +58,24 @@ class Proxy:
         while True:
             try:
                 client, _ = listener.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # nobody is there now
+                client.close()
+                continue
             with self._lock:
                 self._pairs.add((client, server))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._copy, args=[source, sink], daemon=True).start()
+            for source, sink, may_pass in ((client, server, None), (server, client, self._answers)):
+                threading.Thread(target=self._copy, args=[source, sink, may_pass], daemon=True).start()
 
     @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket) -> None:
+    def _copy(source: socket.socket, sink: socket.socket, may_pass: threading.Event | None) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if may_pass is not None:
+                    may_pass.wait()
                 sink.sendall(data)
         for one in (source, sink):
             with suppress(OSError):

@@ -1,0 +1,122 @@
+"""The verdict of the fault tests: each kind of harm is seen, named and counted once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtest.faults.ledger import Ledger, Promise
+from loadtest.faults.verdict import Account, Facts, Verdict, judge
+
+CLEAN: dict[str, Any] = {"clean": True, "checks": [], "unavailable": []}
+ORDER, PAID, CANCELLED, UNKNOWN = 1 << 56, 2 << 56, 3 << 56, 4 << 56
+
+
+def ledger(**extra: Any) -> Ledger:
+    promises = [
+        Promise(order_id=ORDER, customer_id=1, items={"A": 2}, coupon=None, total=2_000),
+        Promise(order_id=PAID, customer_id=2, items={"A": 1}, coupon=None, total=1_000, pay_accepted=True),
+        Promise(order_id=CANCELLED, customer_id=3, items={"A": 5}, coupon=None, total=5_000, cancel_accepted=True),
+    ]
+    return Ledger(promises=promises, customers={1, 2, 3}, stock={"A": 10}, **extra)
+
+
+FACTS = Facts(
+    orders={ORDER: "confirmed", PAID: "paid", CANCELLED: "cancelled"},
+    accounts={PAID: Account(captured=1_000, refunded=0), CANCELLED: Account(captured=5_000, refunded=5_000)},
+    stock={"A": (10, 3, 7)},
+    messages={(ORDER, "order_placed"): 1},
+    coupons={"ONCE": (1, 1), "FREE": (7, None)},
+)
+
+
+def counts(verdict: Verdict) -> tuple[int, int, int]:
+    return verdict.lost, verdict.doubled, verdict.oversold
+
+
+def test_a_shop_that_kept_its_promises_is_clean() -> None:
+    verdict = judge(ledger(), FACTS, CLEAN)
+    assert verdict.clean
+    assert verdict.findings == []
+
+
+@pytest.mark.parametrize(
+    "change,expected",
+    [
+        ({"orders": {PAID: "paid", CANCELLED: "cancelled"}, "stock": {"A": (10, 1, 9)}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, ORDER: "placed"}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, PAID: "confirmed"}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, UNKNOWN: "confirmed"}, "stock": {"A": (10, 4, 6)}}, (0, 1, 0)),
+        ({"stock": {"A": (10, 2, 8)}}, (1, 0, 0)),
+        ({"stock": {"A": (10, 5, 5)}}, (0, 2, 0)),
+        ({"stock": {"A": (9, 3, 6)}}, (1, 0, 0)),
+        ({"accounts": {**FACTS.accounts, PAID: Account(captured=0, refunded=0)}}, (1, 0, 0)),
+        ({"accounts": {**FACTS.accounts, PAID: Account(captured=2_000, refunded=0)}}, (0, 1, 0)),
+        ({"accounts": {**FACTS.accounts, CANCELLED: Account(captured=5_000, refunded=0)}}, (1, 0, 0)),
+        ({"messages": {(ORDER, "order_placed"): 2}}, (0, 1, 0)),
+        ({"coupons": {"ONCE": (2, 1)}}, (0, 0, 1)),
+        ({"dead_letters": ["inventory order.placed: ValueError: no"]}, (1, 0, 0)),
+    ],
+    ids=[
+        "order missing",
+        "order stuck",
+        "payment without effect",
+        "order that nobody was told of",
+        "stock not set aside",
+        "stock set aside twice",
+        "stock gone",
+        "money missing",
+        "money taken twice",
+        "refund missing",
+        "message twice",
+        "coupon redeemed too often",
+        "dead letter",
+    ],
+)
+def test_each_harm_is_counted_once(change: dict[str, Any], expected: tuple[int, int, int]) -> None:
+    verdict = judge(ledger(), replace(FACTS, **change), CLEAN)
+    assert counts(verdict) == expected
+    assert len(verdict.findings) == 1
+
+
+def test_more_orders_than_pieces_are_oversold() -> None:
+    small = ledger()
+    small.stock["A"] = 2
+    verdict = judge(small, replace(FACTS, stock={"A": (2, 2, 0)}), CLEAN)
+    assert counts(verdict) == (1, 0, 1)
+
+
+def test_a_request_that_got_no_answer_may_have_made_an_order() -> None:
+    assert judge(ledger(unanswered=1), replace(FACTS, orders={**FACTS.orders, UNKNOWN: "placed"}), CLEAN).clean
+
+
+@pytest.mark.parametrize(
+    "asked,states",
+    [
+        ({}, {"confirmed"}),
+        ({"may_be_rejected": True}, {"confirmed", "rejected"}),
+        ({"pay_asked": True}, {"confirmed", "paid"}),
+        ({"pay_asked": True, "pay_accepted": True}, {"paid"}),
+        ({"pay_asked": True, "pay_accepted": True, "cancel_asked": True}, {"paid", "cancelled"}),
+        ({"cancel_asked": True, "cancel_accepted": True, "pay_accepted": True}, {"cancelled"}),
+    ],
+)
+def test_right_states_follow_from_what_was_answered(asked: dict[str, bool], states: set[str]) -> None:
+    promise = Promise(order_id=ORDER, customer_id=1, items={}, coupon=None, total=0, **asked)
+    assert promise.right_states() == states
+
+
+def test_what_the_audit_finds_counts() -> None:
+    check = {"name": "read_model", "title": "…", "checked": 9, "violations": 2, "offenders": ["x", "y"], "hint": ""}
+    verdict = judge(ledger(), FACTS, {"clean": False, "checks": [check], "unavailable": ["orders_1"]})
+    assert counts(verdict) == (3, 0, 0)
+    assert verdict.findings == [
+        "lost: audit read_model: 2 (x, y)",
+        "lost: databases that the audit could not ask: 1 (orders_1)",
+    ]
+
+
+def test_an_audit_that_is_not_clean_is_never_overlooked() -> None:
+    assert not judge(ledger(), FACTS, {**CLEAN, "clean": False}).clean
