@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,10 @@ class Live:
     def shell(self, code: str) -> Any:
         """Run Python inside the shop and return what it assigned to `answer`."""
         return self._shell.run(code)
+
+    def spawn(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start Python as a further process of the shop; who starts it ends it."""
+        return self._shell.spawn(*arguments, **options)
 
     def close(self) -> None:
         self._shell.close()

@@ -66,7 +66,7 @@ def summary(request: HttpRequest) -> dict[str, Any]:
         "groups": groups[:MAX_GROUPS],
         "more_groups": len(groups) > MAX_GROUPS,
         "filter_query": urlencode(redrives.selection_of(request.GET)),
-        "runs_under_way": RedriveRun.objects.filter(state=RedriveRun.State.RUNNING).count(),
+        "runs_under_way": RedriveRun.objects.filter(state=RedriveRun.State.RUNNING).exists(),
     }
 
 

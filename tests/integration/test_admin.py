@@ -804,13 +804,6 @@ def test_without_a_broker_the_letters_stay_open(office: Client, monkeypatch: pyt
     assert "1 dead letter was sent to the subscriber once more." in page
 
 
-def test_a_letter_whose_effect_is_not_wanted_is_archived(office: Client) -> None:
-    page = settle(office, "archive", park(place()))
-
-    assert statuses() == ["archived"]
-    assert "1 dead letter was archived." in page
-
-
 def test_who_may_only_look_at_dead_letters_settles_none() -> None:
     letter = park(place())
     viewer = staff("view_deadletter")

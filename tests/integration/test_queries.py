@@ -15,8 +15,10 @@ from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from config import tokens
+from eventing.models import RedriveRun
 from inventory.models import Product
-from monitoring import dashboard
+from monitoring import audit_runs, dashboard
+from monitoring.models import AuditRun
 from orders.models import Order
 from sharding import numbers, shards
 from tests.integration.statements import statements
@@ -48,6 +50,10 @@ def shop(settings: Any) -> Iterator[Order]:
     order = Order.objects.using(alias).filter(customer_id=demo.pk).order_by("-version", "-id").first()
     assert order is not None
     park(order.id)
+    RedriveRun.objects.create(
+        selection={"status": "open"}, rate=1, total=1, started_at=order.placed_at, worked_at=order.placed_at
+    )
+    audit_runs.perform(None)
     yield order
     cache.clear()
 
@@ -69,11 +75,14 @@ def arguments(name: str, order: Order) -> dict[str, Any]:
         "sku": Product.objects.filter(active=True).values_list("sku", flat=True)[0],
         "name": f"order-{number}@1",
         "app_label": "inventory",
+        "run_id": AuditRun.objects.values_list("pk", flat=True).last(),
     }
     for model in admin.site._registry:
         if name.startswith(f"admin:{model._meta.app_label}_{model._meta.model_name}_"):
             row = None if model is Order else model._default_manager.first()
-            given |= {"object_id": number, "id": number} if row is None else {"object_id": row.pk, "id": row.pk}
+            given |= dict.fromkeys(("object_id", "id", "pk"), number if row is None else row.pk)
+    if name in ("admin:eventing_deadletter_run", "admin:eventing_deadletter_progress"):
+        given["pk"] = RedriveRun.objects.get().pk
     return given
 
 
@@ -106,7 +115,7 @@ def test_no_page_takes_more_than_thirty_statements(shop: Order, monkeypatch: pyt
             else:
                 response = (operator if path.startswith("/admin/") else shopper).get(path)
         taken[name] = noted.with_all_shards()
-        if response.status_code in (404, 500, 503):
+        if response.status_code not in (200, 302):
             wrong.append(f"{path}: {response.status_code}")
         if taken[name] > MOST:
             wrong.append(f"{path}: {taken[name]} statements")

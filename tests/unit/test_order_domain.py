@@ -557,7 +557,7 @@ def test_every_error_has_a_message_and_a_code_of_its_own() -> None:
 STEPS = {
     None: {Status.PLACED},
     Status.PLACED: {Status.PLACED, Status.CONFIRMED, Status.REJECTED, Status.CANCELLED},
-    Status.CONFIRMED: {Status.PAID, Status.CANCELLED},
+    Status.CONFIRMED: {Status.CONFIRMED, Status.PAID, Status.CANCELLED},
     Status.PAID: {Status.SHIPPED, Status.REFUNDED},
     Status.SHIPPED: {Status.DELIVERED},
 }
