@@ -47,23 +47,20 @@ def try_session_lock(connection: BaseDatabaseWrapper, name: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def is_session_lock_taken(connection: BaseDatabaseWrapper, name: str) -> bool:
-    """Whether any session has the lock.
+def session_lock_taken(connection: BaseDatabaseWrapper) -> str:
+    """An SQL expression, with a lock's name as its parameter, that says whether any session has it.
 
     On SQLite the single process has it, which ends when its thread with the lock fails.
     """
     if not is_postgresql(connection):
-        return True
-    with connection.cursor() as cursor:
-        # PostgreSQL shows the halves of the number in two columns.
-        cursor.execute(
-            "SELECT EXISTS (SELECT 1 FROM pg_locks, hashtextextended(%s, 0) AS number WHERE locktype = 'advisory'"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted"
-            " AND objsubid = 1 AND classid::bigint = (number >> 32) & 4294967295"
-            " AND objid::bigint = number & 4294967295)",
-            [name],
-        )
-        return bool(cursor.fetchone()[0])
+        return "%s IS NOT NULL"
+    # PostgreSQL shows the halves of the number in two columns.
+    return (
+        "EXISTS (SELECT 1 FROM pg_locks, hashtextextended(%s, 0) AS number WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted"
+        " AND objsubid = 1 AND classid::bigint = (number >> 32) & 4294967295"
+        " AND objid::bigint = number & 4294967295)"
+    )
 
 
 def release_session_lock(connection: BaseDatabaseWrapper, name: str) -> None:

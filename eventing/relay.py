@@ -23,9 +23,9 @@ from django.utils import timezone
 
 from eventing import subscribers
 from eventing.databases import (
-    is_session_lock_taken,
     placeholders,
     release_session_lock,
+    session_lock_taken,
     time_from_db,
     try_session_lock,
 )
@@ -251,34 +251,51 @@ def start_threads(
     return threads
 
 
+OLDEST = (
+    "SELECT event.recorded_at FROM eventing_outbox AS oldest"
+    " JOIN eventing_event AS event ON event.stream_id = oldest.stream_id"
+    " AND event.category = oldest.category AND event.version = oldest.version"
+    " ORDER BY oldest.id LIMIT 1"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """How far the relay is behind in one database; `seconds` is the age of the oldest event in the outbox."""
+    """How far the relay is behind in one database, and whether one is at work there.
+
+    `waiting` events are in the outbox; `seconds` is the age of the oldest.
+    """
 
     waiting: int
     seconds: float
+    led: bool
 
 
 def lag(alias: str) -> Lag:
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM eventing_outbox")
-        [waiting] = cursor.fetchone()
-    return Lag(waiting=waiting, seconds=oldest_seconds(alias))
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT (SELECT count(*) FROM eventing_outbox), ({OLDEST}), {session_lock_taken(connection)}", [LOCK]
+        )
+        waiting, oldest, led = cursor.fetchone()
+    return Lag(waiting=waiting, seconds=_age(oldest), led=bool(led))
 
 
 def oldest_seconds(alias: str) -> float:
     """The age of the oldest event in the outbox, 0 if it is empty; without counting the others."""
     with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT event.recorded_at FROM eventing_outbox AS oldest"
-            " JOIN eventing_event AS event ON event.stream_id = oldest.stream_id"
-            " AND event.category = oldest.category AND event.version = oldest.version"
-            " ORDER BY oldest.id LIMIT 1"
-        )
+        cursor.execute(OLDEST)
         row = cursor.fetchone()
-    return max(0.0, (timezone.now() - time_from_db(row[0])).total_seconds()) if row else 0.0
+    return _age(row[0]) if row else 0.0
 
 
 def is_led(alias: str) -> bool:
     """Whether a relay is at work on this database."""
-    return is_session_lock_taken(connections[alias], LOCK)
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {session_lock_taken(connection)}", [LOCK])
+        return bool(cursor.fetchone()[0])
+
+
+def _age(recorded_at: datetime | str | None) -> float:
+    return max(0.0, (timezone.now() - time_from_db(recorded_at)).total_seconds()) if recorded_at else 0.0

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from eventing import queues
 from eventing.queues import Depth
-from eventing.relay import Lag
+from eventing.relay import Lag, lag
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
 from monitoring import selectors
@@ -94,7 +94,6 @@ class Outbox:
 
     alias: str
     lag: Lag | None
-    led: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +121,7 @@ class Dashboard:
 class _Database:
     """What one database has to say."""
 
-    outbox: selectors.Outbox
+    lag: Lag
     circuits: list[Circuit] | None
     orders: Statistics | None
     dead_letters: dict[str, int] | None
@@ -155,7 +154,7 @@ def measure(now: datetime) -> Dashboard:
         at=now,
         since=since,
         orders=_orders([answer.orders for answer in said.values() if answer.orders is not None], now),
-        outboxes=tuple(_outbox(alias, said.get(alias)) for alias in databases),
+        outboxes=tuple(Outbox(alias=alias, lag=said[alias].lag if alias in said else None) for alias in databases),
         queues=tuple(broker) if isinstance(broker, list) else None,
         circuits=None if main is None or main.circuits is None else tuple(main.circuits),
         dead_letters=None if dead is None else Count(number=sum(dead.values())),
@@ -169,18 +168,12 @@ def _ask_database(alias: str, since: datetime, now: datetime) -> _Database:
     asked = shards.aliases()
     sample = math.ceil(SAMPLE / len(asked))
     return _Database(
-        outbox=selectors.outbox(alias),
+        lag=lag(alias),
         circuits=circuits() if alias == database_of("monitoring") else None,
         orders=statistics.of_shard(alias, since=since, now=now, sample=sample) if alias in asked else None,
         dead_letters=selectors.open_dead_letters_by_subscriber(limit=MANY) if alias == DEFAULT_DB_ALIAS else None,
         low_stock=(inventory.low_stock(at_most=LOW_STOCK, limit=SHOWN) if alias == database_of("inventory") else None),
     )
-
-
-def _outbox(alias: str, said: _Database | None) -> Outbox:
-    if said is None:
-        return Outbox(alias=alias, lag=None, led=False)
-    return Outbox(alias=alias, lag=said.outbox.lag, led=said.outbox.led)
 
 
 def _orders(parts: Sequence[Statistics], now: datetime) -> Orders:

@@ -34,11 +34,11 @@ class Backbone(Collector):
             "wharf_outbox_oldest_seconds", "Age of the oldest event not published yet.", labels=["database"]
         )
         led = GaugeMetricFamily("wharf_relay_leading", "1 if a relay is at work on it.", labels=["database"])
-        for alias, answer in selectors.outboxes().items():
+        for alias, answer in selectors.outbox_lags().items():
             up.add_metric([alias], 0 if answer.value is None else 1)
             if answer.value is not None:
-                waiting.add_metric([alias], answer.value.lag.waiting)
-                age.add_metric([alias], answer.value.lag.seconds)
+                waiting.add_metric([alias], answer.value.waiting)
+                age.add_metric([alias], answer.value.seconds)
                 led.add_metric([alias], answer.value.led)
         yield from (up, waiting, age, led)
         try:

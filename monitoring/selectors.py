@@ -15,7 +15,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from eventing.models import DeadLetter
 from eventing.queues import BrokerUnavailable
-from eventing.relay import Lag, is_led, lag
+from eventing.relay import Lag, lag
 
 T = TypeVar("T")
 
@@ -68,21 +68,9 @@ def _ask(name: str, question: Callable[[], T]) -> Answer[T]:
         connections.close_all()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outbox:
-    """How far the relay of a database is behind, and whether there is one at work."""
-
-    lag: Lag
-    led: bool
-
-
-def outbox(alias: str) -> Outbox:
-    return Outbox(lag=lag(alias), led=is_led(alias))
-
-
-def outboxes() -> dict[str, Answer[Outbox]]:
-    """The outbox of each database."""
-    return ask_databases(outbox)
+def outbox_lags() -> dict[str, Answer[Lag]]:
+    """How far the relay is behind in each database, and whether there is one at work."""
+    return ask_databases(lag)
 
 
 def open_dead_letters() -> int:

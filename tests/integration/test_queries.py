@@ -115,7 +115,8 @@ def test_no_page_takes_more_than_thirty_statements(shop: Order, monkeypatch: pyt
             else:
                 response = (operator if path.startswith("/admin/") else shopper).get(path)
         taken[name] = noted.with_all_shards()
-        if response.status_code not in (200, 302):
+        refused = {"_add": 403, "_delete": 403, "token": 405, "pay_order": 405, "cancel_order": 405}
+        if response.status_code not in (200, 302, *(code for end, code in refused.items() if name.endswith(end))):
             wrong.append(f"{path}: {response.status_code}")
         if taken[name] > MOST:
             wrong.append(f"{path}: {taken[name]} statements")
