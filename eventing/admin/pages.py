@@ -241,7 +241,8 @@ def _shown(run: RedriveRun) -> dict[str, Any]:
 
 
 def _words(selection: dict[str, str]) -> str:
-    return ", ".join(f"{'text' if name == redrives.SEARCH else name} {value}" for name, value in selection.items())
+    named = {name: "text" if name == redrives.SEARCH else name for name in (*redrives.FIELDS, redrives.SEARCH)}
+    return ", ".join(f"{word} {selection[name]}" for name, word in named.items() if name in selection)
 
 
 def _log(request: HttpRequest, run: RedriveRun, message: str) -> None:

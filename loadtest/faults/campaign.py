@@ -37,7 +37,7 @@ class Campaign:
 
     lab: Lab
     ledger: Ledger = field(default_factory=Ledger)
-    rate: float = 15
+    rate: float = traffic.RATE
 
     def prepare(self, *, wait: bool = True) -> None:
         """Products and a coupon to order with. Raises NotQuiet if the new shop does not come to rest."""

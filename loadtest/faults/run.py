@@ -172,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", choices=list(FAULTS), help="only these faults (see --list)"
     )
-    parser.add_argument("--rate", type=_positive, default=15, help="orders a second (default: %(default)s)")
+    parser.add_argument("--rate", type=_positive, default=RATE, help="orders a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of the order of the faults (default: a random one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file, too")
     parser.add_argument("--list", action="store_true", help="name the faults and end")

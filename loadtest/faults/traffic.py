@@ -22,6 +22,7 @@ COUPON = "FAULTS-TEN"  # ten percent off, for everybody
 SKUS = [f"FAULTS-{number}" for number in range(1, 6)]
 PRICE = 1_000
 PLENTY = 1_000_000
+RATE = 8.0  # orders a second: two cores keep up, so the recovery is the fault's and not that of a backlog
 INSIST_SECONDS = 60
 REQUEST_SECONDS = 10
 STEP = 17  # between the numbers of customers, so that eight of them are on all shards
@@ -179,7 +180,7 @@ class Customer:
 class Traffic:
     """Orders at a rate, by several customers at once, until it is stopped."""
 
-    def __init__(self, lab: Lab, ledger: Ledger, *, customers: int = 8, rate: float = 15) -> None:
+    def __init__(self, lab: Lab, ledger: Ledger, *, customers: int = 8, rate: float = RATE) -> None:
         self._lab = lab
         self.ledger = ledger
         self._number = customers

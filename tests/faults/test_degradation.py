@@ -11,11 +11,18 @@ import psycopg
 import pytest
 
 from loadtest.client import Client
-from tests.faults.test_faults import is_open, waits_for_a_lock
+from tests.faults.test_faults import is_open
 from tests.live import Live
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.services]
+
+
+def waits_for_a_lock(observer: psycopg.Connection[tuple[int]]) -> bool:
+    waiting = observer.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    return waiting != (0,)
 
 
 @contextmanager

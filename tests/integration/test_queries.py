@@ -33,7 +33,7 @@ REPEATED = 4  # a statement sent so often to one database is sent for each row
 NOT_READ = {
     # Only for POST.
     "storefront:add", "storefront:remove", "storefront:pay", "storefront:cancel", "storefront:again",
-    "storefront:logout", "storefront:quote", "admin:orders_order_act", "admin:logout",
+    "storefront:logout", "storefront:quote", "admin:orders_order_act", "admin:logout", "admin:eventing_deadletter_move",
     # The admin's own; no page here leads to them.
     "admin:view_on_site", "admin:autocomplete", "admin:jsi18n", "api:api-root",
 }  # fmt: skip
