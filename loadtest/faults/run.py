@@ -19,6 +19,7 @@ from loadtest.faults.campaign import RECOVERY_SECONDS, Campaign, Outcome
 from loadtest.faults.catalogue import FAULTS, in_random_order
 from loadtest.faults.lab import Lab, NotQuiet, Services, private_services
 from loadtest.faults.selftest import self_test
+from loadtest.faults.traffic import RATE
 from loadtest.probes import Unusable
 from loadtest.stack import StackError
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from coupons.events import CouponRedeemed
 from eventing import store
@@ -24,7 +25,7 @@ from eventing.testing import Collector
 from eventing.wire import Envelope
 from inventory.events import MissingItem, StockRefused, StockReserved
 from orders import handlers, projections, subscribers, tasks
-from orders.commands import Command
+from orders.commands import Command, ExtendDeadline
 from orders.domain import (
     CannotCancelPaid,
     EmptyOrder,
@@ -40,6 +41,7 @@ from orders.models import IdempotencyKey as KeyRow
 from orders.models import Order, OrderLine
 from payments.events import PaymentCaptured
 from sharding import numbers, shards
+from sharding.partitions import partition_name
 from tests.integration.order_samples import (
     CUP,
     NOON,
@@ -823,6 +825,76 @@ def test_a_shard_that_is_down_does_not_stop_the_sweep_on_the_others() -> None:
         assert tasks.cancel_overdue_orders() == 1
 
     assert [row(order_id)["status"] for order_id in (here, there)] == ["placed", "cancelled"]
+
+
+def test_a_shard_that_was_down_is_caught_up_with_by_the_next_sweep() -> None:
+    here = place(0)
+
+    def refuse(*args: Any) -> None:
+        raise OperationalError("the server closed the connection")
+
+    with connections[shards.alias_of(here)].execute_wrapper(refuse):
+        tasks.cancel_overdue_orders()
+    assert tasks.cancel_overdue_orders() == 1
+
+    assert row(here)["status"] == "cancelled"
+
+
+def test_a_sweep_waits_for_the_extended_deadline() -> None:
+    order_id = order_in(Status.CONFIRMED)
+    alias = shards.alias_of(order_id)
+    later = DUE + timedelta(hours=2)
+    ask(ExtendDeadline(order_id=order_id, payment_due_at=later, at=NOON))
+
+    assert handlers.cancel_overdue(later - timedelta(seconds=1), using=alias, limit=100) == 0
+    assert handlers.cancel_overdue(later, using=alias, limit=100) == 1
+
+
+def test_a_sweep_that_is_cut_off_leaves_whole_orders_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    order_ids = [place(at=NOON + timedelta(seconds=second)) for second in range(4)]
+    alias = shards.alias_of(order_ids[0])
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert handlers.cancel_overdue(DUE + timedelta(hours=1), using=alias, limit=2) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(projections, "project", die)
+        with pytest.raises(KeyboardInterrupt):
+            handlers.cancel_overdue(DUE + timedelta(hours=1), using=alias, limit=2)
+
+    assert [row(order_id)["status"] for order_id in order_ids] == ["cancelled", "cancelled", "placed", "placed"]
+    assert [len(store.load(CATEGORY, order_id, using=alias)) for order_id in order_ids] == [2, 2, 1, 1]
+    assert handlers.cancel_overdue(DUE + timedelta(hours=1), using=alias, limit=100) == 2
+
+
+@pytest.mark.services
+def test_the_sweep_finds_overdue_orders_through_the_index_of_open_ones() -> None:
+    overdue = order_in(Status.CONFIRMED)
+    connection = connections[shards.alias_of(overdue)]
+    low, _ = numbers.bucket_range(numbers.bucket_of(overdue))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO orders_order (id, customer_id, status, currency, subtotal, discount, total, placed_at,"
+            " updated_at, version, reason) SELECT %s + number, 7, 'delivered', 'EUR', 1, 0, 1, now(), now(), 5, ''"
+            " FROM generate_series(1, 5000) AS number",
+            [low],
+        )
+        cursor.execute("ANALYZE orders_order")
+    with CaptureQueriesContext(connection) as queries:
+        assert handlers.cancel_overdue(DUE, using=connection.alias, limit=200) == 1
+    [sweep] = [query["sql"] for query in queries.captured_queries if "SKIP LOCKED" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sweep}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute(
+            "SELECT indexrelid::regclass::text FROM pg_index WHERE indpred IS NOT NULL AND indrelid = %s::regclass"
+            " AND pg_get_indexdef(indexrelid) LIKE '%%(expires_at)%%'",
+            [partition_name("orders_order", numbers.bucket_of(overdue))],
+        )
+        [(index,)] = cursor.fetchall()
+    assert f"using {index} " in plan
+    assert f"Seq Scan on {partition_name('orders_order', numbers.bucket_of(overdue))}" not in plan
 
 
 def test_idempotency_keys_are_kept_for_a_day() -> None:
