@@ -31,6 +31,7 @@ SKU = "DUE"
 COUPON = "REGULAR"  # one of the seed's, without a limit
 PRICE = 2_000
 DISCOUNT = 100
+FIRST_CUSTOMER = 1_000_000  # those before are the seed's
 CUSTOMERS = 5_000
 PLACED_PER_SECOND = 400  # about what two cores place, check and confirm; decides how far ahead the deadline is
 CANCELLED_PER_SECOND = 50  # slower than this has failed
@@ -78,7 +79,7 @@ def place(orders: int, due: datetime) -> None:
 
     def commands() -> Iterator[PlaceOrder]:
         for number in range(orders):
-            customer_id = 1_000_000 + number % CUSTOMERS
+            customer_id = FIRST_CUSTOMER + number % CUSTOMERS
             with_coupon = number % 2 == 0
             yield PlaceOrder(
                 order_id=numbers.new_order_id(customer_id, now),
@@ -106,12 +107,17 @@ class Shop:
         return sum(row[0] for row in rows if row)
 
     def count(self, status: str) -> int:
-        return self._sum("SELECT count(*) FROM orders_order WHERE status = %s", status)
+        ours = "SELECT count(*) FROM orders_order WHERE status = %s AND customer_id >= %s"
+        return self._sum(ours, status, FIRST_CUSTOMER)
 
     def lateness(self, due: datetime) -> list[float]:
         """Seconds from the deadline to each cancellation, in order."""
-        found = "SELECT recorded_at FROM eventing_event WHERE category = 'order' AND type = 'order.cancelled'"
-        return sorted((at - due).total_seconds() for shard in self._shards for (at,) in shard.execute(found).fetchall())
+        ours = (
+            "SELECT recorded_at FROM eventing_event WHERE category = 'order' AND type = 'order.cancelled'"
+            " AND (data->>'customer_id')::bigint >= %s"
+        )
+        answers = [shard.execute(ours, [FIRST_CUSTOMER]).fetchall() for shard in self._shards]
+        return sorted((at - due).total_seconds() for rows in answers for (at,) in rows)
 
     def reserved(self) -> int:
         row = self._default.execute("SELECT reserved FROM inventory_stock WHERE sku = %s", [SKU]).fetchone()
@@ -132,18 +138,11 @@ def measure(orders: int, log_dir: Path) -> Report:
     with temporary_stack("wharf_deadlines", log_dir, {"DEBUG": "1"}) as stack:
         env = {**os.environ, **stack.env}
         due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20 + orders / PLACED_PER_SECOND)
-        say(f"placing {orders} orders that are due at {due:%H:%M:%S} UTC …")
-        command = [
-            sys.executable,
-            "-m",
-            "loadtest.deadlines",
-            "--orders",
-            str(orders),
-            "--place-until",
-            due.isoformat(),
-        ]
-        subprocess.run(command, cwd=ROOT, env=env, check=True)
         shop = Shop(env["DATABASE_URL"], int(env["ORDER_SHARDS"]))
+        redeemed_before = shop.redeemed()
+        say(f"placing {orders} orders that are due at {due:%H:%M:%S} UTC …")
+        placing = ["-m", "loadtest.deadlines", "--orders", str(orders), "--place-until", due.isoformat()]
+        subprocess.run([sys.executable, *placing], cwd=ROOT, env=env, check=True)
         wait_until(lambda: shop.count("placed") == 0, due)
         confirmed = shop.count("confirmed")
         say(f"{confirmed} of them are confirmed; waiting for the deadline …")
@@ -151,7 +150,7 @@ def measure(orders: int, log_dir: Path) -> Report:
         wait_until(lambda: shop.count("cancelled") == orders, too_late)
         cancelled = shop.count("cancelled")
         say(f"{cancelled} are cancelled; waiting for stock and coupons …")
-        wait_until(lambda: not shop.reserved() and not shop.redeemed(), too_late)
+        wait_until(lambda: not shop.reserved() and shop.redeemed() == redeemed_before, too_late)
         returned_after = (datetime.now(UTC) - due).total_seconds()
         late = shop.lateness(due)
         audit = subprocess.run(
@@ -165,7 +164,7 @@ def measure(orders: int, log_dir: Path) -> Report:
             late_max=late[-1] if late else 0.0,
             returned_after=returned_after,
             pieces_still_reserved=shop.reserved(),
-            coupons_still_redeemed=shop.redeemed(),
+            coupons_still_redeemed=shop.redeemed() - redeemed_before,
             audit_clean=audit.returncode == 0,
             audit=audit.stdout,
         )
