@@ -82,7 +82,8 @@ def place(orders: int, due: datetime) -> None:
             customer_id = FIRST_CUSTOMER + number % CUSTOMERS
             with_coupon = number % 2 == 0
             yield PlaceOrder(
-                order_id=numbers.new_order_id(customer_id, now),
+                # Each a moment of its own: orders of one bucket and millisecond may get the same number.
+                order_id=numbers.new_order_id(customer_id, now - timedelta(milliseconds=number)),
                 customer_id=customer_id,
                 currency="EUR",
                 lines=(line,),

@@ -149,7 +149,9 @@ def confirmed(trials: int) -> list[Prize]:
     commands: list[Command] = []
     for trial in range(trials):
         customer_id = next(_customers)
-        prize = Prize(order_id=numbers.new_order_id(customer_id, now), due=now + TERM, trial=trial)
+        # Each a moment of its own: orders of one bucket and millisecond may get the same number.
+        order_id = numbers.new_order_id(customer_id, now - timedelta(milliseconds=trial))
+        prize = Prize(order_id=order_id, due=now + TERM, trial=trial)
         line = Line(sku="RACE", name="Race", quantity=1, unit_price=PRICE)
         place = PlaceOrder(
             order_id=prize.order_id,

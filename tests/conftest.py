@@ -15,7 +15,6 @@ from sharding import shards
 from tests.live import Live, running
 
 SERVICES = os.environ["TEST_PROFILE"] == "services"
-SHOPS = {"live", "laboratory", "shop_url"}  # fixtures that start a whole shop, which takes a while
 
 
 def pytest_configure() -> None:
@@ -37,13 +36,8 @@ def pytest_configure() -> None:
     settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one running shop stay in one process of pytest; those marked `services` say so when they are skipped."""
-    for item in items:
-        shared = SHOPS.intersection(getattr(item, "fixturenames", ()))
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(min(shared)))
+    """Tests marked `services` need PostgreSQL, RabbitMQ and Redis, and say so when they are skipped."""
     if SERVICES:
         return
     skip = pytest.mark.skip(reason="needs PostgreSQL, RabbitMQ and Redis (TEST_PROFILE=services)")

@@ -12,7 +12,7 @@ from loadtest.faults.staging import Fault
 from loadtest.faults.verdict import Verdict, collect, judge
 
 WARM_UP_SECONDS = 1.0  # of traffic before the fault
-QUIET_SECONDS = 90
+QUIET_SECONDS = 180
 RECOVERY_SECONDS = 30  # what is promised
 
 

