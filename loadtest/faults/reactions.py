@@ -26,14 +26,12 @@ payment = {{"order_id": {order}, "customer_id": {customer}, "amount": {total}, "
 handlers.request_payment(RequestPayment(**payment, at=timezone.now()), Metadata(correlation_id=uuid4().hex))
 """
 REDRIVE = """
-import inspect
 from eventing import deadletters
 from eventing.models import DeadLetter
 from eventing.publishing import Publisher
-who = {{"by": "faults"}} if "by" in inspect.signature(deadletters.redrive).parameters else {{}}
 with Publisher() as publisher:
     for letter in DeadLetter.objects.filter(status="open", stream_id={order}):
-        deadletters.redrive(letter, publisher, **who)
+        deadletters.redrive(letter, publisher, by="faults")
 """
 
 

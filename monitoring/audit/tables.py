@@ -41,41 +41,47 @@ def _count(alias: str, table: str) -> int:
     return int(_rows(alias, f"SELECT count(*) FROM {table}")[0][0])
 
 
+def _named(alias: str, table: str, wrong: str) -> Finding:
+    """How many rows the table has, and the names that the statement `wrong` selects."""
+    return _count(alias, table), [name for (name,) in _rows(alias, wrong)]
+
+
 def stock_adds_up(alias: str, moment: Moment) -> Finding:
-    wrong = _rows(
+    return _named(
         alias,
+        "inventory_stock",
         "SELECT sku FROM inventory_stock WHERE on_hand < 0 OR reserved < 0 OR available < 0"
         " OR on_hand <> available + reserved ORDER BY sku",
     )
-    return _count(alias, "inventory_stock"), [sku for (sku,) in wrong]
 
 
 def stock_matches_ledger(alias: str, moment: Moment) -> Finding:
-    wrong = _rows(
+    return _named(
         alias,
+        "inventory_stock",
         "WITH ledger AS (SELECT sku, sum(CASE kind WHEN 'shipped' THEN -quantity ELSE quantity END) AS pieces"
         " FROM inventory_stockmovement GROUP BY sku)"
         " SELECT stock.sku FROM inventory_stock AS stock LEFT JOIN ledger ON ledger.sku = stock.sku"
         " WHERE stock.on_hand <> coalesce(ledger.pieces, 0) ORDER BY stock.sku",
     )
-    return _count(alias, "inventory_stock"), [sku for (sku,) in wrong]
 
 
 def stock_matches_reservations(alias: str, moment: Moment) -> Finding:
-    wrong = _rows(
+    return _named(
         alias,
+        "inventory_stock",
         "WITH held AS (SELECT line.sku, sum(line.quantity) AS pieces FROM inventory_reservation AS reservation"
         " JOIN inventory_reservationline AS line ON line.order_id = reservation.order_id"
         " WHERE reservation.status = 'reserved' GROUP BY line.sku)"
         " SELECT stock.sku FROM inventory_stock AS stock LEFT JOIN held ON held.sku = stock.sku"
         " WHERE stock.reserved <> coalesce(held.pieces, 0) ORDER BY stock.sku",
     )
-    return _count(alias, "inventory_stock"), [sku for (sku,) in wrong]
 
 
 def coupons_within_limits(alias: str, moment: Moment) -> Finding:
-    wrong = _rows(
+    return _named(
         alias,
+        "coupons_coupon",
         "SELECT code FROM coupons_coupon WHERE redeemed > total_limit"
         " UNION SELECT coupon.code FROM coupons_coupon AS coupon"
         " JOIN coupons_redemption AS redemption ON redemption.coupon_id = coupon.id"
@@ -83,18 +89,17 @@ def coupons_within_limits(alias: str, moment: Moment) -> Finding:
         " GROUP BY coupon.code, coupon.per_customer_limit, redemption.customer_id"
         " HAVING count(*) > coupon.per_customer_limit ORDER BY 1",
     )
-    return _count(alias, "coupons_coupon"), [code for (code,) in wrong]
 
 
 def coupons_add_up(alias: str, moment: Moment) -> Finding:
-    wrong = _rows(
+    return _named(
         alias,
+        "coupons_coupon",
         "WITH used AS (SELECT coupon_id, count(*) AS times FROM coupons_redemption"
         " WHERE status = 'redeemed' GROUP BY coupon_id)"
         " SELECT coupon.code FROM coupons_coupon AS coupon LEFT JOIN used ON used.coupon_id = coupon.id"
         " WHERE coupon.redeemed <> coalesce(used.times, 0) ORDER BY coupon.code",
     )
-    return _count(alias, "coupons_coupon"), [code for (code,) in wrong]
 
 
 def messages_once(alias: str, moment: Moment) -> Finding:
