@@ -27,13 +27,15 @@ from eventing.models import DeadLetter
 from inventory.events import RESERVATION
 from orders.events import CATEGORY as ORDER
 from payments.events import CATEGORY as PAYMENT
+from sharding.admin import BucketMoveAdmin
+from sharding.models import BucketMove
 
 OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 
 admin.site.index_template = "admin/config/index.html"
 admin.site.index_title = "Dashboard"
 
-for model in (User, Group, DeadLetter):
+for model in (User, Group, DeadLetter, BucketMove):
     admin.site.unregister(model)
 
 
@@ -93,6 +95,11 @@ class ShopDeadLetterAdmin(KeysetPaging, DeadLetterAdmin):
         return format_html(
             '<a class="bo-number" href="{}">{}</a>', reverse("event", args=[letter.event_id]), letter.event_id
         )
+
+
+@admin.register(BucketMove)
+class ShopBucketMoveAdmin(KeysetPaging, BucketMoveAdmin):
+    """Moves, paged as the other lists are."""
 
 
 @admin.register(LogEntry)

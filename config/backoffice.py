@@ -63,6 +63,7 @@ PAGES = {
         Page("eventing.deadletter", "Dead letters", "report", "Events that a subscriber could not handle, and why."),
         Page("monitoring.auditrun", "Audit", "verified", "Whether anything was lost, doubled or oversold.", "audit"),
         Page("sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
+        Page("sharding.bucketmove", "Bucket moves", "move_down", "Buckets on their way between databases, and before."),
         Page("django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."),
         Page("django_celery_beat.intervalschedule", "Intervals", "timelapse", "Every so many seconds, hours or days."),
         Page("django_celery_beat.crontabschedule", "Crontabs", "calendar_month", "At certain times of days and weeks."),

@@ -49,6 +49,15 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 CONTEXTS = ("inventory", "coupons", "payments", "notifications")
 SHARDED_APPS = ("orders",)
+# What is in an order shard because of an order: each table, and its column that holds the order's number.
+SHARDED_TABLES = {
+    "eventing_event": "stream_id",
+    "eventing_outbox": "stream_id",
+    "eventing_inbox": "stream_id",
+    "orders_order": "id",
+    "orders_orderline": "order_id",
+    "orders_idempotencykey": "order_id",
+}
 
 INSTALLED_APPS = [
     "unfold",
@@ -112,6 +121,8 @@ TEMPLATES = [
 # What one process may hold per database. The sum over processes must fit the servers' max_connections
 # (see `sharding.checks`), so connections are pooled, opened when needed and given back after use.
 DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=2)
+# How long a page waits for one of several databases; without those that are late it comes, and says so.
+DATABASE_READ_SECONDS = env.float("DATABASE_READ_SECONDS", default=2)
 TEST_RUN = env.str("TEST_RUN", default="run")  # tells apart the databases of tests that run side by side
 
 
@@ -171,6 +182,8 @@ CONNECTION_BUDGET = {
     "workers of orders and notifications": (2 * env.int("WORKER_CONCURRENCY", default=2), 1, True),
     "other workers": (4 * env.int("WORKER_CONCURRENCY", default=2), 1, False),
     "beat": (1, 2, False),
+    # On top of its worker's or command's: one connection each to `default`, to the source and to the target of a move.
+    "the mover of a bucket": (3, 1, False),
 }
 
 DATABASE_ROUTERS = ["sharding.router.ShardRouter"]

@@ -6,21 +6,21 @@ redemptions by order id first, coupons by code after that. Whoever has a coupon'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db import connections
-from django.db.models import Count
+from django.db.models import Count, F
 
 from coupons import domain
-from coupons.commands import Command, RedeemCoupon
+from coupons.commands import Command, RedeemCoupon, ReleaseCoupon
 from coupons.domain import Kind, Status
 from coupons.events import REDEMPTION
 from coupons.models import Coupon, Redemption
 from eventing import store
 from eventing.databases import placeholders, time_to_db
-from eventing.recorded import Metadata, NewEvents
+from eventing.recorded import Metadata, NewEvents, Recorded
 from sharding.router import database_of
 
 
@@ -161,6 +161,38 @@ def _write_redemptions(
             " FROM change WHERE coupons_redemption.order_id = change.order_id",
             rows,
         )
+
+
+def row_of(history: Sequence[Recorded[domain.Event]]) -> Redemption:
+    """The row about the order whose redemption has these events."""
+    redemption = domain.Redemption()
+    for recorded in history:
+        redemption = domain.evolve(redemption, recorded.event)
+    last = history[-1]
+    coupon = Coupon.objects.using(database_of("coupons")).filter(code=redemption.code).first()
+    return Redemption(
+        order_id=last.stream_id,
+        customer_id=redemption.customer_id,
+        coupon=coupon,
+        status=str(redemption.status),
+        discount=redemption.discount,
+        version=last.version,
+        at=last.event.at,
+    )
+
+
+def tombstone(command: ReleaseCoupon) -> Redemption:
+    """The row about an order that ended and had no coupon."""
+    return Redemption(
+        order_id=command.order_id, customer_id=command.customer_id, status=Status.VOID.value, version=0, at=command.at
+    )
+
+
+def count_uses(uses: Mapping[str, int]) -> None:
+    """Add to how often coupons, by code, are in use, by redemptions that are written in the same transaction."""
+    for code, times in sorted(uses.items()):
+        coupon = Coupon.objects.using(database_of("coupons")).filter(code=code)
+        coupon.update(redeemed=F("redeemed") + times)
 
 
 def add_coupon(

@@ -19,6 +19,11 @@ class Quote:
     discount: int
 
 
+def terms() -> list[domain.Coupon]:
+    """The terms of all coupons, by code."""
+    return [coupon.terms() for coupon in Coupon.objects.using(database_of("coupons")).order_by("code")]
+
+
 def quote(code: str, customer_id: int, subtotal: int, currency: str, at: datetime) -> Quote:
     """What the coupon takes off `subtotal` (minor units). The case of the code does not matter.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
 from django.db.models import CharField, Exists, F, Q, QuerySet, Value
 
-from eventing import crockford, subscribers
+from eventing import asking, crockford, subscribers
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import event_id
 
@@ -21,8 +19,6 @@ T = TypeVar("T")
 Key = tuple[datetime, int, str, int]  # of an event in the order of a list: recorded at, stream, category, version
 
 FOLLOWERS = 100  # events looked at, to find those that an event has caused
-
-logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +113,7 @@ def newest(only: Only, *, before: Key | None = None, limit: int) -> Page:
         rows = rows.order_by("-recorded_at", "-stream_id", "-category", "-version")[:limit]
         return [Listed(event=event, alias=alias) for event in rows]
 
-    pages, unavailable = _ask(settings.DATABASES, page)
+    pages, unavailable = _ask(page)
     # Sorted here once more, because databases disagree about the order of texts.
     merged = sorted((item for items in pages.values() for item in items), key=lambda item: item.key, reverse=True)
     return Page(items=tuple(islice(merged, limit)), unavailable=unavailable)
@@ -149,7 +145,7 @@ def _narrowed(rows: QuerySet[Event], only: Only) -> QuerySet[Event]:
 def journey(category: str, stream_id: int, version: int) -> Journey | None:
     """One event and where it has gone; None if no database that answers has it."""
     key = {"category": category, "stream_id": stream_id, "version": version}
-    traces, unavailable = _ask(settings.DATABASES, lambda alias: _traces(alias, key))
+    traces, unavailable = _ask(lambda alias: _traces(alias, key))
     alias = next((alias for alias, rows in traces.items() for row in rows if not row.subscriber), None)
     waiting = OutboxMessage.objects.using(alias).filter(**key)
     event = (
@@ -167,10 +163,7 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
     # What follows an event has its stream's id, nearly always; a search by cause would read every event there is.
     name = event_id(category, stream_id, version)
     later = Q(stream_id=stream_id, recorded_at__gte=event.recorded_at)
-    streams, _ = _ask(
-        settings.DATABASES,
-        lambda alias: list(Event.objects.using(alias).filter(later).order_by("recorded_at")[:FOLLOWERS]),
-    )
+    streams, _ = _ask(lambda alias: list(Event.objects.using(alias).filter(later).order_by("recorded_at")[:FOLLOWERS]))
     effects = [
         Listed(event=one, alias=alias)
         for alias, rows in streams.items()
@@ -211,19 +204,12 @@ def outboxes(*, limit: int) -> list[Waiting]:
         listed = tuple(events[row.event_id] for row in shown if row.event_id in events)
         return Waiting(alias=alias, events=listed, more=len(rows) > limit)
 
-    answers, unavailable = _ask(settings.DATABASES, waiting)
+    answers, unavailable = _ask(waiting)
     away = {alias: Waiting(alias=alias, events=(), more=False, error="does not answer") for alias in unavailable}
     return [(answers | away)[alias] for alias in settings.DATABASES]
 
 
-def _ask(aliases: Iterable[str], question: Callable[[str], T]) -> tuple[dict[str, T], tuple[str, ...]]:
-    """The answers of the databases, and those that gave none."""
-    answers: dict[str, T] = {}
-    unavailable: list[str] = []
-    for alias in aliases:
-        try:
-            answers[alias] = question(alias)
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("database.no_answer", alias=alias, error=str(error))
-            unavailable.append(alias)
-    return answers, tuple(unavailable)
+def _ask(question: Callable[[str], T]) -> tuple[dict[str, T], tuple[str, ...]]:
+    """The answers of all databases, and those that gave none."""
+    answers = asking.ask(settings.DATABASES, question, seconds=settings.DATABASE_READ_SECONDS)
+    return answers.values, answers.silent

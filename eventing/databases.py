@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import load_backend
 from django.utils.dateparse import parse_datetime
+from psycopg.types.datetime import TimestamptzLoader
+
+CANCEL_SECONDS = 0.5  # how long the server may take to cancel a statement before it is told again
 
 
 def is_postgresql(connection: BaseDatabaseWrapper) -> bool:
@@ -28,6 +34,12 @@ def time_from_db(value: datetime | str) -> datetime:
     if parsed is None:
         raise ValueError(f"{value!r} is not a time")
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def read_times_fast(cursor: CursorWrapper) -> None:
+    """Let a cursor that reads a great many times do so with compiled code, in a fifth of Django's time."""
+    if is_postgresql(cursor.db):
+        cursor.cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
 
 
 def placeholders(columns: int, rows: int) -> str:
@@ -150,3 +162,35 @@ def snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
                 yield
             finally:
                 cursor.execute("ROLLBACK")
+
+
+@contextmanager
+def time_limit(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
+    """Read inside, and let the server break off the statement that is still running after so long: OperationalError.
+
+    A thread watches the clock: a limit told to the server would be one more statement for each question. Inside a
+    transaction nothing is limited, because a statement that is broken off would take all of it along. SQLite reads
+    without waiting for anybody.
+    """
+    if connection.in_atomic_block or not is_postgresql(connection):
+        yield
+        return
+    connection.ensure_connection()
+    done = threading.Event()
+    watch = threading.Thread(target=_break_off, args=(connection, seconds, done), name="time-limit", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watch.join()  # nothing that comes later may be broken off
+
+
+def _break_off(connection: BaseDatabaseWrapper, seconds: float, done: threading.Event) -> None:
+    """Cancel what runs in a connection from then on, again and again, because a cancellation may fall between two."""
+    while not done.wait(seconds):
+        seconds = CANCEL_SECONDS
+        try:
+            connection.connection.cancel_safe(timeout=CANCEL_SECONDS)
+        except (psycopg.Error, AttributeError):  # the server does not answer, or the connection has just been lost
+            continue

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from django.db import OperationalError, connections, transaction
@@ -34,7 +35,7 @@ from eventing.projections import Part, Projection, Row, Table
 from eventing.recorded import stream_name
 
 CHUNK = 500  # streams
-ROWS = 500  # of one insert
+ROWS = 500  # of one insert on SQLite
 SHOWN = 20  # differences of a part that are kept to be shown
 LOCK_MILLISECONDS = 200  # readers queue up behind a lock that waits, so it must not wait long
 LOCK_TRIES = 60
@@ -201,11 +202,12 @@ def _ids(
 
 def _expected(projection: Projection, connection: BaseDatabaseWrapper, histories: dict[int, list[Any]]) -> Rows:
     expected: Rows = [{} for _ in projection.tables]
+    key_of = [_key_of(table) for table in projection.tables]
     for history in histories.values():
-        for table, into, rows in zip(projection.tables, expected, projection.rows(history), strict=True):
+        for key, into, rows in zip(key_of, expected, projection.rows(history), strict=True):
             for row in rows:
                 values = _to_db(connection, row)
-                into[_key(table, values)] = values
+                into[key(values)] = values
     return expected
 
 
@@ -214,16 +216,21 @@ def _stored(table: Table, connection: BaseDatabaseWrapper, first: int, last: int
         cursor.execute(
             f"SELECT {', '.join(table.columns)} FROM {table.name} WHERE {table.key[0]} BETWEEN %s AND %s", [first, last]
         )
-        return {_key(table, row): _to_db(connection, row) for row in cursor.fetchall()}
+        key_of = _key_of(table)
+        return {key_of(row): _to_db(connection, row) for row in cursor.fetchall()}
 
 
 def _to_db(connection: BaseDatabaseWrapper, row: Row) -> Row:
     """A row as a statement takes it. SQLite writes times as text, and reads them without their zone."""
+    if is_postgresql(connection):
+        return row
     return tuple(time_to_db(connection, time_from_db(value)) if isinstance(value, datetime) else value for value in row)
 
 
-def _key(table: Table, row: Row) -> Row:
-    return tuple(row[table.columns.index(column)] for column in table.key)
+def _key_of(table: Table) -> Callable[[Row], Row]:
+    """What takes the key out of a row. It is called for each, so it looks for the columns once."""
+    first, *others = (table.columns.index(column) for column in table.key)
+    return itemgetter(first, *others) if others else lambda row: (row[first],)
 
 
 def _compare(projection: Projection, stored: Rows, expected: Rows, found: Found) -> None:
@@ -361,6 +368,14 @@ class _Copy:
         return str(row[0]), str(row[1])
 
     def _insert(self, name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        if self.partitioned:
+            with (
+                self.connection.cursor() as cursor,
+                cursor.copy(f"COPY {name} ({', '.join(columns)}) FROM STDIN") as copy,
+            ):
+                for row in rows:
+                    copy.write_row(row)
+            return
         for start in range(0, len(rows), ROWS):
             some = rows[start : start + ROWS]
             self._do(

@@ -50,9 +50,7 @@ def append(category: str, writes: Sequence[NewEvents], *, using: str) -> list[Re
     time = time_to_db(connection, recorded_at)
     rows: list[Any] = []
     for item in recorded:
-        event: Event = item.event
-        metadata = msgspec.json.encode(item.metadata).decode()
-        rows += [*item.key, event.TYPE, event.SCHEMA_VERSION, registry.encode(event), metadata, time]
+        rows += [*row_of(item)[:-1], time]
     with connection.cursor() as cursor:
         values = placeholders(8, len(recorded))
         # A conflict leaves the transaction usable for the question that explains it.
@@ -100,6 +98,13 @@ def load_many(category: str, stream_ids: Iterable[int], *, using: str) -> dict[i
         for row in cursor.fetchall():
             streams[row[0]].append(recorded_from_row(row))
     return streams
+
+
+def row_of(recorded: Recorded[Any]) -> tuple[int, str, int, str, int, str, str, datetime]:
+    """The event as a row of `COLUMNS`."""
+    event: Event = recorded.event
+    metadata = msgspec.json.encode(recorded.metadata).decode()
+    return *recorded.key, event.TYPE, event.SCHEMA_VERSION, registry.encode(event), metadata, recorded.recorded_at
 
 
 def recorded_from_row(row: tuple[int, str, int, str, int, str, str, datetime | str]) -> Recorded[Any]:

@@ -7,15 +7,17 @@ reservations by order id first, stock rows by sku after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import connections, models, transaction
+from django.db.models import F
 
 from eventing import store
 from eventing.databases import placeholders, time_to_db
-from eventing.recorded import Metadata, NewEvents
+from eventing.recorded import Metadata, NewEvents, Recorded
 from inventory import domain
 from inventory.commands import Command, ReserveStock, ShipStock
 from inventory.domain import Level, Status
@@ -25,11 +27,15 @@ from inventory.events import (
     ReservedItem,
     StockAdjusted,
     StockReceived,
+    StockRefused,
+    StockReleased,
     StockReserved,
     StockShipped,
 )
 from inventory.models import Category, Product, Reservation, ReservationLine, Stock, StockMovement
 from sharding.router import database_of
+
+SHIPPED = "order shipped"
 
 
 def handle_batch(commands: Sequence[tuple[Command, Metadata]]) -> None:
@@ -191,7 +197,7 @@ def _write_shipments(writes: Sequence[NewEvents], using: str) -> None:
                 at = time_to_db(connection, event.at)
                 for item in event.items:
                     kind = StockMovement.Kind.SHIPPED.value
-                    rows += [item.sku, kind, item.quantity, "order shipped", write.stream_id, at]
+                    rows += [item.sku, kind, item.quantity, SHIPPED, write.stream_id, at]
     if not rows:
         return
     with connection.cursor() as cursor:
@@ -200,6 +206,95 @@ def _write_shipments(writes: Sequence[NewEvents], using: str) -> None:
             f" VALUES {placeholders(6, len(rows) // 6)}",
             rows,
         )
+
+
+RESERVATION_STATUS = {
+    StockReserved: Status.RESERVED,
+    StockRefused: Status.REFUSED,
+    StockReleased: Status.RELEASED,
+    StockShipped: Status.SHIPPED,
+}
+
+
+def rows_of(history: Sequence[Recorded[domain.Event]]) -> list[models.Model]:
+    """What stands in the tables, apart from stock, about the order whose reservation has these events."""
+    first, last = history[0], history[-1]
+    order_id = last.stream_id
+    status = RESERVATION_STATUS[type(last.event)]
+    rows: list[models.Model] = [
+        Reservation(
+            order_id=order_id,
+            status=status.value,
+            version=last.version,
+            created_at=first.event.at,
+            updated_at=last.event.at,
+        )
+    ]
+    for recorded in history:
+        match recorded.event:
+            case StockReserved(items=items):
+                rows += [
+                    ReservationLine(reservation_id=order_id, sku=item.sku, quantity=item.quantity) for item in items
+                ]
+            case StockShipped(items=items, at=at):
+                rows += [
+                    StockMovement(
+                        sku=item.sku,
+                        kind=StockMovement.Kind.SHIPPED.value,
+                        quantity=item.quantity,
+                        reason=SHIPPED,
+                        order_id=order_id,
+                        at=at,
+                    )
+                    for item in items
+                ]
+    return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """Pieces of a product that orders of the past have taken with them, and that others of them still hold."""
+
+    shipped: int = 0
+    reserved: int = 0
+
+
+def supply(used: Mapping[str, Used], reason: str, at: datetime, metadata: Metadata) -> list[Recorded[StockReceived]]:
+    """Receive what orders that are written in bulk have used, and book its use: what is available stays the same.
+
+    In the caller's transaction, which writes down the events. Their outbox rows are the caller's affair, too. Raises
+    UnknownSku.
+    """
+    using = database_of("inventory")
+    before = _lock_stock(used, using)
+    if unknown := used.keys() - before.keys():
+        raise domain.UnknownSku(*sorted(unknown))
+    after = {
+        sku: Level(on_hand=level.on_hand + used[sku].reserved, reserved=level.reserved + used[sku].reserved)
+        for sku, level in before.items()
+    }
+    _write_stock(before, after, using)
+    rows = Stock.objects.using(using).filter(product__sku__in=before)
+    rows.update(version=F("version") + 1)
+    recorded = []
+    movements = []
+    for sku, product_id, version in rows.order_by("product__sku").values_list("product__sku", "product__id", "version"):
+        quantity = used[sku].shipped + used[sku].reserved
+        domain.check_quantity(sku, quantity, domain.MAX_RECEIVED)
+        kind = StockMovement.Kind.RECEIVED
+        movements.append(StockMovement(sku=sku, kind=kind, quantity=quantity, reason=reason, at=at))
+        recorded.append(
+            Recorded(
+                category=PRODUCT,
+                stream_id=product_id,
+                version=version,
+                event=StockReceived(sku=sku, quantity=quantity, reason=reason, at=at),
+                metadata=metadata,
+                recorded_at=at,
+            )
+        )
+    StockMovement.objects.using(using).bulk_create(movements)
+    return recorded
 
 
 def add_category(*, slug: str, name: str, position: int = 0) -> None:

@@ -26,34 +26,42 @@ with current_app.connection_for_write() as connection:
 
 @contextmanager
 def temporary_stack(name: str, log_dir: Path, env: Mapping[str, str]) -> Iterator[Stack]:
-    """Run a shop named `name` (letters, digits, underscores). `env`, then the environment, names the services.
+    """Run a shop named `name` (letters, digits, underscores). `env`, then the environment, names the services."""
+    with temporary_databases(name, log_dir, env) as env:
+        try:
+            with Stack(env=env, log_dir=log_dir) as stack:
+                yield stack
+        finally:
+            subprocess.run(
+                [sys.executable, "manage.py", "shell", "--no-imports", "-c", REMOVE_QUEUES],
+                cwd=ROOT,
+                env={**os.environ, **env},
+                check=True,
+            )
+
+
+@contextmanager
+def temporary_databases(name: str, log_dir: Path, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a shop named `name`, whose databases do not exist yet and will be gone afterwards.
 
     What an earlier run of the same name has left behind is removed first.
     """
     given = {**os.environ, **env}
     server = urlsplit(given["DATABASE_URL"])
-    env = {
-        **env,
-        "PROFILE": "services",
-        "DATABASE_URL": server._replace(path=f"/{name}").geturl(),
-        "ORDER_SHARDS": str(SHARDS),
-        "ORDER_SHARD_URLS": "",
-        "EVENTING_NAMESPACE": name,
-        "DEMO_DIR": str(log_dir),
-    }
     databases = [name, *(f"{name}_orders_{number}" for number in range(SHARDS))]
     maintenance = server._replace(path="/postgres").geturl()
     _drop(maintenance, databases)
     try:
-        with Stack(env=env, log_dir=log_dir) as stack:
-            yield stack
+        yield {
+            **env,
+            "PROFILE": "services",
+            "DATABASE_URL": server._replace(path=f"/{name}").geturl(),
+            "ORDER_SHARDS": str(SHARDS),
+            "ORDER_SHARD_URLS": "",
+            "EVENTING_NAMESPACE": name,
+            "DEMO_DIR": str(log_dir),
+        }
     finally:
-        subprocess.run(
-            [sys.executable, "manage.py", "shell", "--no-imports", "-c", REMOVE_QUEUES],
-            cwd=ROOT,
-            env={**os.environ, **env},
-            check=True,
-        )
         _drop(maintenance, databases)
 
 

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from django.core.cache import cache
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
 from eventing import queues
+from eventing.databases import time_limit
 from eventing.queues import Depth
 from eventing.relay import Lag, lag
 from inventory import selectors as inventory
@@ -167,13 +168,16 @@ def measure(now: datetime) -> Dashboard:
 def _ask_database(alias: str, since: datetime, now: datetime) -> _Database:
     asked = shards.aliases()
     sample = math.ceil(SAMPLE / len(asked))
-    return _Database(
-        lag=lag(alias),
-        circuits=circuits() if alias == database_of("monitoring") else None,
-        orders=statistics.of_shard(alias, since=since, now=now, sample=sample) if alias in asked else None,
-        dead_letters=selectors.open_dead_letters_by_subscriber(limit=MANY) if alias == DEFAULT_DB_ALIAS else None,
-        low_stock=(inventory.low_stock(at_most=LOW_STOCK, limit=SHOWN) if alias == database_of("inventory") else None),
-    )
+    with time_limit(connections[alias], ANSWER_SECONDS):
+        return _Database(
+            lag=lag(alias),
+            circuits=circuits() if alias == database_of("monitoring") else None,
+            orders=statistics.of_shard(alias, since=since, now=now, sample=sample) if alias in asked else None,
+            dead_letters=selectors.open_dead_letters_by_subscriber(limit=MANY) if alias == DEFAULT_DB_ALIAS else None,
+            low_stock=inventory.low_stock(at_most=LOW_STOCK, limit=SHOWN)
+            if alias == database_of("inventory")
+            else None,
+        )
 
 
 def _orders(parts: Sequence[Statistics], now: datetime) -> Orders:

@@ -20,6 +20,7 @@ OWN = frozenset(
         "Audit",
         "Report stuck orders",
         "Summarise sales",
+        "Finish interrupted moves",
     }
 )
 

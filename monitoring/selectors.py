@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -13,6 +12,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
+from eventing import asking
 from eventing.models import DeadLetter
 from eventing.queues import BrokerUnavailable
 from eventing.relay import Lag, lag
@@ -48,14 +48,11 @@ def ask_all(questions: Mapping[str, Callable[[], T]], *, seconds: float | None =
 
     What has not come after `seconds` is given up; its thread ends when whoever is asked gives up too.
     """
-    threads = ThreadPoolExecutor(max_workers=len(questions), thread_name_prefix="ask")
-    try:
-        asked = {name: threads.submit(_ask, name, question) for name, question in questions.items()}
-        wait(asked.values(), timeout=seconds)
-        late: Answer[T] = Answer(error=f"nothing within {seconds} s")
-        return {name: future.result() if future.done() else late for name, future in asked.items()}
-    finally:
-        threads.shutdown(wait=False)
+    asked = asking.at_once(
+        {name: partial(_ask, name, question) for name, question in questions.items()}, seconds=seconds
+    )
+    late: Answer[T] = Answer(error=f"nothing within {seconds} s")
+    return {name: future.result() if future.done() else late for name, future in asked.items()}
 
 
 def _ask(name: str, question: Callable[[], T]) -> Answer[T]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 from monitoring import audit_runs, reports
 
+AUDIT_SECONDS = None if settings.EMBEDDED else 25 * 60  # threads cannot be interrupted
 
-@shared_task(name=audit_runs.TASK)
+
+# Longer than other tasks, and below the half hour after which RabbitMQ takes a message back.
+@shared_task(name=audit_runs.TASK, soft_time_limit=AUDIT_SECONDS, time_limit=AUDIT_SECONDS and AUDIT_SECONDS + 30)
 def run_audit(run_id: int | None = None) -> None:
     """Do the audit that an operator has asked for, or one of the clock's own."""
     audit_runs.perform(run_id)

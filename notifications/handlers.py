@@ -11,8 +11,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
+from eventing.recorded import Recorded
 from notifications import sending, texts
 from notifications.models import Message
+from orders.events import OrderPlaced
 from sharding.router import database_of
 
 
@@ -33,6 +35,26 @@ class Occasion:
 class Customer:
     name: str
     email: str
+
+
+def occasion_of(recorded: Recorded[Any]) -> Occasion:
+    """What a customer is told about an event."""
+    return Occasion(
+        about=recorded.event.TYPE.replace(".", "_"),
+        customer_id=recorded.event.customer_id,
+        event_id=recorded.id,
+        correlation_id=recorded.metadata.correlation_id,
+        at=recorded.event.at,
+        order_id=recorded.stream_id,
+        context={"event": recorded.event, "total": _total(recorded.event)},
+    )
+
+
+def _total(event: Any) -> int | None:
+    """What a new order costs, in minor units."""
+    if not isinstance(event, OrderPlaced):
+        return None
+    return sum(line.quantity * line.unit_price for line in event.lines) - event.discount
 
 
 def tell(occasions: Sequence[Occasion], *, by_mail: bool = True) -> None:
@@ -72,7 +94,17 @@ def _customers(ids: set[int]) -> dict[int, Customer]:
 
 def _queue(occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_mail: bool = True) -> None:
     alias = database_of("notifications")
-    now = timezone.now()
+    messages = messages_about(occasions, customers, timezone.now(), by_mail=by_mail)
+    Message.objects.using(alias).bulk_create(messages, ignore_conflicts=True)
+    if any(message.channel == Message.Channel.EMAIL for message in messages):
+        # Robust: without a broker the mails wait for the periodic run of the same task.
+        transaction.on_commit(sending.ask_to_send, using=alias, robust=True)
+
+
+def messages_about(
+    occasions: Sequence[Occasion], customers: dict[int, Customer], now: datetime, *, by_mail: bool = True
+) -> list[Message]:
+    """The messages that tell customers of these occasions."""
     messages: list[Message] = []
     for occasion in occasions:
         customer = customers.get(occasion.customer_id, Customer(name="", email=""))
@@ -89,10 +121,7 @@ def _queue(occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_
                     next_attempt_at=now,
                 )
             )
-    Message.objects.using(alias).bulk_create(messages, ignore_conflicts=True)
-    if any(message.channel == Message.Channel.EMAIL for message in messages):
-        # Robust: without a broker the mails wait for the periodic run of the same task.
-        transaction.on_commit(sending.ask_to_send, using=alias, robust=True)
+    return messages
 
 
 def _message(occasion: Occasion, text: texts.Text, channel: Message.Channel, **fields: Any) -> Message:

@@ -10,6 +10,8 @@ from django.db.models import Q, QuerySet
 from notifications.models import Message
 from sharding.router import database_of
 
+MANY_UNREAD = 100  # and more
+
 
 def inbox(customer_id: int, *, before: tuple[datetime, int] | None = None, limit: int = 20) -> list[Message]:
     """The newest messages of a customer's inbox; `before` is (created_at, id) of the last one that was seen."""
@@ -20,9 +22,9 @@ def inbox(customer_id: int, *, before: tuple[datetime, int] | None = None, limit
     return list(messages[:limit])
 
 
-def unread(customer_id: int) -> int:
-    """How many messages of the inbox the customer has not read."""
-    return _inbox(customer_id).filter(read_at__isnull=True).count()
+def unread(customer_id: int, *, limit: int = MANY_UNREAD) -> int:
+    """How many messages of the inbox the customer has not read, counting `limit` of them: it is on every page."""
+    return _inbox(customer_id).filter(read_at__isnull=True).order_by()[:limit].count()
 
 
 def about(event_ids: Iterable[str]) -> list[Message]:

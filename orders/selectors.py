@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import TypeVar
 
-import structlog
-from django.db import InterfaceError, OperationalError
+from django.conf import settings
+from django.db import connections
 from django.db.models import Q, QuerySet
 
-from eventing import store
+from eventing import asking, store
+from eventing.databases import time_limit
 from eventing.recorded import Recorded
 from orders import models
 from orders.domain import Status
@@ -22,8 +24,6 @@ from orders.events import CATEGORY, Address, Event, OrderPlaced
 from sharding import numbers, shards
 
 T = TypeVar("T")
-
-logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class Only:
 
 def get(order_id: int) -> OrderDetail | None:
     """An order with its lines, None if there is none; raises InvalidOrderNumber, OperationalError."""
-    return _ask_owner(numbers.bucket_of(order_id), lambda alias: _detail(order_id, alias))
+    return shards.ask_owner(numbers.bucket_of(order_id), _in_time(lambda alias: _detail(order_id, alias)))
 
 
 def by_number(text: str) -> OrderDetail | None:
@@ -108,7 +108,8 @@ def by_number(text: str) -> OrderDetail | None:
 
 def history(order_id: int) -> list[Recorded[Event]]:
     """All that has happened to an order, oldest first; empty if there is none."""
-    return _ask_owner(numbers.bucket_of(order_id), lambda alias: store.load(CATEGORY, order_id, using=alias))
+    load = _in_time(lambda alias: store.load(CATEGORY, order_id, using=alias))
+    return shards.ask_owner(numbers.bucket_of(order_id), load)
 
 
 def ship_to(order_id: int) -> Address | None:
@@ -128,7 +129,7 @@ def orders_of(customer_id: int, *, before: int | None = None, limit: int) -> lis
             rows = rows.filter(id__lt=before)
         return _rows(rows.order_by("-id"), limit)
 
-    return _ask_owner(bucket, page)
+    return shards.ask_owner(bucket, _in_time(page))
 
 
 def all_orders(
@@ -144,9 +145,8 @@ def all_orders(
     `before` asks for the ones that are older than it, `after` for the ones that are newer.
     """
     only = only or Only()
-    pages: list[list[OrderRow]] = []
-    unavailable: list[str] = []
-    for alias in _aliases_of(only):
+
+    def page(alias: str) -> list[OrderRow]:
         rows = _narrowed(alias, only).order_by("-placed_at", "-id")
         if status is not None:
             rows = rows.filter(status=status)
@@ -157,14 +157,15 @@ def all_orders(
         if after is not None:
             at, order_id = after
             rows = rows.filter(placed_at__gte=at).filter(Q(placed_at__gt=at) | Q(id__gt=order_id)).reverse()
-        try:
-            pages.append(_rows(rows, limit))
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("shard.unavailable", alias=alias, error=str(error))
-            unavailable.append(alias)
-    merged = heapq.merge(*pages, key=lambda row: (row.placed_at, row.id), reverse=after is None)
-    items = list(islice(merged, limit))
-    return Page(items=tuple(items if after is None else reversed(items)), unavailable=tuple(unavailable))
+        return _rows(rows, limit)
+
+    answers = asking.ask(_aliases_of(only), page, seconds=settings.DATABASE_READ_SECONDS)
+    place = attrgetter("placed_at", "id")
+    merged = heapq.merge(*answers.values.values(), key=place, reverse=after is None)
+    # An order comes twice while its bucket moves from one database to another: the one that went on is newer.
+    once = (max(copies, key=attrgetter("version")) for _, copies in groupby(merged, key=place))
+    items = list(islice(once, limit))
+    return Page(items=tuple(items if after is None else reversed(items)), unavailable=answers.silent)
 
 
 def several(order_ids: Collection[int]) -> Page:
@@ -172,24 +173,20 @@ def several(order_ids: Collection[int]) -> Page:
     by_alias: dict[str, list[int]] = defaultdict(list)
     for order_id in order_ids:
         by_alias[shards.alias_of(order_id)].append(order_id)
-    found: dict[int, OrderRow] = {}
-    unavailable: list[str] = []
-    for alias, ids in by_alias.items():
-        try:
-            rows = _rows(models.Order.objects.using(alias).filter(id__in=ids), len(ids))
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("shard.unavailable", alias=alias, error=str(error))
-            unavailable.append(alias)
-        else:
-            found |= {row.id: row for row in rows}
-    items = tuple(found[order_id] for order_id in dict.fromkeys(order_ids) if order_id in found)
-    return Page(items=items, unavailable=tuple(unavailable))
+
+    def found(alias: str) -> list[OrderRow]:
+        return _rows(models.Order.objects.using(alias).filter(id__in=by_alias[alias]), len(by_alias[alias]))
+
+    answers = asking.ask(by_alias, found, seconds=settings.DATABASE_READ_SECONDS)
+    by_id = {row.id: row for rows in answers.values.values() for row in rows}
+    items = tuple(by_id[order_id] for order_id in dict.fromkeys(order_ids) if order_id in by_id)
+    return Page(items=items, unavailable=answers.silent)
 
 
 def _aliases_of(only: Only) -> tuple[str, ...]:
     """The shards that can have such orders."""
     if only.bucket is not None:
-        owner = shards.alias_of_bucket(only.bucket)
+        owner = shards.refresh().owners[only.bucket]  # where it moved away from it would only look empty
         return (owner,) if only.shard in (None, owner) else ()
     return shards.aliases() if only.shard is None else (only.shard,)
 
@@ -211,15 +208,14 @@ def _narrowed(alias: str, only: Only) -> QuerySet[models.Order]:
     return rows
 
 
-def _ask_owner(bucket: int, query: Callable[[str], T]) -> T:
-    """The answer of the bucket's database. A bucket that has moved away looks empty, so nothing is asked for twice."""
-    alias = shards.alias_of_bucket(bucket)
-    answer = query(alias)
-    if answer:
-        return answer
-    shards.refresh()
-    owner = shards.alias_of_bucket(bucket)
-    return answer if owner == alias else query(owner)
+def _in_time(query: Callable[[str], T]) -> Callable[[str], T]:
+    """The query with a deadline: it raises OperationalError when the database takes too long."""
+
+    def limited(alias: str) -> T:
+        with time_limit(connections[alias], settings.DATABASE_READ_SECONDS):
+            return query(alias)
+
+    return limited
 
 
 def _detail(order_id: int, alias: str) -> OrderDetail | None:

@@ -56,7 +56,10 @@ def advance_orders(batch: Sequence[Recorded[Any]]) -> None:
         match refusal.error:
             case OrderClosed() | OrderAlreadyPaid():
                 logger.info("order.payment_refused", order=number, error=str(refusal.error))
-            case NotYetConfirmed() | OrderNotFound():
+            case OrderNotFound():
+                shards.refresh()  # a bucket that has moved away looks empty
+                raise OrderNotReady(f"order {number} is not in {using}") from refusal.error
+            case NotYetConfirmed():
                 raise OrderNotReady(f"order {number}: {refusal.error}") from refusal.error
             case _:
                 raise refusal.error

@@ -138,7 +138,7 @@ class SandboxGateway:
                 token=token,
                 amount=amount,
                 currency=currency,
-                reference=_new_reference("ch"),
+                reference=new_reference("ch"),
             )
         )
         if charge.result == SandboxCharge.Result.OPEN:
@@ -162,7 +162,7 @@ class SandboxGateway:
                 token=captured.token,
                 amount=amount,
                 currency=currency,
-                reference=_new_reference("re"),
+                reference=new_reference("re"),
                 refund_of=reference,
             )
         )
@@ -215,5 +215,5 @@ class SandboxGateway:
             )
 
 
-def _new_reference(prefix: str) -> str:
+def new_reference(prefix: str) -> str:
     return f"{prefix}_{uuid.uuid4().hex}"

@@ -17,3 +17,7 @@ class ShardMapMissing(ShardingError):
 
 class BucketMoving(ShardingError, OperationalError):
     """No database accepts a bucket's rows at the moment. Being an OperationalError, it is worth another try later."""
+
+
+class MoveRefused(ShardingError):
+    """A bucket cannot be moved like this, or not now. Nothing is lost: what has begun can be resumed or aborted."""

@@ -13,6 +13,11 @@ def partition_name(table: str, bucket: int) -> str:
     return f"{table}_b{bucket:03d}"
 
 
+def partition_bucket(partition: str) -> int:
+    """The bucket whose rows are in the partition of this name."""
+    return int(partition.rpartition("_b")[2])
+
+
 def partition_statements(table: str, bucket: int) -> tuple[str, str]:
     """The two statements that give a partitioned table the partition of a bucket.
 
@@ -20,12 +25,18 @@ def partition_statements(table: str, bucket: int) -> tuple[str, str]:
     indexes come with the attachment.
     """
     name = partition_name(table, bucket)
-    low, high = bucket_range(bucket)
-    upper = "MAXVALUE" if bucket == BUCKETS - 1 else str(high)  # 2**63 is one more than a bigint holds
     return (
         f'CREATE TABLE "{name}" (LIKE "{table}" INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED)',
-        f'ALTER TABLE "{table}" ATTACH PARTITION "{name}" FOR VALUES FROM ({low}) TO ({upper})',
+        attach_statement(table, bucket),
     )
+
+
+def attach_statement(table: str, bucket: int) -> str:
+    """The statement with which a database begins to own a bucket, as far as one table goes."""
+    low, high = bucket_range(bucket)
+    upper = "MAXVALUE" if bucket == BUCKETS - 1 else str(high)  # 2**63 is one more than a bigint holds
+    name = partition_name(table, bucket)
+    return f'ALTER TABLE "{table}" ATTACH PARTITION "{name}" FOR VALUES FROM ({low}) TO ({upper})'
 
 
 def create_partitions(alias: str, buckets: Iterable[int]) -> None:
@@ -65,7 +76,7 @@ def attached_buckets(alias: str) -> dict[str, frozenset[int]]:
             [list(tables)],
         )
         for table, part in cursor.fetchall():
-            attached[table].add(int(part.rpartition("_b")[2]))
+            attached[table].add(partition_bucket(part))
     return {table: frozenset(attached[table]) for table in tables}
 
 

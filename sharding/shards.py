@@ -7,17 +7,17 @@ for writes: a database refuses the rows of a bucket that it does not own, and `o
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import stamina
 import structlog
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, Error, IntegrityError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, connections, transaction
 from django.db.models import F
 from django.utils import timezone
-from psycopg.errors import CheckViolation
+from psycopg.errors import CheckViolation, ObjectInUse
 
 from sharding.errors import BucketMoving, ShardingError, ShardMapMissing
 from sharding.models import Bucket
@@ -32,10 +32,14 @@ _SHARD_ALIAS = re.compile(r"orders_(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardMap:
-    """The alias that owns each bucket, and how often buckets have been moved or assigned in all."""
+    """The alias that owns each bucket, and how often buckets have been moved or assigned in all.
+
+    `moving` are the buckets that are being cut over just now: for a moment no database may have them.
+    """
 
     owners: tuple[str, ...]
     version: int
+    moving: frozenset[int] = frozenset()
 
 
 def aliases() -> tuple[str, ...]:
@@ -73,40 +77,75 @@ def on_owner(bucket: int, operation: Callable[[str], T]) -> T:
     """
     try:
         return _run(alias_of_bucket(bucket), operation)
-    except IntegrityError as error:
+    except DatabaseError as error:
         if not is_not_owned(error):
             raise
     started = time.monotonic()
     try:
-        for attempt in stamina.retry_context(
-            on=is_not_owned,
-            attempts=None,
-            timeout=settings.SHARD_MOVE_WAIT_SECONDS,
-            wait_initial=0.01,
-            wait_max=0.2,
-            wait_jitter=0.02,
-        ):
+        for attempt in _patiently(on=is_not_owned):
             with attempt:
                 refresh()
                 return _run(alias_of_bucket(bucket), operation)
-    except IntegrityError as error:
+    except DatabaseError as error:
         if not is_not_owned(error):
             raise
         raise BucketMoving(
             f"bucket {bucket} is owned by {alias_of_bucket(bucket)} in version {_cache.get().version} of the shard map,"
-            f" but that database has no partition for it; waited {time.monotonic() - started:.1f} s"
+            f" but that database does not take its rows; waited {time.monotonic() - started:.1f} s"
         ) from error
     raise AssertionError("unreachable: an attempt returns or raises")
 
 
-def is_not_owned(error: BaseException) -> bool:
-    """True if PostgreSQL refused a row because the database does not own its bucket ("no partition of relation …").
+def ask_owner(bucket: int, query: Callable[[str], T]) -> T:
+    """The answer of `query(alias)` on the database that owns a bucket.
 
-    The message depends on the server's language; a check violation that names no constraint is only ever this one.
+    A bucket that has moved away looks empty, so an empty answer is believed only if the bucket is still there. While
+    nobody has it the question waits; after `SHARD_MOVE_WAIT_SECONDS` it raises BucketMoving.
     """
-    cause = error.__cause__
-    return (
-        isinstance(error, IntegrityError) and isinstance(cause, CheckViolation) and cause.diag.constraint_name is None
+    alias = alias_of_bucket(bucket)
+    answer = query(alias)
+    if answer or not may_have_moved(bucket, alias):
+        return answer
+    return query(alias_of_bucket(bucket))
+
+
+def may_have_moved(bucket: int, alias: str) -> bool:
+    """Whether what `alias` lacks of a bucket is worth another look, now that the map has been read again.
+
+    Waits while the bucket is being cut over; raises BucketMoving if that takes longer than `SHARD_MOVE_WAIT_SECONDS`.
+    """
+    shard_map = refresh()
+    if bucket not in shard_map.moving:
+        return shard_map.owners[bucket] != alias
+    for attempt in _patiently(on=BucketMoving):
+        with attempt:
+            if bucket in refresh().moving:
+                raise BucketMoving(f"bucket {bucket} is being moved away from {alias}")
+    return True
+
+
+def is_not_owned(error: BaseException) -> bool:
+    """True if PostgreSQL refused a row because its bucket is not there, or is about to leave.
+
+    The message depends on the server's language; a check violation that names no constraint is only ever the one of
+    "no partition of relation …". ObjectInUse is what the gate of `sharding.moving` raises.
+    """
+    match error.__cause__:
+        case CheckViolation(diag=diag):
+            return diag.constraint_name is None
+        case ObjectInUse():
+            return True
+    return False
+
+
+def _patiently(on: Any) -> Iterable[Any]:
+    return stamina.retry_context(
+        on=on,
+        attempts=None,
+        timeout=settings.SHARD_MOVE_WAIT_SECONDS,
+        wait_initial=0.01,
+        wait_max=0.2,
+        wait_jitter=0.02,
     )
 
 
@@ -138,7 +177,7 @@ def assign(bucket: int, alias: str) -> None:
         raise ShardingError(f"{alias} is not an order shard; there are {', '.join(aliases())}")
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         rows = Bucket.objects.using(DEFAULT_DB_ALIAS).filter(bucket=bucket)
-        if not rows.update(alias=alias, version=F("version") + 1, moved_at=timezone.now()):
+        if not rows.update(alias=alias, version=F("version") + 1, moved_at=timezone.now(), moving_to=None):
             raise ShardMapMissing(_missing(0))
     refresh()
 
@@ -203,8 +242,8 @@ def _read() -> ShardMap:
     connection = connections[DEFAULT_DB_ALIAS]
     was_open = connection.connection is not None
     try:
-        rows = Bucket.objects.using(DEFAULT_DB_ALIAS).order_by("bucket").values_list("bucket", "alias", "version")
-        found = list(rows)
+        rows = Bucket.objects.using(DEFAULT_DB_ALIAS).order_by("bucket")
+        found = list(rows.values_list("bucket", "alias", "version", "moving_to"))
     except Error as error:
         if _no_such_table(error):
             raise ShardMapMissing(_missing(0)) from error
@@ -212,9 +251,13 @@ def _read() -> ShardMap:
     finally:
         if not was_open:  # threads of a shard have no other use for a connection to `default`
             connection.close()
-    if [bucket for bucket, _, _ in found] != list(range(BUCKETS)):
+    if [bucket for bucket, *_ in found] != list(range(BUCKETS)):
         raise ShardMapMissing(_missing(len(found)))
-    return ShardMap(owners=tuple(alias for _, alias, _ in found), version=sum(version for _, _, version in found))
+    return ShardMap(
+        owners=tuple(alias for _, alias, _, _ in found),
+        version=sum(version for _, _, version, _ in found),
+        moving=frozenset(bucket for bucket, _, _, moving_to in found if moving_to is not None),
+    )
 
 
 def _missing(found: int) -> str:

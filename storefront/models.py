@@ -1,4 +1,7 @@
-"""What the shop itself keeps: a customer's usual address. That of an order is in the order's events."""
+"""What the shop itself keeps: a customer's usual address, and what the seed has written in bulk.
+
+The address of an order is in the order's events.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,18 @@ class UsualAddress(models.Model):
 
     def __str__(self) -> str:
         return f"address of customer {self.customer_id}"
+
+
+class BulkBatch(models.Model):
+    """Orders that the seed has written at once, to two databases one after the other.
+
+    `unfinished` has the ids of its orders until both have them: a run that was cut off in between has left them in one.
+    """
+
+    orders = models.PositiveIntegerField()
+    hot = models.BooleanField()  # all of the one customer with a great many
+    unfinished = models.JSONField(null=True)
+    written_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.orders} orders"

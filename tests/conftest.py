@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import zeal.constants
 import zeal.patch
 from django.conf import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from config import breakers
 from sharding import shards
@@ -34,6 +36,30 @@ def pytest_configure() -> None:
     # Each of the ticked letters is locked and settled in a transaction of its own, on purpose.
     settings.ZEAL_ALLOWLIST.append({"model": "eventing.DeadLetter", "field": "get()"})
     settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]
+
+
+class Division(LoadScopeScheduling):
+    """Divides tests among processes so that nothing expensive is started twice.
+
+    (The groups of `--dist loadgroup` do not reach the scheduler with this version of pytest.)
+    """
+
+    SHARED = {
+        "tests/browser/": "browser",
+        "tests/faults/test_beat": "shop",
+        "tests/faults/test_degradation": "shop",
+        "tests/faults/test_faults": "shop",
+        "tests/faults/test_poison": "shop",
+        "tests/flows/test_live": "shop",
+    }
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((group for start, group in self.SHARED.items() if nodeid.startswith(start)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Division:
+    return Division(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

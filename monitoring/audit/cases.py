@@ -19,7 +19,7 @@ import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from eventing import subscribers
-from eventing.databases import placeholders, snapshot, time_from_db
+from eventing.databases import placeholders, read_times_fast, snapshot, time_from_db
 from eventing.errors import EventingError
 from eventing.recorded import Recorded, event_id, stream_name
 from eventing.store import COLUMNS, recorded_from_row
@@ -275,6 +275,7 @@ class _Rows:
         # With a cursor on the server the rows come when they are asked for.
         cursor = connections[alias].chunked_cursor()
         stack.callback(cursor.close)
+        read_times_fast(cursor)
         cursor.execute(f"{table.sql} WHERE {key} {which} ORDER BY {table.key}", list(parameters))
         self._cursor = cursor
         self._fetched: Iterator[Row] = iter(())

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import connections
 
 from eventing.databases import is_postgresql
@@ -16,17 +17,15 @@ from sharding import partitions, shards
 from sharding.numbers import BUCKETS, bucket_range
 from sharding.router import database_of
 
-# On a shard: the column with the order's number, and how a row is named.
-SHARDED = {
-    "orders_order": ("id", lambda row: stream_name(ORDER, row[0])),
-    "orders_orderline": ("order_id", lambda row: stream_name(ORDER, row[0])),
+# How a row that is in the wrong shard is named, and the columns that takes; else it is named after its order.
+NAMES = {
+    "eventing_event": ("stream_id, category, version", lambda row: event_id(row[1], row[0], row[2])),
+    "eventing_outbox": ("stream_id, category, version", lambda row: f"outbox: {event_id(row[1], row[0], row[2])}"),
+    "eventing_inbox": (
+        "stream_id, category, version, subscriber",
+        lambda row: f"{row[3]}: {event_id(row[1], row[0], row[2])}",
+    ),
     "orders_idempotencykey": ("order_id", lambda row: f"key of {stream_name(ORDER, row[0])}"),
-    "eventing_event": ("stream_id", lambda row: event_id(row[1], row[0], row[2])),
-    "eventing_inbox": ("stream_id", lambda row: f"{row[3]}: {event_id(row[1], row[0], row[2])}"),
-}
-COLUMNS = {
-    "eventing_event": "stream_id, category, version",
-    "eventing_inbox": "stream_id, category, version, subscriber",
 }
 MOST = 1_000  # strays of one table and stretch of buckets that are named
 
@@ -157,11 +156,11 @@ def orders_in_one_bucket(alias: str, moment: Moment) -> Finding:
     owned = shards.buckets_of(alias)
     strays: list[str] = []
     for low, high in _stretches(set(range(BUCKETS)) - set(owned)):
-        for table, (column, name) in SHARDED.items():
+        for table, column in settings.SHARDED_TABLES.items():
+            columns, name = NAMES.get(table, (column, lambda row: stream_name(ORDER, row[0])))
             found = _rows(
                 alias,
-                f"SELECT {COLUMNS.get(table, column)} FROM {table} WHERE {column} BETWEEN %s AND %s"
-                f" ORDER BY {column} LIMIT {MOST}",
+                f"SELECT {columns} FROM {table} WHERE {column} BETWEEN %s AND %s ORDER BY {column} LIMIT {MOST}",
                 [bucket_range(low)[0], bucket_range(high)[1] - 1],
             )
             strays += dict.fromkeys(f"{name(row)} in {alias}" for row in found)

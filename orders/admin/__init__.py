@@ -287,7 +287,7 @@ class OrderAdmin(ModelAdmin):
         extra = {**filters, "status": status}
         return {
             "rows": _listed(rows),
-            "unavailable": page.unavailable,
+            "silent": _named(page.unavailable),
             "newer": _link(extra, after=rows[0]) if rows and (before or (after and more)) else None,
             "older": _link(extra, before=rows[-1]) if rows and (after or more) else None,
         }
@@ -298,10 +298,10 @@ class OrderAdmin(ModelAdmin):
             rows = selectors.orders_of(customer.pk, before=before and before[1], limit=PAGE_SIZE + 1)
         except (OperationalError, InterfaceError):
             alias = shards.alias_of_bucket(numbers.bucket_of_customer(customer.pk))
-            return {"rows": [], "unavailable": (alias,), "newer": None, "older": None}
+            return {"rows": [], "silent": _named([alias]), "newer": None, "older": None}
         shown = rows[:PAGE_SIZE]
         older = _link({"customer": customer.pk}, before=shown[-1]) if len(rows) > PAGE_SIZE else None
-        return {"rows": _listed(shown), "unavailable": (), "newer": None, "older": older}
+        return {"rows": _listed(shown), "silent": [], "newer": None, "older": older}
 
     # --- The page of an order ---------------------------------------------------------------------------------------
 
@@ -399,7 +399,7 @@ class OrderAdmin(ModelAdmin):
                 "title": f"{action.title}: {_orders(len(asked))}",
                 "asked": asked,
                 "possible": sum(possible for _, possible in asked),
-                "unavailable": page.unavailable,
+                "silent": _named(page.unavailable),
             }
             return TemplateResponse(request, "admin/orders/order/act_on_many.html", context)
         outcomes = [
@@ -449,6 +449,11 @@ def _written(request: HttpRequest, action: Action, order_id: int) -> str:
 
 def _orders(count: int) -> str:
     return "1 order" if count == 1 else f"{count} orders"
+
+
+def _named(aliases: Iterable[str]) -> list[str]:
+    """The shards as operators call them: "Shard 3 (orders_3)"."""
+    return [f"Shard {alias.rpartition('_')[2]} ({alias})" for alias in aliases]
 
 
 def _listed(rows: Iterable[OrderRow]) -> list[Listed]:

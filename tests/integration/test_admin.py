@@ -199,7 +199,7 @@ def test_a_shard_that_is_down_is_named_above_the_orders_of_the_others(office: Cl
         response = office.get(ORDERS)
 
     assert listed(response) == [numbers.to_text(there)]
-    assert f"The database {away} does not answer" in text(response)
+    assert f"({away}) did not answer, so its orders are missing here." in text(response)
 
 
 def test_the_list_neither_counts_nor_skips_orders_and_asks_the_same_for_few_and_for_many(office: Client) -> None:

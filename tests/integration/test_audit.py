@@ -35,8 +35,9 @@ from orders.events import CATEGORY as ORDER
 from orders.events import CancelReason, Check, OrderCheckPassed
 from orders.models import IdempotencyKey, Order, OrderLine
 from payments.models import Payment, SandboxCharge
-from sharding import shards
+from sharding import numbers, shards
 from sharding.numbers import to_text
+from sharding.partitions import attached_buckets, create_partitions
 from tests.flows.conftest import Shop
 from tests.integration.test_admin import down
 from tests.waiting import wait_until
@@ -508,6 +509,52 @@ def test_a_partition_that_the_shard_map_does_not_name_is_found(world: World) -> 
     run(f"ALTER TABLE orders_order DETACH PARTITION orders_order_b{bucket:03d}", using="orders_0")
 
     assert verdict() == {"orders_in_one_bucket": [f"orders_0: orders_order of bucket {bucket}"]}
+
+
+@pytest.mark.services
+def test_a_bucket_that_two_databases_have_is_found(world: World) -> None:
+    """As after restoring a backup from before the bucket was moved away: its old rows are there again."""
+    bucket = numbers.bucket_of(world.paid)
+    other = next(alias for alias in shards.aliases() if alias != home(world))
+    run("SET CONSTRAINTS ALL IMMEDIATE", using=other)
+    create_partitions(other, [bucket])
+    events = list(Event.objects.using(home(world)).filter(stream_id=world.paid))
+    for event in events:
+        event.save(using=other, force_insert=True)
+
+    found = verdict()
+
+    attached = {f"{other}: {table} of bucket {bucket}" for table in attached_buckets(other)}
+    rows = {f"{event.event_id} in {other}" for event in events}
+    assert set(found.pop("orders_in_one_bucket")) == attached | rows
+    assert found == {}
+
+
+def test_a_shard_that_was_restored_from_an_older_backup_is_found_out(world: World) -> None:
+    """What it had committed since is known to the other contexts, which reacted to it."""
+    alias, bucket = home(world), numbers.bucket_of(world.paid)
+    tables = {table: column for table, column in settings.SHARDED_TABLES.items() if table != "eventing_outbox"}
+    backup = {}
+    for table in tables:
+        with connections[alias].cursor() as cursor:
+            cursor.execute(f"SELECT * FROM {table}")
+            backup[table] = [column[0] for column in cursor.description], cursor.fetchall()
+    late = world.shop.place(("BOOK", 1))
+    world.shop.command(CancelOrder(order_id=world.confirmed, reason=CancelReason.CUSTOMER, at=world.shop.now))
+    drain()
+    pretend_handled(OTHERS)
+    assert verdict() == {}
+    assert numbers.bucket_of(late) == bucket
+
+    for table, (columns, rows) in backup.items():
+        run(f"DELETE FROM {table}", using=alias)
+        for row in rows:
+            values = ", ".join(["%s"] * len(row))
+            run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})", *row, using=alias)
+
+    found = verdict()
+    assert f"{order_name(late)}@1" in " ".join(found["handled_was_committed"])
+    assert f"{order_name(world.confirmed)}@4" in " ".join(found["handled_was_committed"])
 
 
 # --- What is no violation ------------------------------------------------------------------------------------------

@@ -604,3 +604,14 @@ def test_the_messages_about_events_are_found_on_all_channels(ada: User, order_id
     found = selectors.about([f"{stream_name}@2", f"{stream_name}@1", f"{stream_name}@3"])
     assert [message.about for message in found] == ["order_placed"] * 2 + ["order_confirmed"] * 2
     assert {message.channel for message in found} == {"email", "inbox"}
+
+
+def test_unread_messages_are_counted_to_a_limit_because_the_number_is_on_every_page() -> None:
+    for number in range(3):
+        Message.objects.create(
+            customer_id=7, channel="inbox", about="placed", event_id=str(number), correlation_id="c", subject="Hello",
+            body="", status="sent", created_at=timezone.now(),
+        )  # fmt: skip
+    assert selectors.unread(7) == 3
+    assert selectors.unread(7, limit=2) == 2
+    assert selectors.unread(8) == 0

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -956,6 +957,22 @@ def test_the_database_refuses_a_line_that_cannot_be(damage: dict[str, Any]) -> N
 
     with pytest.raises(IntegrityError), transaction.atomic(using=alias):
         OrderLine.objects.using(alias).filter(order_id=order_id).update(**damage)
+
+
+def test_everything_of_an_order_is_in_the_database_of_its_bucket_for_every_bucket() -> None:
+    key = IdempotencyKey(key="k", fingerprint="f")
+    for customer_id in range(1, numbers.BUCKETS + 1):
+        order_id = handlers.place_order(placement(customer_id), metadata(), idempotency=key).order_id
+        ask(confirm(order_id))
+    wrong = []
+    for alias in shards.aliases():
+        for table, column in settings.SHARDED_TABLES.items():
+            with connections[alias].cursor() as cursor:
+                cursor.execute(f"SELECT DISTINCT {column} FROM {table}")
+                ids = [order_id for (order_id,) in cursor.fetchall()]
+            assert len(ids) == (0 if table == "eventing_inbox" else len(shards.buckets_of(alias)))
+            wrong += [(alias, table, order_id) for order_id in ids if shards.alias_of(order_id) != alias]
+    assert wrong == []
 
 
 # --- A bucket that has moved --------------------------------------------------------------------------------------

@@ -12,12 +12,16 @@ import pytest
 from django.db import OperationalError, connections
 from django.test.utils import CaptureQueriesContext
 
+from eventing.databases import is_postgresql
 from orders import selectors
 from orders.domain import Status
 from orders.events import OrderCancelled, OrderPlaced
-from orders.selectors import LineRow, OrderDetail
+from orders.models import Order
+from orders.selectors import LineRow, Only, OrderDetail
 from sharding import numbers, shards
-from tests.integration.order_samples import NOON, TERM, ask, cancel, order_in, place
+from sharding.models import Bucket
+from sharding.partitions import create_partitions
+from tests.integration.order_samples import NOON, TERM, ask, cancel, order_in, place, row
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -295,6 +299,38 @@ def test_an_order_is_found_where_its_bucket_has_moved_to(monkeypatch: pytest.Mon
         readings.clear()
         assert query()
         assert readings == ["read"]
+
+
+def copied(order_id: int, to: str, **changes: Any) -> None:
+    """The order's row is there as well, as it is while its bucket moves."""
+    if is_postgresql(connections[to]):
+        create_partitions(to, [numbers.bucket_of(order_id)])
+    Order.objects.using(to).create(**row(order_id) | changes)
+
+
+def test_an_order_that_is_in_two_databases_for_a_moment_is_listed_once_as_it_is_now() -> None:
+    target = shards.aliases()[-1]
+    oldest, moving, newest = place(1), place(0, at=NOON + TERM), place(2, at=NOON + 2 * TERM)
+    copied(moving, target, status=Status.CANCELLED, expires_at=None, version=2)
+
+    page = selectors.all_orders(limit=10)
+
+    assert [(order.id, order.version) for order in page.items] == [(newest, 1), (moving, 2), (oldest, 1)]
+    assert all_pages(1) == all_pages(2) == [newest, moving, oldest]
+    assert [order.id for order in selectors.all_orders(after=(NOON, oldest), limit=1).items] == [moving]
+
+
+def test_the_list_of_a_bucket_follows_it(django_assert_num_queries: Any) -> None:
+    order_id, target = place(0), shards.aliases()[-1]
+    here = shards.alias_of(order_id)
+    copied(order_id, target)
+    Order.objects.using(here).filter(id=order_id).delete()
+    Bucket.objects.filter(bucket=0).update(alias=target)  # and this process has not read the map since
+
+    with django_assert_num_queries(0, using=here):
+        page = selectors.all_orders(only=Only(bucket=0), limit=10)
+
+    assert [order.id for order in page.items] == [order_id]
 
 
 def test_reads_see_what_was_decided_just_now() -> None:

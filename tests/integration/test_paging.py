@@ -28,6 +28,7 @@ from notifications.models import Message
 from orders.domain import Status
 from payments.models import Payment
 from sharding import numbers
+from sharding.models import BucketMove
 from tests.integration.order_samples import NOON, order_in
 from tests.integration.statements import Statements, statements
 
@@ -118,6 +119,13 @@ def stuck_orders() -> None:
         )
 
 
+def moves() -> None:
+    for number in range(ROWS):
+        BucketMove.objects.create(
+            bucket=number, source="orders_0", target="orders_1", state="done" if number % 2 else "aborted"
+        )
+
+
 # How the list is filled, and a filter of it that leaves every second row.
 FILLED: dict[type[Model], tuple[Callable[[], None], str]] = {
     Payment: (payments, "status__exact=captured"),
@@ -129,6 +137,7 @@ FILLED: dict[type[Model], tuple[Callable[[], None], str]] = {
     LogEntry: (actions, f"action_flag__exact={CHANGE}"),
     DailySales: (days, "currency=EUR"),
     StuckOrder: (stuck_orders, ""),
+    BucketMove: (moves, "state__exact=done"),
 }
 
 models = pytest.mark.parametrize("model", FILLED, ids=lambda model: model.__name__)

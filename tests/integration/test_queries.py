@@ -21,6 +21,7 @@ from monitoring import audit_runs, dashboard
 from monitoring.models import AuditRun
 from orders.models import Order
 from sharding import numbers, shards
+from sharding.models import BucketMove
 from tests.integration.statements import statements
 from tests.integration.test_admin import park
 
@@ -53,6 +54,7 @@ def shop(settings: Any) -> Iterator[Order]:
     RedriveRun.objects.create(
         selection={"status": "open"}, rate=1, total=1, started_at=order.placed_at, worked_at=order.placed_at
     )
+    BucketMove.objects.create(bucket=0, source="orders_0", target="orders_1")
     audit_runs.perform(None)
     yield order
     cache.clear()

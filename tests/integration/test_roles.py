@@ -25,7 +25,7 @@ from orders.domain import Status
 from orders.models import Order
 from payments.models import Payment
 from sharding import numbers
-from sharding.models import Bucket
+from sharding.models import Bucket, BucketMove
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, park, text
 
@@ -36,7 +36,8 @@ SCHEDULES = {f"django_celery_beat.{name}" for name in ("periodictask", "interval
 SELLING = {"orders.order", "coupons.coupon", "coupons.redemption", "payments.payment", "notifications.message"}
 EVENTS = {"eventing.deadletter"}
 REPORTS = {"monitoring.dailysales", "monitoring.stuckorder"}
-ALL = STOCK | SELLING | SCHEDULES | EVENTS | REPORTS | {"sharding.bucket", "auth.user", "auth.group", "admin.logentry"}
+SHARDS = {"sharding.bucket", "sharding.bucketmove"}
+ALL = STOCK | SELLING | SCHEDULES | EVENTS | REPORTS | SHARDS | {"auth.user", "auth.group", "admin.logentry"}
 
 SEES = {
     "viewer": ALL - {"auth.group", "admin.logentry"},
@@ -72,6 +73,7 @@ def colleague(role: str) -> Client:
     import_module("monitoring.migrations.0002_roles").install(apps, None)
     import_module("monitoring.migrations.0005_reports").let_read(apps, None)
     import_module("monitoring.migrations.0003_audit_runs").permit(apps, None)
+    import_module("monitoring.migrations.0006_bucket_moves").permit(apps, None)
     user = User.objects.create_user("colleague", is_staff=True)
     user.groups.set(Group.objects.filter(name=role))
     return client_of(user)
@@ -86,6 +88,7 @@ def order_id() -> int:
     park(order_id)
     Message.objects.filter(channel="email").update(status="failed")
     content_type = ContentType.objects.get_for_model(Product)
+    BucketMove.objects.create(bucket=7, source="orders_0", target="orders_1", state=BucketMove.State.KEPT)
     LogEntry.objects.create(
         user=customer, content_type=content_type, object_id="1", object_repr="A book", action_flag=CHANGE
     )
@@ -121,6 +124,16 @@ def test_audits_are_started_by_administrators(colleague: Client, role: str) -> N
     assert ("Run the audit now" in text(colleague.get("/admin/monitoring/audit/"))) == (role == "administrator")
     if role != "administrator":
         assert colleague.post("/admin/monitoring/audit/").status_code == 403
+
+
+def test_buckets_are_moved_by_administrators(colleague: Client, role: str) -> None:
+    move = BucketMove.objects.create(bucket=7, source="orders_0", target="orders_1", state=BucketMove.State.KEPT)
+    may = role == "administrator"
+
+    for path in ("bucket/7/move/?to=orders_1", f"bucketmove/{move.pk}/drop-source/"):
+        assert colleague.get(f"/admin/sharding/{path}").status_code == (200 if may else 403), path
+    for path in ("bucket/7/move/", f"bucketmove/{move.pk}/abort/"):  # which make no sense
+        assert colleague.post(f"/admin/sharding/{path}").status_code == (302 if may else 403), path
 
 
 def test_lists_and_pages_open_for_the_roles_that_may_see_them(colleague: Client, role: str, order_id: int) -> None:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 
 from eventing import projections, rebuild
+from eventing.databases import is_postgresql
 from eventing.errors import EventingError
-from eventing.projections import Projection
+from eventing.projections import Part, Projection
 from eventing.rebuild import Found
 
 PROGRESS_SECONDS = 1.0
 SHOWN = 50
+MOST_JOBS = 32
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+def jobs(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_JOBS:
+        raise ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_JOBS}")
+    return int(text)
 
 
 class Command(BaseCommand):
@@ -29,6 +40,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--projection", metavar="P", help="which read model")
         parser.add_argument("--check", action="store_true", help="only compare; exit 1 if anything differs")
+        parser.add_argument(
+            "--jobs", type=jobs, default=2, metavar="N", help="so many databases side by side (default: %(default)s)"
+        )
         parser.add_argument("--list", action="store_true", help="list the read models that can be rebuilt")
 
     def handle(self, *args: Any, projection: str | None, check: bool, **options: Any) -> None:
@@ -41,7 +55,7 @@ class Command(BaseCommand):
         if not projection:
             raise CommandError(f"Say --projection; there are {', '.join(one.name for one in known)}.")
         try:
-            self._run(projections.get(projection), check)
+            self._run(projections.get(projection), check, options["jobs"])
         except EventingError as error:
             raise CommandError(str(error)) from error
         except (DatabaseError, InterfaceError) as error:
@@ -50,27 +64,53 @@ class Command(BaseCommand):
             self._say("stopped: what is not rebuilt yet is as it was.")
             sys.exit(INTERRUPTED)
 
-    def _run(self, projection: Projection, check: bool) -> None:
+    def _run(self, projection: Projection, check: bool, jobs: int) -> None:
         began = said = time.monotonic()
         total = Found()
         work = [(alias, projection.parts(alias)) for alias in projection.aliases()]
         parts = sum(len(of_alias) for _, of_alias in work)
         done = 0
-        for alias, of_alias in work:
+        telling, stop = threading.Lock(), threading.Event()
+
+        def rebuild_all_of(alias: str, of_alias: Sequence[Part]) -> None:
+            nonlocal done, said
             with rebuild.alone(projection, alias):
                 for part in of_alias:
+                    if stop.is_set():
+                        return
                     if check:
                         found = rebuild.compare(projection, alias, part)
                     else:
                         found = rebuild.rebuild(projection, alias, part, on_busy=self._busy(alias, part.name))
-                    self._report(found, total)
-                    done += 1
-                    if time.monotonic() - said >= PROGRESS_SECONDS:
-                        said = time.monotonic()
-                        self._say(
-                            f"{alias} {part.name}: {done} of {parts} parts, {total.streams:,} streams,"
-                            f" {total.differing:,} differed"
-                        )
+                    with telling:
+                        self._report(found, total)
+                        done += 1
+                        if time.monotonic() - said >= PROGRESS_SECONDS:
+                            said = time.monotonic()
+                            self._say(
+                                f"{alias} {part.name}: {done} of {parts} parts, {total.streams:,} streams,"
+                                f" {total.differing:,} differed"
+                            )
+
+        def in_thread(alias: str, of_alias: Sequence[Part]) -> None:
+            try:
+                rebuild_all_of(alias, of_alias)
+            except BaseException:
+                stop.set()
+                raise
+            finally:
+                connections.close_all()
+
+        if jobs == 1 or not is_postgresql(connections[work[0][0]]):  # SQLite has one writer
+            for alias, of_alias in work:
+                rebuild_all_of(alias, of_alias)
+        else:
+            with ThreadPoolExecutor(jobs, thread_name_prefix="rebuild") as threads:
+                try:
+                    for ended in as_completed([threads.submit(in_thread, *one) for one in work]):
+                        ended.result()
+                finally:
+                    stop.set()
         if total.differing > 0 and len(total.differences) >= SHOWN:
             self.stdout.write("… more differences are not shown")
         seconds = time.monotonic() - began

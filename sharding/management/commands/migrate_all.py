@@ -37,6 +37,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--check", action="store_true", help="Change nothing; exit 1 if anything is unapplied.")
+        parser.add_argument(
+            "--database", action="append", choices=list(connections), help="Only this one; may be given several times."
+        )
         parser.add_argument("--plan", action="store_true", help="Change nothing; list what would be done.")
         parser.add_argument(
             "--lock-timeout",
@@ -48,6 +51,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         aliases = [DEFAULT_DB_ALIAS, *(alias for alias in connections if alias != DEFAULT_DB_ALIAS)]
+        if options["database"]:
+            aliases = [alias for alias in aliases if alias in options["database"]]
         if options["check"] or options["plan"]:
             behind = [alias for alias in aliases if not self._is_up_to_date(alias, show_plan=options["plan"])]
             if behind and options["check"]:

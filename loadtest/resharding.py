@@ -1,0 +1,354 @@
+"""What customers notice of buckets that move, and whether anything gets lost on the way.
+
+    python -m loadtest.resharding --moves 20 --kills 5
+
+It runs a shop of its own on the services: gives one bucket a customer with many orders, finds out how many orders a
+second the shop takes, lets them flow at half of that, and moves the bucket from database to database. After each move
+the flow pauses and the shop is audited.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from loadtest.client import Client, RequestFailed
+from loadtest.faults.moves import FINISH, GO_ON, MOVER
+from loadtest.faults.traffic import NEW_PRODUCT
+from loadtest.shell import Shell, ShellError
+from loadtest.stack import ROOT
+from loadtest.temporary import SHARDS, temporary_stack
+from sharding.moving import Step
+from sharding.numbers import BUCKETS, bucket_of_customer
+
+SKU = "MOVES"
+STOCK = 10_000_000
+CUSTOMERS = 16
+OF_BUCKET = 2  # of them live in the bucket that moves
+WARM_UP_SECONDS = 5.0
+CAPACITY_SECONDS = 10.0
+BASE_SECONDS = 20.0
+QUIET_SECONDS = 60.0
+KILLED_AT = (Step.COPIED, Step.CLOSED, Step.DETACHED, Step.ATTACHED, Step.SWITCHED)
+
+ASKED_BLOCKED_MS = 500
+ASKED_RATIO = 1.5
+
+HOT_CUSTOMER = """
+from django.db.models import Count
+from orders.models import Order
+from sharding import shards
+found = []
+for alias in shards.aliases():
+    by_customer = Order.objects.using(alias).values("customer_id").annotate(orders=Count("id")).order_by("-orders")
+    found += [(row["orders"], row["customer_id"], alias) for row in by_customer[:1]]
+answer = max(found)
+"""
+NEW_CUSTOMERS = """
+from django.contrib.auth.models import User
+from django.db.models import Max
+from django.utils import timezone
+from config import tokens
+last = User.objects.aggregate(last=Max("pk"))["last"] or 0
+answer = []
+for number, bucket in enumerate({buckets!r}, start=1):
+    customer_id = (last // 128 + number) * 128 + bucket
+    User.objects.create(pk=customer_id, username=f"moves-{{customer_id}}")
+    answer.append(tokens.issue(customer_id, timezone.now()))
+"""
+MOVE = """
+import time
+from sharding import moving
+started = time.monotonic()
+move = moving.start({bucket}, {target!r}, drop_source=True)
+moving.run(move)
+answer = [move.rows, move.closed_ms, time.monotonic() - started]
+"""
+QUIET = """
+from eventing import queues
+from eventing.models import OutboxMessage
+from sharding import shards
+outbox = sum(OutboxMessage.objects.using(alias).count() for alias in ("default", *shards.aliases()))
+answer = outbox + sum(depth.messages or 0 for depth in queues.depths(seconds=5))
+"""
+FOUND = """
+from orders import selectors
+from sharding import numbers
+answer = len(selectors.several([numbers.parse(number) for number in {numbers!r}]).items)
+"""
+AUDIT = """
+from datetime import timedelta
+from monitoring.audit import audit
+report = audit(settle=timedelta(0)).as_dict()
+answer = [report["clean"], [check for check in report["checks"] if check["violations"]]]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One placement. `seconds` until its answer, `in_bucket` whether the moving bucket has its customer."""
+
+    seconds: float
+    in_bucket: bool
+    failure: str = ""
+
+
+@dataclass(slots=True)
+class Flow:
+    """Customers who order at a rate, or as fast as they get answers (rate 0), while `going` is set."""
+
+    clients: Sequence[Client]
+    rate: float = 0.0
+    requests: list[Request] = field(default_factory=list)
+    placed: list[str] = field(default_factory=list)
+    going: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator[Flow]:
+        threads = [threading.Thread(target=self._order, args=[number], daemon=True) for number in range(CUSTOMERS)]
+        for thread in threads:
+            thread.start()
+        self.going.set()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self.going.set()
+            for thread in threads:
+                thread.join()
+
+    def _order(self, number: int) -> None:
+        client, in_bucket = self.clients[number], number < OF_BUCKET
+        while not self._stop.is_set():
+            self.going.wait()
+            if self.rate and self._stop.wait(random.expovariate(self.rate / CUSTOMERS)):
+                return
+            if not self.going.is_set():
+                continue
+            began, failure = time.perf_counter(), ""
+            try:
+                self.placed.append(client.place((SKU, 1)))
+            except (RequestFailed, OSError, http.client.HTTPException) as error:
+                failure = str(error) or type(error).__name__
+            self.requests.append(Request(seconds=time.perf_counter() - began, in_bucket=in_bucket, failure=failure))
+
+    def take(self) -> list[Request]:
+        """What was asked since the last time."""
+        taken, self.requests = self.requests, []
+        return taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Rates in orders a second, latencies in milliseconds. `others_*` are of buckets that stay where they are."""
+
+    rows: int
+    moves: int
+    killed: int
+    capacity: float
+    rate: float
+    requests: int
+    failed: int
+    failed_while_killed: int
+    failures: list[str]
+    seconds_to_move: float
+    closed_ms_p50: float
+    closed_ms_max: float
+    bucket_ms_max: float
+    others_ms_p99_before: float
+    others_ms_p99_meanwhile: float
+    audits_clean: int
+    findings: list[Any]
+    orders_lost: int
+
+    @property
+    def ratio(self) -> float:
+        return self.others_ms_p99_meanwhile / self.others_ms_p99_before
+
+
+def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
+    with temporary_stack("wharf_resharding", folder, {"DEBUG": "1"}) as stack, closing(Shell(stack.env)) as shell:
+        say(f"writing {orders:,} orders of one customer …")
+        seed = ["manage.py", "seed", "--orders", str(orders + 400), "--hot-customer", str(orders)]
+        subprocess.run(
+            [sys.executable, *seed], cwd=ROOT, env={**os.environ, **stack.env}, check=True, stdout=sys.stderr
+        )
+        _, customer, home = shell.run(HOT_CUSTOMER)
+        bucket = bucket_of_customer(customer)
+        shell.run(NEW_PRODUCT.format(sku=SKU, price=1_000, stock=STOCK))
+        elsewhere = [(bucket + 8 * number + 1) % BUCKETS for number in range(CUSTOMERS - OF_BUCKET)]
+        tokens = shell.run(NEW_CUSTOMERS.format(buckets=[bucket] * OF_BUCKET + elsewhere))
+        clients = [Client(stack.url, token=token) for token in tokens]
+
+        capacity = _capacity(clients)
+        flow = Flow(clients, rate=capacity / 2)
+        say(f"the shop takes {capacity:.0f} orders a second; bucket {bucket} moves while {flow.rate:.0f} a second flow")
+        results: list[tuple[int, int, float]] = []
+        meanwhile: list[Request] = []
+        killed: list[Request] = []
+        clean, findings = 0, []
+        killed_moves = set(random.sample(range(moves), kills))
+        with flow.running():
+            time.sleep(WARM_UP_SECONDS)
+            flow.take()
+            time.sleep(BASE_SECONDS)
+            before = flow.take()
+            for number in range(moves):
+                target = f"orders_{(int(home.rpartition('_')[2]) + 1) % SHARDS}"
+                flow.take()
+                if number in killed_moves:
+                    home = _move_with_a_death(shell, bucket, target, KILLED_AT[number % len(KILLED_AT)])
+                    killed += flow.take()
+                    say(f"{number + 1} of {moves}: to {home}, its mover killed")
+                else:
+                    rows, closed_ms, seconds = shell.run(MOVE.format(bucket=bucket, target=target))
+                    results.append((rows, closed_ms, seconds))
+                    home = target
+                    meanwhile += flow.take()
+                    say(f"{number + 1} of {moves}: {rows:,} rows to {home} in {seconds:.1f} s, closed {closed_ms} ms")
+                flow.going.clear()
+                is_clean, found = _audit(shell)
+                clean += is_clean
+                findings += found
+                flow.going.set()
+        lost = _lost(shell, flow.placed)
+        failures = [request.failure for request in before + meanwhile if request.failure]
+        return Report(
+            rows=max(rows for rows, _, _ in results),
+            moves=moves,
+            killed=kills,
+            capacity=capacity,
+            rate=flow.rate,
+            requests=len(before) + len(meanwhile) + len(killed),
+            failed=len(failures),
+            failed_while_killed=sum(bool(request.failure) for request in killed),
+            failures=sorted(set(failures))[:5],
+            seconds_to_move=median(seconds for _, _, seconds in results),
+            closed_ms_p50=median(closed for _, closed, _ in results),
+            closed_ms_max=max(closed for _, closed, _ in results),
+            bucket_ms_max=max((request.seconds * 1000 for request in meanwhile if request.in_bucket), default=0.0),
+            others_ms_p99_before=_p99_ms(before),
+            others_ms_p99_meanwhile=_p99_ms(meanwhile),
+            audits_clean=clean,
+            findings=findings[:5],
+            orders_lost=lost,
+        )
+
+
+def _capacity(clients: Sequence[Client]) -> float:
+    flow = Flow(clients)
+    with flow.running():
+        time.sleep(WARM_UP_SECONDS)
+        flow.take()
+        time.sleep(CAPACITY_SECONDS)
+        return sum(not request.failure for request in flow.take()) / CAPACITY_SECONDS
+
+
+def _move_with_a_death(shell: Shell, bucket: int, target: str, step: Step) -> str:
+    mover = shell.spawn("-c", MOVER, str(bucket), target, step.name)
+    if (status := mover.wait(120)) != -signal.SIGKILL:
+        raise RuntimeError(f"the mover ended with {status} and did not come to {step.value}")
+    return str(shell.run(FINISH.format(how=GO_ON, bucket=bucket)))
+
+
+def _p99_ms(requests: Sequence[Request]) -> float:
+    return quantiles([request.seconds * 1000 for request in requests if not request.in_bucket], n=100)[-1]
+
+
+def _audit(shell: Shell) -> tuple[bool, list[Any]]:
+    deadline = time.monotonic() + QUIET_SECONDS
+    while True:
+        if shell.run(QUIET) == 0:
+            clean, found = shell.run(AUDIT)
+            if clean or time.monotonic() > deadline:
+                return clean, found
+        elif time.monotonic() > deadline:
+            return False, ["the shop did not become quiet"]
+        time.sleep(0.5)
+
+
+def _lost(shell: Shell, placed: Sequence[str]) -> int:
+    """How many of the accepted orders nobody can find."""
+    found = 0
+    for start in range(0, len(placed), 500):
+        found += shell.run(FOUND.format(numbers=list(placed[start : start + 500])))
+    return len(placed) - found
+
+
+def lines(report: Report) -> list[dict[str, Any]]:
+    """What was measured, beside what is asked and whether that is met."""
+
+    def line(what: str, measured: str, asked: str = "", good: bool | None = None) -> dict[str, Any]:
+        return {"what": what, "measured": measured, "asked": asked, "good": good}
+
+    all_clean = report.audits_clean == report.moves
+    return [
+        line("rows of the bucket that moves", f"{report.rows:,}"),
+        line("moves, of these with a mover killed", f"{report.moves}, {report.killed}"),
+        line("orders a second, half of capacity", f"{report.rate:.0f}"),
+        line("requests", f"{report.requests:,}"),
+        line("failed requests", f"{report.failed}", "0", not report.failed),
+        line("failed requests while a mover was dead", f"{report.failed_while_killed}"),
+        line("orders lost", f"{report.orders_lost}", "0", not report.orders_lost),
+        line("a move, p50", f"{report.seconds_to_move:.1f} s"),
+        line("bucket closed for writes, p50", f"{report.closed_ms_p50:.0f} ms"),
+        line(
+            "bucket closed for writes, longest",
+            f"{report.closed_ms_max:.0f} ms",
+            f"≤ {ASKED_BLOCKED_MS} ms",
+            report.closed_ms_max <= ASKED_BLOCKED_MS,
+        ),
+        line("slowest request to the bucket", f"{report.bucket_ms_max:.0f} ms"),
+        line("other buckets' p99 before", f"{report.others_ms_p99_before:.0f} ms"),
+        line("other buckets' p99 while it moves", f"{report.others_ms_p99_meanwhile:.0f} ms"),
+        line("ratio of these", f"{report.ratio:.2f}", f"≤ {ASKED_RATIO}", report.ratio <= ASKED_RATIO),
+        line("audits clean after a move", f"{report.audits_clean} of {report.moves}", "all", all_clean),
+    ]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="loadtest.resharding", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--orders", type=int, default=8_000, help="orders in the bucket that moves (default: 8000)")
+    parser.add_argument("--moves", type=int, default=20, help="how often it moves (default: 20)")
+    parser.add_argument("--kills", type=int, default=5, help="how often its mover is killed (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
+    options = parser.parse_args(arguments)
+    if options.orders < 1 or not 0 <= options.kills < options.moves:
+        parser.error("there must be an order, and more moves than kills")
+    with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
+        try:
+            report = measure(options.orders, options.moves, options.kills, Path(folder))
+        except ShellError as error:
+            say(str(error))
+            return 1
+    for line in lines(report):
+        print(f"{line['what']:<38}{line['measured']:>14}{line['asked']:>12}")
+    for trouble in (*report.failures, *report.findings):
+        print(f"trouble: {trouble}")
+    if options.json:
+        options.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    return 1 if any(line["good"] is False for line in lines(report)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

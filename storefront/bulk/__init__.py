@@ -1,0 +1,1 @@
+"""Writes a great many finished orders at once, as they would stand in all databases had people made them."""

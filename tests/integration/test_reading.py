@@ -1,0 +1,114 @@
+"""The program that measures how fast orders are read: it reads the right things, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import Client
+
+from loadtest import reading
+from loadtest.reading import BadPage, TooFewOrders
+from orders import admin as orders_admin
+from tests.integration.order_samples import NOON, place
+from tests.integration.test_admin import ORDERS, client_of, link, listed
+
+pytestmark = pytest.mark.django_db(databases="__all__")
+
+committed = pytest.mark.django_db(databases="__all__", transaction=True)  # each request gives its connections back
+
+PAGE = 3
+
+
+@pytest.fixture
+def office(db: None) -> Client:
+    return client_of(User.objects.create_superuser("olga", "olga@example.org"))
+
+
+def many_orders(number: int) -> None:
+    """Some of them of the same moment, on different shards."""
+    for position in range(number):
+        place(position * 37 % 200, at=NOON - timedelta(minutes=position // 3))
+
+
+@pytest.mark.parametrize("number", [2, 5, 9])
+def test_the_place_of_a_page_is_where_clicking_leads_to(
+    office: Client, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    many_orders(PAGE * 8 + 2)
+    monkeypatch.setattr(orders_admin, "PAGE_SIZE", PAGE)
+    monkeypatch.setattr(reading, "CHUNK", 4)
+    response = office.get(ORDERS)
+    for _ in range(number - 1):
+        response = office.get(ORDERS + str(link(response, "next")))
+
+    place_of_page = reading.place_of_page(number, PAGE)
+
+    assert listed(office.get(ORDERS, {"before": place_of_page})) == listed(response)
+    assert len(listed(response)) == (PAGE if number < 9 else 2)
+
+
+def test_a_page_behind_the_end_has_no_place() -> None:
+    many_orders(7)
+
+    assert reading.place_of_page(1, PAGE) is None
+    assert reading.place_of_page(4, PAGE) is None
+
+
+@committed
+def test_everything_is_measured_and_nobody_stays_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    customer = User.objects.create_user("ann", "ann@example.org")
+    for minutes in range(4):
+        place(customer.pk, at=NOON + timedelta(minutes=minutes), coupon_code="TEN", discount=100)
+    monkeypatch.setattr(reading, "FAR", 2)
+    monkeypatch.setattr(orders_admin, "PAGE_SIZE", PAGE)
+
+    figures = {figure.what: figure for figure in reading.measure(rounds=10, at_least=4)}
+
+    assert figures["history of a customer, in the database, p95"].asked == 5
+    assert figures["history of a customer, whole request, p95"].asked == 25
+    assert figures["back office: first page, p95"].asked == 150
+    assert figures["page 2 against page 1, p50"].asked == 1.3
+    for what in ("search by number", "search by e-mail", "orders of a status and a day", "orders of a product"):
+        assert figures[f"{what}, p50"].measured > 0
+    assert not Session.objects.exists()
+    assert [user.username for user in User.objects.all()] == ["ann"]
+
+
+def test_few_orders_are_refused_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    place()
+
+    with pytest.raises(TooFewOrders, match=r"there are 1 orders .* asked for 1,000,000"):
+        list(reading.measure())
+    assert reading.main(["--rounds", "10"]) == 2
+    assert "there are 1 orders" in capsys.readouterr().err
+
+
+@committed
+@pytest.mark.usefixtures("office")
+def test_a_page_that_failed_is_no_figure() -> None:
+    with reading.session(User.objects.get()) as cookie, pytest.raises(BadPage, match="404"):
+        reading.Visitor(application=WSGIHandler(), cookie=cookie).get("/nowhere/")
+
+
+def test_figures_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    figures = [
+        reading.Figure(what="fast", measured=1.0, asked=5),
+        reading.Figure(what="slow", measured=7.25, asked=5),
+        reading.Figure(what="nobody asked", measured=9.0, asked=None),
+    ]
+    monkeypatch.setattr(reading, "measure", lambda **options: figures)
+
+    assert reading.main(["--json", str(tmp_path / "figures.json")]) == 1
+    assert json.loads((tmp_path / "figures.json").read_text())[1] == {
+        "what": "slow", "measured": 7.25, "asked": 5, "unit": "ms",
+    }  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[1].split() == ["slow", "7.25", "ms", "≤", "5", "MISSED"]
+    figures.pop(1)
+    assert reading.main([]) == 0
