@@ -33,8 +33,8 @@ from loadtest.faults.traffic import NEW_PRODUCT
 from loadtest.shell import Shell, ShellError
 from loadtest.stack import ROOT
 from loadtest.temporary import SHARDS, temporary_stack
-from sharding.moving import Step
 from sharding.numbers import BUCKETS, bucket_of_customer
+from sharding.steps import Step
 
 SKU = "MOVES"
 STOCK = 10_000_000

@@ -23,7 +23,6 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from enum import Enum
 
 import psycopg
 import structlog
@@ -39,6 +38,7 @@ from sharding.copying import Copy, Different, connect, ignore
 from sharding.errors import MoveRefused
 from sharding.models import Bucket, BucketMove
 from sharding.numbers import BUCKETS
+from sharding.steps import Step
 
 State = BucketMove.State
 Say = Callable[[str], None]
@@ -55,21 +55,6 @@ LOCK_TRIES = 100
 PROGRESS_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
-
-
-class Step(Enum):
-    """The points of a move after which it stands somewhere else if the mover dies."""
-
-    STARTED = "started"
-    GATED = "gate put up"
-    PREPARED = "tables made"
-    COPIED = "copied"
-    CLOSED = "gate closed"
-    DETACHED = "detached from the source"
-    ATTACHED = "attached to the target"
-    SWITCHED = "shard map switched"
-    CLEARED = "source cleared"
-    DROPPED = "source dropped"
 
 
 def start(bucket: int, target: str, *, by: str = "", drop_source: bool = False) -> BucketMove:

@@ -7,8 +7,8 @@ import signal
 from loadtest.faults.lab import Lab
 from loadtest.faults.ledger import Ledger
 from loadtest.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require
-from sharding.moving import Step
 from sharding.numbers import bucket_of_customer
+from sharding.steps import Step
 
 # Moves a bucket, and dies at a step.
 MOVER = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ from loadtest.faults.lab import Lab
 from loadtest.faults.ledger import Ledger, Promise
 from loadtest.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
 from loadtest.faults.traffic import SKUS, Customer, all_at_once, new_customers
+from sharding import numbers
 
 RUSH_PIECES = 100
 RUSH_REQUESTS = 5_000
@@ -32,6 +35,25 @@ from eventing.publishing import Publisher
 with Publisher() as publisher:
     for letter in DeadLetter.objects.filter(status="open", stream_id={order}):
         deadletters.redrive(letter, publisher, by="faults")
+"""
+
+# Replays, and dies when a message is with the broker and its row does not say so yet, or at once after that.
+REPLAY = """
+import os, signal, sys
+import django
+django.setup()
+from django.core.management import call_command
+from eventing import replay
+save, when = replay._save, sys.argv[1]
+
+def die(run):
+    if when == "after":
+        save(run)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if when != "never":
+    replay._save = die
+call_command("replay", *sys.argv[2:])
 """
 
 
@@ -100,6 +122,36 @@ def payment_overtakes(lab: Lab, ledger: Ledger) -> Staging:
     yield 1
     yield HEALED
     lab.cancel_failures()
+
+
+@fault
+def replay_killed(lab: Lab, ledger: Ledger) -> Staging:
+    """Messages are lost; the replay that brings them back is killed again and again, and goes on each time."""
+    [customer] = new_customers(lab, ledger, 1)
+    promises = [customer.place({SKUS[0]: 1}) for _ in range(5)]
+    for promise in promises:
+        customer.wait_for(promise, "confirmed", seconds=WAIT_SECONDS)
+    wait_for(lambda: len(messages_of(lab, customer)) == 2 * len(promises), "two messages for each order")
+    messages = messages_of(lab, customer)
+    with lab.connect() as default:
+        default.execute("DELETE FROM notifications_message WHERE customer_id = %s", [customer.customer_id])
+    begin = ["--subscriber=notifications", "--forget", "--with-outside-effects", "--rate=3"]
+    begin += [f"--stream=order-{numbers.to_text(promise.order_id)}" for promise in promises]
+    for when in ("before", "after", "before", "never"):
+        sender = lab.shell.spawn("-c", REPLAY, when, *begin, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        code = sender.wait(WAIT_SECONDS)
+        require(code == (0 if when == "never" else -signal.SIGKILL), f"the replay ended with {code}")
+        begin = ["--subscriber=notifications", "--resume"]
+    yield 1
+    yield HEALED
+    found = messages_of(lab, customer)
+    require(found == messages, f"{len(found)} of {len(messages)} messages are there after the replay")
+
+
+def messages_of(lab: Lab, customer: Customer) -> list[tuple[str, str]]:
+    with lab.connect() as default:
+        query = "SELECT event_id, channel FROM notifications_message WHERE customer_id = %s ORDER BY event_id, channel"
+        return default.execute(query, [customer.customer_id]).fetchall()
 
 
 # --- Crowds ---------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from django.db import connections
 
 from sharding import moving, shards
 from sharding.models import Bucket, BucketMove
-from sharding.moving import Step
 from sharding.partitions import attached_buckets, create_partitions, partition_name
+from sharding.steps import Step
 
 CUSTOMER = 7
 BUCKET = 7

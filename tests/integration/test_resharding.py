@@ -21,9 +21,9 @@ from orders.handlers import IdempotencyKey
 from sharding import copying, moving, planning, shards
 from sharding.errors import BucketMoving, MoveRefused
 from sharding.models import BucketMove
-from sharding.moving import Step
 from sharding.numbers import bucket_range
 from sharding.partitions import create_partitions, partition_name
+from sharding.steps import Step
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, begin, break_off, owners
 from tests.integration.moves import databases as databases
 from tests.integration.order_samples import WAYS, ask, confirm, metadata, order_in, place, placement, stored

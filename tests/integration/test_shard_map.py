@@ -17,8 +17,8 @@ from orders import selectors
 from sharding import background, moving, planning, shards, tasks
 from sharding.admin import picture
 from sharding.models import Bucket, BucketMove
-from sharding.moving import Step
 from sharding.partitions import partition_name
+from sharding.steps import Step
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, break_off, owners
 from tests.integration.moves import databases as databases
 from tests.integration.order_samples import place
