@@ -20,7 +20,7 @@ from waitress import create_server, wasyncore
 from config.beat import LeaderScheduler
 from config.celery import app
 from eventing import relay, topology
-from eventing.pressure import FullQueues
+from eventing.pressure import Load
 
 logger = structlog.get_logger(__name__)
 
@@ -94,7 +94,7 @@ def relays() -> Role:
     stop = threading.Event()
 
     def run() -> None:
-        for thread in relay.start_threads(settings.DATABASES, stop, full=FullQueues()):
+        for thread in relay.start_threads(settings.DATABASES, stop, Load()):
             thread.join()
 
     return Role("relay", run, stop.set)

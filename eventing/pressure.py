@@ -1,13 +1,14 @@
 """Back-pressure: which queues take no more for now, and which outboxes are so far behind that nothing should be added.
 
-workers are slow -> queues fill -> the relay holds their events back -> the outbox grows old -> the edge says "later"
+workers are slow -> messages wait -> the relay puts more events into each -> queues fill -> the relay holds their events
+back -> the outbox grows old -> the edge says "later"
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 ASK_SECONDS = 1.0
 ANSWER_SECONDS = 1.0
+BEHIND_MESSAGES = 8  # fewer are on their way to a free worker
 
 logger = structlog.get_logger(__name__)
 
@@ -53,20 +55,25 @@ class Remembered(Generic[T]):
 # --- Queues: the relay's side ------------------------------------------------------------------------------------
 
 
-class FullQueues:
-    """The names of the subscribers whose queues hold EVENTING_QUEUE_HIGH_WATER messages or more; for many threads.
+class Load:
+    """How full the subscribers' queues are, as of ASK_SECONDS ago at most; for many threads.
 
     A broker that does not answer changes nothing: publishing will notice it soon enough.
     """
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
-        self._remembered: Remembered[frozenset[str]] = Remembered(self._ask, frozenset())
+        self._remembered: Remembered[dict[str, int]] = Remembered(self._ask, {})
 
-    def __call__(self) -> frozenset[str]:
-        return self._remembered.get() if settings.EVENTING_QUEUE_HIGH_WATER > 0 else frozenset()
+    def full(self) -> frozenset[str]:
+        """The names of the subscribers whose queues hold EVENTING_QUEUE_HIGH_WATER messages or more."""
+        return _full(self._remembered.get())
 
-    def _ask(self) -> frozenset[str]:
+    def behind(self) -> bool:
+        """Whether messages wait for workers."""
+        return any(messages >= BEHIND_MESSAGES for messages in self._remembered.get().values())
+
+    def _ask(self) -> dict[str, int]:
         before = self._remembered.last
         try:
             if self._connection is None:
@@ -76,16 +83,20 @@ class FullQueues:
         except queues.BrokerUnavailable:
             self.close()
             return before
-        high_water = settings.EVENTING_QUEUE_HIGH_WATER
-        full = frozenset(depth.name for depth in found if (depth.messages or 0) >= high_water)
-        if full != before:
-            logger.warning("queues.full", queues=sorted(full), high_water=high_water)
-        return full
+        answer = {depth.name: depth.messages or 0 for depth in found}
+        if (full := _full(answer)) != _full(before):
+            logger.warning("queues.full", queues=sorted(full), high_water=settings.EVENTING_QUEUE_HIGH_WATER)
+        return answer
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.collect()
             self._connection = None
+
+
+def _full(messages: Mapping[str, int]) -> frozenset[str]:
+    high_water = settings.EVENTING_QUEUE_HIGH_WATER
+    return frozenset(name for name, number in messages.items() if number >= high_water > 0)
 
 
 # --- Outboxes: the edge's side -----------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ STANDBY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 10.0
 SETTLE_SECONDS = 0.3
 HELD_SECONDS = 0.25
+GATHER_SECONDS = 0.25
 LOOK_PAST = 5_000  # rows whose events are held back, among which others are looked for
 
 
@@ -52,6 +53,14 @@ class Sender(Protocol):
     def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Load(Protocol):
+    """What a relay needs to know of the queues."""
+
+    def full(self) -> frozenset[str]: ...
+
+    def behind(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -73,6 +82,8 @@ class Relay:
     durable: bool = field(default_factory=lambda: settings.EVENTING_DURABLE_BROKER)
     # The subscribers whose queues are full. Their events wait in the outbox, and the others' go past them.
     full: Callable[[], frozenset[str]] = frozenset
+    # Whether workers are behind. Then events are gathered for a while: a worker takes a long message about as fast.
+    behind: Callable[[], bool] = bool
     sent: dict[int, Sent] = field(default_factory=dict)
     leading: bool = False
 
@@ -110,8 +121,9 @@ class Relay:
                 connections[self.alias].close()
                 return STANDBY_SECONDS
             logger.info("relay.leading", database=self.alias)
-        if self.publish_once():
-            return 0.0
+        if published := self.publish_once():
+            gather = published < settings.EVENTING_RELAY_BATCH and self.behind()
+            return GATHER_SECONDS if gather else 0.0
         return HELD_SECONDS if self.full() else _next_pause(pause)
 
     def _start_over(self) -> None:
@@ -235,15 +247,18 @@ def backoff_seconds(failures: int) -> float:
     return random.uniform(0.05, min(0.1 * 2.0**failures, MAX_BACKOFF_SECONDS))
 
 
-def start_threads(
-    aliases: Iterable[str], stop: threading.Event, *, full: Callable[[], frozenset[str]] = frozenset
-) -> list[threading.Thread]:
-    """Start a relay for each database; `full` names the subscribers whose queues take no more for now.
+def start_threads(aliases: Iterable[str], stop: threading.Event, load: Load) -> list[threading.Thread]:
+    """Start a relay for each database.
 
     They end soon after `stop` is set; join them to see the batch in hand out.
     """
     threads = [
-        threading.Thread(target=Relay(alias, full=full).run, args=[stop], name=f"relay-{alias}", daemon=True)
+        threading.Thread(
+            target=Relay(alias, full=load.full, behind=load.behind).run,
+            args=[stop],
+            name=f"relay-{alias}",
+            daemon=True,
+        )
         for alias in aliases
     ]
     for thread in threads:

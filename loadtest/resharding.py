@@ -37,7 +37,7 @@ from sharding.numbers import BUCKETS, bucket_of_customer
 from sharding.steps import Step
 
 SKU = "MOVES"
-STOCK = 10_000_000
+STOCK = 1_000_000
 CUSTOMERS = 16
 OF_BUCKET = 2  # of them live in the bucket that moves
 WARM_UP_SECONDS = 5.0

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import pytest
 
 from loadtest.client import Client, RequestFailed
@@ -32,6 +33,23 @@ def test_an_order_is_confirmed_within_a_second_and_paid(live: Live) -> None:
     with pytest.raises(RequestFailed, match="already_paid"):
         client.pay(number)
     assert live.stock("LIVE-1") == (5, 3, 2)
+
+
+@pytest.mark.services
+def test_workers_keep_their_connections_from_task_to_task(live: Live) -> None:
+    live.product("LIVE-5", 30)
+    client = live.client()
+
+    def sessions() -> int:
+        with psycopg.connect(live.database()) as connection:
+            query = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+            return int(connection.execute(query).fetchall()[0][0])
+
+    client.wait_for(client.place(("LIVE-5", 1)), "confirmed")
+    before = sessions()
+    for _ in range(20):  # at least a hundred tasks
+        client.wait_for(client.place(("LIVE-5", 1)), "confirmed")
+    assert sessions() - before < 50
 
 
 def test_a_shortage_rejects_the_order(live: Live) -> None:

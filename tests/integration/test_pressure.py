@@ -16,9 +16,9 @@ from pytest_django import Settings
 from eventing import pressure, topology
 from eventing.databases import release_session_lock
 from eventing.models import Event, OutboxMessage
-from eventing.pressure import FullQueues, Remembered
+from eventing.pressure import BEHIND_MESSAGES, Load, Remembered
 from eventing.publishing import Publisher
-from eventing.relay import HELD_SECONDS, LOCK, Relay
+from eventing.relay import GATHER_SECONDS, HELD_SECONDS, LOCK, Relay
 from eventing.testing import Collector, drain
 from orders.models import Order
 from sharding import numbers, shards
@@ -107,17 +107,50 @@ def test_a_question_that_fails_is_not_repeated_at_once_either() -> None:
     assert (remembered.get(), len(asked)) == (7, 1)
 
 
+def test_events_are_gathered_while_workers_are_behind(notes: Notes, settings: Settings) -> None:
+    settings.EVENTING_RELAY_BATCH = 3
+    behind = {"workers"}
+    relay = Relay("default", sender=Collector(), durable=True, behind=lambda: bool(behind))
+    try:
+        notes.write(1, "a", "b")
+        assert relay._turn(0) == GATHER_SECONDS
+        notes.write(2, "as", "many", "as", "go", "into a batch")
+        assert relay._turn(0) == 0, "there is more to send than one batch takes"
+        behind.clear()
+        assert relay._turn(0) == 0
+    finally:
+        release_session_lock(connections["default"], LOCK)
+    assert not OutboxMessage.objects.exists()
+
+
+@pytest.mark.services
+def test_messages_that_wait_for_workers_are_noticed(
+    broker: None, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pressure, "ASK_SECONDS", 0.0)
+    load, relay = Load(), Relay("default")
+    try:
+        for version in range(BEHIND_MESSAGES):
+            assert not load.behind()
+            notes.write(1, "a", after=version)
+            assert relay.publish_once() == 1
+        wait_until(load.behind)
+    finally:
+        relay.sender.close()
+        load.close()
+
+
 @pytest.mark.services
 def test_a_queue_above_the_mark_gets_nothing_until_it_has_been_emptied(
     broker: None, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = FullQueues()
-    relay = Relay("default", full=full)
+    load = Load()
+    relay = Relay("default", full=load.full)
     try:
         for version in range(2):
             notes.write(1, "a", after=version)
             assert relay.publish_once() == 1
-        wait_until(lambda: "notes" in full())
+        wait_until(lambda: "notes" in load.full())
         notes.write(1, "late", after=2)
         assert relay.publish_once() == 0
         assert OutboxMessage.objects.count() == 1
@@ -129,7 +162,7 @@ def test_a_queue_above_the_mark_gets_nothing_until_it_has_been_emptied(
         assert not OutboxMessage.objects.exists()
     finally:
         relay.sender.close()
-        full.close()
+        load.close()
 
 
 @pytest.mark.services
@@ -137,7 +170,7 @@ def test_a_broker_that_does_not_answer_leaves_the_last_answer_standing(
     broker: None, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pressure, "ASK_SECONDS", 0.0)
-    full = FullQueues()
+    load = Load()
     with Publisher() as publisher:
         notes.write(1, "a")
         collector = Collector()
@@ -145,11 +178,11 @@ def test_a_broker_that_does_not_answer_leaves_the_last_answer_standing(
         [message] = [message for message in collector.messages if message.subscriber == "notes"]
         for _ in range(2):
             publisher.send("notes", message.envelopes, published_at=timezone.now())
-    wait_until(lambda: full() == {"notes"})
-    full.close()
+    wait_until(lambda: load.full() == {"notes"})
+    load.close()
     with monkeypatch.context() as broken:
         broken.setattr(current_app.conf, "broker_write_url", "amqp://guest:guest@127.0.0.1:1//")
-        assert full() == {"notes"}
+        assert load.full() == {"notes"}
 
 
 @pytest.mark.services

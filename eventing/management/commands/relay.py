@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from eventing.pressure import FullQueues
+from eventing.pressure import Load
 from eventing.relay import start_threads
 
 WAKE_SECONDS = 0.5
@@ -45,12 +45,12 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
-        full = FullQueues()
-        threads = start_threads(aliases, stop, full=full)
+        load = Load()
+        threads = start_threads(aliases, stop, load)
         self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
         while not stop.wait(WAKE_SECONDS):
             """A wait without an end could miss a signal that comes just before it."""
         for thread in threads:
             thread.join(timeout=30)
-        full.close()
+        load.close()
         self.stdout.write("relay: stopped")
