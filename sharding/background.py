@@ -60,8 +60,14 @@ def start(bucket: int, target: str, *, by: str, drop_source: bool = False) -> Bu
 
 
 def ask(act: Act, move: BucketMove) -> None:
-    """Let a worker do something about a move. Raises MoveRefused or BrokerUnavailable, and has done nothing then."""
+    """Let a worker do something about a move, or the mover that is at work give up.
+
+    Raises MoveRefused or BrokerUnavailable, and has done nothing then.
+    """
     refuse_nonsense(act, move)
+    if act is Act.ABORT and moving.is_at_work():
+        moving.ask_to_give_up(move)
+        return
     before = move.progress
     _wait(move)
     try:
@@ -83,7 +89,7 @@ def refuse_nonsense(act: Act, move: BucketMove) -> None:
         raise MoveRefused(f"There is nothing to drop: {move.get_state_display()}.")
     if is_waiting(move):
         raise MoveRefused("A worker has been asked already; it has not begun yet.")
-    if moving.is_at_work():
+    if moving.is_at_work() and not (act is Act.ABORT and move.state == State.COPYING):
         raise MoveRefused("A bucket is being moved at this moment, and nobody can step in. Try again when that ends.")
 
 

@@ -35,6 +35,7 @@ class BucketMove(models.Model):
 
     `snapshot` is the transaction id up to which the target has everything, None before the first copy is complete.
     `rows` counts what was copied, of `expected` in the beginning; `closed_ms` says how long writes had to wait.
+    `give_up` asks the mover that is at work to abort.
     """
 
     class State(models.TextChoices):
@@ -51,6 +52,7 @@ class BucketMove(models.Model):
     source = models.CharField(max_length=63)
     target = models.CharField(max_length=63)
     drop_source = models.BooleanField(default=False)
+    give_up = models.BooleanField(default=False)
     state = models.CharField(max_length=20, choices=State, default=State.COPYING)
     snapshot = models.CharField(max_length=20, null=True, blank=True)  # noqa: DJ001  (None says: nothing yet)
     rows = models.PositiveBigIntegerField(default=0)

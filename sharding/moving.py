@@ -87,8 +87,12 @@ def start(bucket: int, target: str, *, by: str = "", drop_source: bool = False) 
         )
 
 
+class GivenUp(Exception):
+    """Somebody has asked the mover to give the move up."""
+
+
 def run(move: BucketMove, *, on_step: Callable[[Step], None] = lambda step: None, say: Say = lambda text: None) -> None:
-    """Bring a move to its end, from wherever it stands.
+    """Bring a move to its end, from wherever it stands; it has been aborted if somebody has asked for that meanwhile.
 
     Raises MoveRefused if it cannot go on now, OperationalError or psycopg.OperationalError when a database is away;
     the move can be resumed or aborted then. The record keeps the error's text until the next attempt.
@@ -101,6 +105,11 @@ def abort(move: BucketMove, *, say: Say = lambda text: None) -> None:
     """Give a move up, and leave the bucket where it was. Raises MoveRefused if it has moved already."""
     with _mover(move, lambda step: None, say) as mover:
         mover.give_up()
+
+
+def ask_to_give_up(move: BucketMove) -> bool:
+    """Let the mover that is at work abort this move within a second or so; False if it does not copy any more."""
+    return bool(BucketMove.objects.filter(pk=move.pk, state=State.COPYING).update(give_up=True))
 
 
 def drop_source(move: BucketMove, *, say: Say = lambda text: None) -> None:
@@ -177,12 +186,17 @@ class _Mover:
         move = self.move
         if move.state in (State.DONE, State.ABORTED):
             raise MoveRefused(f"This move has ended: {move.get_state_display()}.")
+        self._note(give_up=False)
         self._tell(f"{move}: {move.get_state_display()}")
         self.on_step(Step.STARTED)
         if move.state in (State.COPYING, State.CUTTING_OVER):
             at_source, at_target = self._where()
             if at_source:
-                self._bring_over()
+                try:
+                    self._bring_over()
+                except GivenUp:
+                    self.give_up()
+                    return
             if not at_target:
                 self._attach()
             self._switch()
@@ -264,6 +278,7 @@ class _Mover:
             self.on_step(Step.PREPARED)
         copies = 0
         for _ in range(PASSES):
+            self._heed()
             first = move.snapshot is None
             try:
                 done = copy.follow(move.snapshot, self._count if first else ignore)
@@ -351,6 +366,10 @@ class _Mover:
         if not gate.remove(self.source, self.copy.tables, self.move.bucket):
             self._tell("the gate stays, open, because of long transactions; it is removed with what the source keeps")
 
+    def _heed(self) -> None:
+        if BucketMove.objects.filter(pk=self.move.pk, give_up=True).exists():
+            raise GivenUp
+
     # --- The record --------------------------------------------------------------------------------------------------
 
     def _note(self, *, moving_to: str | None = "", **changes: object) -> None:
@@ -364,6 +383,7 @@ class _Mover:
 
     def _count(self, rows: int) -> None:
         if time.monotonic() - self.told >= PROGRESS_SECONDS:
+            self._heed()
             self._note(rows=rows)
             self._tell(f"copying: {rows:,} of about {self.move.expected:,} rows")
 

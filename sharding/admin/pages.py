@@ -33,7 +33,7 @@ COLOURS = {
 }
 ASKING = {
     Act.RESUME: ("Resume", "A worker has been asked to go on with the move."),
-    Act.ABORT: ("Abort", "A worker has been asked to give the move up."),
+    Act.ABORT: ("Abort", "Its worker has been asked to give the move up."),
     Act.DROP_SOURCE: ("Drop source", "A worker has been asked to drop what the source keeps."),
 }
 
@@ -213,13 +213,14 @@ def _live(request: HttpRequest, move: BucketMove) -> dict[str, Any]:
     waiting = background.is_waiting(move)
     at_work = moving.is_at_work()
     acts = []
-    if may_move(request) and not waiting and not at_work:
-        acts = [wanted for wanted in Act if _makes_sense(wanted, move)]
+    if may_move(request) and not waiting:
+        acts = [wanted for wanted in Act if _makes_sense(wanted, move, at_work=at_work)]
     return {
         **shown(move),
         "copied": f"Copied: {words}." if (words := copied(move)) else "",
         "unfinished": unfinished,
         "waiting": waiting,
+        "giving_up": move.give_up and at_work,
         "cut_off": unfinished and not waiting and not at_work,
         "finishes_itself": move.state in (State.CUTTING_OVER, State.SWITCHED),
         "refreshes": unfinished or waiting,
@@ -233,7 +234,9 @@ def _live(request: HttpRequest, move: BucketMove) -> dict[str, Any]:
     }
 
 
-def _makes_sense(wanted: Act, move: BucketMove) -> bool:
+def _makes_sense(wanted: Act, move: BucketMove, *, at_work: bool) -> bool:
+    if at_work:
+        return wanted is Act.ABORT and move.state == State.COPYING and not move.give_up
     match wanted:
         case Act.RESUME:
             return background.is_unfinished(move)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
+from eventing import asking
 from sharding import moving, planning, shards
 from sharding.models import Bucket, BucketMove
 from sharding.planning import Size
@@ -107,13 +109,9 @@ def take() -> Picture:
     """The map as it is, with the sizes that the databases tell."""
     buckets = list(Bucket.objects.order_by("bucket"))
     aliases = shards.aliases()
-    sizes: dict[int, Size] = {}
-    away: set[str] = set()
-    for alias in aliases if can_move() else ():
-        try:
-            sizes |= planning.sizes(alias)
-        except (DatabaseError, InterfaceError):
-            away.add(alias)
+    answers = asking.ask(aliases if can_move() else (), planning.sizes, seconds=settings.DATABASE_READ_SECONDS)
+    sizes = {bucket: size for said in answers.values.values() for bucket, size in said.items()}
+    away = set(answers.silent)
     moves = {move.bucket: move for move in moving.active() if move.state in BucketMove.ACTIVE}
     most = max((size.rows for size in sizes.values()), default=0)
     cells = []

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from loadtest.client import Client, RequestFailed
-from loadtest.faults import reactions
 from loadtest.faults.campaign import Campaign
 from loadtest.faults.catalogue import FAULTS
 from loadtest.faults.lab import Lab
@@ -24,15 +23,11 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.faults
 
-RUSH_REQUESTS = 1_000  # `script/faults` sends five times as many, for some minutes
-
 
 @pytest.mark.services
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
-def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault) -> None:
     """How soon is a matter of the machine, which has other tests to run meanwhile: `script/faults` looks at that."""
-    monkeypatch.setattr(reactions, "RUSH_REQUESTS", RUSH_REQUESTS)
-
     outcome = campaign.stage(fault)
 
     assert outcome.verdict.findings == []

@@ -239,6 +239,44 @@ class TestMoving:
         reshard("move", "--bucket", BUCKET, "--to", TARGET)  # nothing of it is in the way
         assert owners() == [TARGET]
 
+    def test_a_mover_at_work_gives_up_when_it_is_asked_to(self) -> None:
+        order_id = place(CUSTOMER)
+        move = begin()
+        said: list[str] = []
+
+        moving.run(move, on_step=lambda step: said.append(reshard("abort")) if step is Step.COPIED else None)
+
+        assert "has been asked to give up" in said[0]
+        assert (owners(), BucketMove.objects.get().state) == ([SOURCE], State.ABORTED)
+        ask(confirm(order_id))
+        with pytest.raises(CommandError, match="No bucket is on the move"):
+            reshard("abort")
+
+    def test_a_mover_notices_in_the_middle_of_a_copy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        place(CUSTOMER)
+        monkeypatch.setattr(moving, "PROGRESS_SECONDS", 0.0)
+        move = begin()
+
+        def give_up(step: Step) -> None:
+            if step is Step.PREPARED:
+                assert moving.ask_to_give_up(move)
+
+        moving.run(move, on_step=give_up)
+
+        assert (owners(), BucketMove.objects.get().state) == ([SOURCE], State.ABORTED)
+        assert not BucketMove.objects.get().snapshot, "it was in the middle of the first copy"
+        reshard("move", "--bucket", BUCKET, "--to", TARGET)
+        assert owners() == [TARGET]
+
+    def test_a_wish_to_give_up_does_not_outlive_a_resume(self) -> None:
+        place(CUSTOMER)
+        break_off(Step.COPIED)
+        assert moving.ask_to_give_up(BucketMove.objects.get())
+
+        reshard("resume")
+
+        assert owners() == [TARGET]
+
     @pytest.mark.parametrize("step", [Step.ATTACHED, Step.SWITCHED])
     def test_it_is_too_late_to_give_up_when_the_target_has_the_bucket(self, step: Step) -> None:
         place(CUSTOMER)

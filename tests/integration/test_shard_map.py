@@ -252,6 +252,22 @@ class TestMoving:
         assert seen == [0, True]
         assert (only().state, only().error, asked) == (State.KEPT, "", [])
 
+    def test_a_mover_at_work_can_be_asked_to_give_up(self, office: Client, asked: list[Any]) -> None:
+        seen: list[str] = []
+
+        def give_up(step: Step) -> None:
+            if step is Step.COPIED:
+                seen.append(text(office.get(address(move))))
+                seen.append(text(office.post(address(move, "abort"), follow=True)))
+
+        move = moving.start(BUCKET, TARGET)
+        moving.run(move, on_step=give_up)
+
+        assert ["Abort …" in seen[0], "Resume …" in seen[0]] == [True, False]
+        assert "Giving up." in seen[1]
+        assert "Abort …" not in seen[1]
+        assert (only().state, owners(), asked) == (State.ABORTED, [SOURCE], [])
+
     def test_why_a_move_has_stopped_is_on_its_page_until_it_goes_on(
         self, office: Client, asked: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -135,6 +135,9 @@ class Command(BaseCommand):
 
     def _run(self, move: BucketMove) -> None:
         moving.run(move, say=self._say)
+        if move.state == BucketMove.State.ABORTED:
+            self.stdout.write(f"Aborted, as somebody has asked for: bucket {move.bucket} is in {move.source}.")
+            return
         waited = f", writes to it waited {move.closed_ms} ms at most" if move.closed_ms is not None else ""
         self.stdout.write(f"Bucket {move.bucket} is in {move.target}{waited}.")
         if move.state == BucketMove.State.KEPT:
@@ -148,6 +151,9 @@ class Command(BaseCommand):
 
     def _abort(self, *, bucket: int | None, **options: Any) -> None:
         move = self._only(moving.active(), bucket, "on the move")
+        if moving.is_at_work() and moving.ask_to_give_up(move):
+            self.stdout.write("Its mover has been asked to give up. `reshard status` says when it has.")
+            return
         moving.abort(move, say=self._say)
         self.stdout.write(f"Aborted: bucket {move.bucket} is in {move.source}.")
 
