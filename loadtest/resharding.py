@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -183,7 +184,9 @@ class Report:
 
 
 def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
-    with temporary_stack("wharf_resharding", folder, {"DEBUG": "1"}) as stack, closing(Shell(stack.env)) as shell:
+    env = {"DEBUG": "0", "HTTPS": "false", "ALLOWED_HOSTS": "127.0.0.1", "SECRET_KEY": secrets.token_urlsafe(50)}
+    env |= {"SEED_OPTIONS": "--reference-data", "EMAIL_URL": "dummymail://"}
+    with temporary_stack("wharf_resharding", folder, env) as stack, closing(Shell(stack.env)) as shell:
         say(f"writing {orders:,} orders of one customer …")
         seed = ["manage.py", "seed", "--orders", str(orders + 400), "--hot-customer", str(orders)]
         subprocess.run(
@@ -257,7 +260,11 @@ def _capacity(clients: Sequence[Client]) -> float:
         time.sleep(WARM_UP_SECONDS)
         flow.take()
         time.sleep(CAPACITY_SECONDS)
-        return sum(not request.failure for request in flow.take()) / CAPACITY_SECONDS
+        requests = flow.take()
+    taken = sum(not request.failure for request in requests)
+    if not taken:
+        raise SystemExit(f"The shop takes no orders: {requests[0].failure if requests else 'it does not answer'}")
+    return taken / CAPACITY_SECONDS
 
 
 def _move_with_a_death(shell: Shell, bucket: int, target: str, step: Step) -> str:

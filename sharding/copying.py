@@ -300,8 +300,7 @@ class Copy:
                 )
                 self._transfer(f"{digest} {events.beside(self.bucket)}", "kept", ignore)
                 missing = self.target.execute(
-                    f"SELECT {key} FROM kept WHERE NOT EXISTS (SELECT FROM ({digest} {events.beside(self.bucket)})"
-                    f" AS here ({key}, digest) WHERE here = kept) LIMIT 5"
+                    f"SELECT {key}, digest FROM kept EXCEPT {digest} {events.beside(self.bucket)} LIMIT 5"
                 ).fetchall()
             if missing:
                 raise Different(f"events that {self.target.info.dbname} does not have: {missing}")
