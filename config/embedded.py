@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from wsgiref.types import WSGIApplication
 
 import structlog
 from celery import Celery
@@ -14,7 +15,6 @@ from celery.beat import Service
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIHandler
 from waitress import create_server, wasyncore
 
 from config.beat import LeaderScheduler
@@ -54,7 +54,7 @@ class Role:
         self.thread.start()
 
 
-def web(application: WSGIHandler, host: str, port: int) -> Role:
+def web(application: WSGIApplication, host: str, port: int) -> Role:
     """The web server, which has its port already: raises OSError if that is taken."""
     server = create_server(application, host=host, port=port, threads=WEB_THREADS, ident="wharf")
 

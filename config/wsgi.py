@@ -6,8 +6,10 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-application = get_wsgi_application()
+django = get_wsgi_application()
 
-from monitoring import startup  # noqa: E402 (needs the applications to be loaded)
+from config.front import Front  # noqa: E402 (needs the applications to be loaded)
+from monitoring import startup  # noqa: E402
 
+application = Front(django)
 startup.check()

@@ -26,6 +26,7 @@ from eventing.recorded import Metadata
 from inventory import handlers
 from inventory.domain import MAX_RECEIVED, InventoryError, Status, check_product
 from inventory.models import Category, Product, Reservation, Stock, StockMovement
+from sharding.router import database_of
 from storefront.templatetags.shop import money
 
 FEW = 5
@@ -172,6 +173,7 @@ class ProductAdmin(CarefulModelAdmin):
     def save_model(self, request: HttpRequest, obj: Product, form: forms.ModelForm, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
+            handlers.shown_differently([obj.sku], database_of("inventory"))
             return
         handlers.add_product(
             sku=obj.sku,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import connections, models, transaction
@@ -18,7 +19,7 @@ from django.db.models import F
 from eventing import store
 from eventing.databases import placeholders, time_to_db
 from eventing.recorded import Metadata, NewEvents, Recorded
-from inventory import domain
+from inventory import domain, selectors
 from inventory.commands import Command, ReserveStock, ShipStock
 from inventory.domain import Level, Status
 from inventory.events import (
@@ -156,6 +157,7 @@ def _write_stock(before: dict[str, Level], after: dict[str, Level], using: str) 
             " FROM difference WHERE inventory_stock.sku = difference.sku",
             rows,
         )
+    shown_differently(rows[::3], using)
 
 
 def _write_reservations(changed: dict[int, tuple[str, int, datetime]], using: str) -> None:
@@ -339,6 +341,7 @@ def add_product(
         if not created:
             raise domain.DuplicateSku(sku)
         Stock.objects.using(using).create(product=product)
+        shown_differently([sku], using)
 
 
 def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: Metadata) -> None:
@@ -385,3 +388,12 @@ def _enter(
     StockMovement.objects.using(using).create(sku=row.sku, kind=kind, quantity=change, reason=event.reason, at=event.at)
     write = NewEvents(stream_id=row.product.pk, expected_version=version, events=[event], metadata=metadata)
     store.append(PRODUCT, [write], using=using)
+    shown_differently([row.sku], using)
+
+
+def shown_differently(skus: Sequence[str], using: str) -> None:
+    """Let everybody see the new state of these products once the transaction is committed.
+
+    Not as a subscriber of the events: that would be one more delivery of each, and some time later.
+    """
+    transaction.on_commit(partial(selectors.look_again, skus), using=using, robust=True)

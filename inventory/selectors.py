@@ -1,16 +1,20 @@
-"""Reads of the catalogue and of stock. Only what is shown in lists is cached, and nothing is decided on it."""
+"""Reads of the catalogue and of stock.
+
+What is shown comes from a cache (see config.levels), and nothing is decided on it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from django.conf import settings
-from django.core.cache import cache
 from django.db.models import Q, QuerySet
 
+from config.levels import Levels
 from inventory import domain
 from inventory.models import Category, Product, Stock
 from sharding.router import database_of
@@ -71,15 +75,24 @@ class PricedLine:
     currency: str
 
 
+def _seconds() -> float:
+    seconds: float = settings.CATALOGUE_CACHE_SECONDS
+    return seconds
+
+
+_categories: Levels[list[CategoryView]] = Levels("categories", seconds=_seconds)
+_pages: Levels[CataloguePage] = Levels("catalogue", seconds=_seconds)
+_shown: Levels[ProductView] = Levels("product", seconds=_seconds)
+
+
 def categories() -> list[CategoryView]:
     """All categories in the order of the shop, up to CATALOGUE_CACHE_SECONDS old."""
-    cached: list[CategoryView] | None = cache.get("catalogue:categories")
-    if cached is not None:
-        return cached
+    return _categories.get("all", _find_categories) or []
+
+
+def _find_categories() -> list[CategoryView]:
     rows = Category.objects.using(database_of("inventory")).order_by("position", "name").values_list("slug", "name")
-    found = [CategoryView(slug=slug, name=name) for slug, name in rows]
-    cache.set("catalogue:categories", found, settings.CATALOGUE_CACHE_SECONDS)
-    return found
+    return [CategoryView(slug=slug, name=name) for slug, name in rows]
 
 
 def catalogue(
@@ -103,11 +116,8 @@ def catalogue(
     if query:
         return _catalogue(category, query, sort, after, limit)  # too many different ones to be worth keeping
     name = hashlib.blake2b(repr((category, sort.value, after, limit)).encode(), digest_size=16).hexdigest()
-    cached: CataloguePage | None = cache.get(f"catalogue:{name}")
-    if cached is None:
-        cached = _catalogue(category, query, sort, after, limit)
-        cache.set(f"catalogue:{name}", cached, settings.CATALOGUE_CACHE_SECONDS)
-    return cached
+    page = _pages.get(name, partial(_catalogue, category, query, sort, after, limit))
+    return page or CataloguePage(items=(), next=None)
 
 
 def _catalogue(category: str | None, query: str, sort: Sort, after: Key | None, limit: int) -> CataloguePage:
@@ -135,8 +145,15 @@ def _check_position(after: Key, sort: Sort) -> None:
 
 
 def product(sku: str) -> ProductView | None:
-    """The product as it is now, also one that is no longer on sale; None if there is none."""
-    return products_by_sku([sku]).get(sku)
+    """The product as it was a moment ago, also one that is no longer on sale; None if there is none."""
+    if not _possible([sku]):
+        return None
+    return _shown.get(sku, lambda: products_by_sku([sku]).get(sku))
+
+
+def look_again(skus: Collection[str]) -> None:
+    """These products have changed, and the change is committed."""
+    _shown.forget(skus)
 
 
 def products_by_sku(skus: Iterable[str]) -> dict[str, ProductView]:

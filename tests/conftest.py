@@ -12,7 +12,7 @@ import zeal.patch
 from django.conf import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from config import breakers
+from config import breakers, levels
 from sharding import shards
 from tests.live import Live, running
 
@@ -35,6 +35,8 @@ def pytest_configure() -> None:
     ]
     # Each of the ticked letters is locked and settled in a transaction of its own, on purpose.
     settings.ZEAL_ALLOWLIST.append({"model": "eventing.DeadLetter", "field": "get()"})
+    # Tests look at what they have changed in transactions that never commit, so nobody would be told.
+    settings.CATALOGUE_CACHE_SECONDS = 0
     settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]
 
 
@@ -73,10 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def closed_circuits() -> Iterator[None]:
-    """What failed in one test is tried again in the next."""
+def nothing_remembered() -> Iterator[None]:
+    """What failed in one test is tried again in the next, and what this process remembers of the shop is forgotten."""
     yield
     breakers.reset()
+    levels.drop_all()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,231 @@
+"""Two levels of cache before the databases: this process's memory for about a second, then Redis for a little longer.
+
+    get -> memory -> Redis -> load, by one thread of one process; the others wait for what it brings
+
+How old can an answer be? Who changes something calls `forget`: Redis is told at once, and every process drops what it
+remembers, so all see the change within milliseconds. A process that does not hear it, because Redis is away, knows it
+when its memory has passed: MEMORY_SECONDS later. What was read just before a change and written to Redis just after it
+stays for as long as the entry was meant to: `seconds`, or NEGATIVE_SECONDS for what does not exist. Nothing may be
+decided on what comes from here.
+
+Without Redis every process has its memory, and loads once a second for each key.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
+
+import cachetools
+import redis
+import structlog
+from django.conf import settings
+from django.core.cache import cache
+from msgspec import json
+from prometheus_client import Counter
+from redis.exceptions import RedisError
+
+from config.breakers import CircuitOpen
+from config.cache import BREAKER
+
+T = TypeVar("T")
+
+MEMORY_SECONDS = 1.0
+MEMORY_ENTRIES = 10_000
+NEGATIVE_SECONDS = 60  # how long it is remembered that something does not exist
+JITTER = 0.2  # entries live up to so much shorter, so that what came together does not go together
+LEASE_SECONDS = 2  # how long others wait for the process that loads
+POLL_SECONDS = 0.01
+RECONNECT_SECONDS = 1.0
+
+READS = Counter("wharf_cache_reads", "Where answers came from: memory, Redis or the database.", ["cache", "level"])
+
+logger = structlog.get_logger(__name__)
+
+
+class Nothing:
+    """There is no such thing, which is worth remembering, too."""
+
+
+NOTHING = Nothing()
+
+
+class Levels(Generic[T]):
+    """The cache of one kind of thing. `name` begins its keys; `seconds()` is how long Redis keeps an entry, 0 for not
+    at all: then everything is loaded each time.
+    """
+
+    def __init__(self, name: str, *, seconds: Callable[[], float]) -> None:
+        self.name = name
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._memory: cachetools.TLRUCache[str, T | Nothing] = cachetools.TLRUCache(
+            MEMORY_ENTRIES, lambda key, value, now: now + _jittered(MEMORY_SECONDS), time.monotonic
+        )
+        self._loading: dict[str, Future[T | Nothing]] = {}
+        _caches[name] = self
+
+    def get(self, key: str, load: Callable[[], T | None]) -> T | None:
+        """What `load` returns, or returned a little while ago. What it raises goes to all that wait for it."""
+        if not self._seconds():
+            return load()
+        _messages.listen()
+        with self._lock:
+            found = self._memory.get(key)
+            future = self._loading.get(key)
+            mine = found is None and future is None
+            if mine:
+                future = self._loading[key] = Future()
+        if found is not None:
+            self._count("memory")
+        elif mine:
+            found = self._fetch(key, load, cast("Future[T | Nothing]", future))
+        else:
+            found = cast("Future[T | Nothing]", future).result()
+            self._count("memory")
+        return None if isinstance(found, Nothing) else found
+
+    def _fetch(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
+        try:
+            found = self._from_redis(key, load, future)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(found)
+            with self._lock:
+                if self._loading.get(key) is future:
+                    self._memory[key] = found
+            return found
+        finally:
+            with self._lock:
+                if self._loading.get(key) is future:
+                    del self._loading[key]
+
+    def _from_redis(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
+        full, lease = f"{self.name}:{key}", f"{self.name}:{key}:loading"
+        until = time.monotonic() + LEASE_SECONDS
+        while (found := cache.get(full)) is None:
+            if cache.add(lease, 1, LEASE_SECONDS) or cache.get(lease) is None or time.monotonic() > until:
+                return self._load(full, lease, key, load, future)
+            time.sleep(POLL_SECONDS)  # Redis tells nobody when a key comes
+        self._count("redis")
+        return cast("T | Nothing", found)
+
+    def _load(
+        self, full: str, lease: str, key: str, load: Callable[[], T | None], future: Future[T | Nothing]
+    ) -> T | Nothing:
+        self._count("database")
+        loaded = load()
+        found: T | Nothing = NOTHING if loaded is None else loaded
+        if self._loading.get(key) is future:  # else it has changed meanwhile
+            cache.set(full, found, _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
+        cache.delete(lease)
+        return found
+
+    def forget(self, keys: Collection[str]) -> None:
+        """These have changed, and the change is committed: let all processes know."""
+        self.discard(keys)
+        _messages.tell(self.name, keys)
+
+    def discard(self, keys: Collection[str]) -> None:
+        """Remove these from Redis and from the memory of this process."""
+        cache.delete_many([f"{self.name}:{key}" for key in keys])
+        self.drop(keys)
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Remove these from the memory of this process; what is being loaded just now may be old and is not kept."""
+        with self._lock:
+            for key in keys:
+                self._memory.pop(key, None)
+                self._loading.pop(key, None)
+        for listener in _listeners.get(self.name, ()):
+            listener(keys)
+
+    def drop_all(self) -> None:
+        with self._lock:
+            self._memory.clear()
+            self._loading.clear()
+
+    def _count(self, level: str) -> None:
+        READS.labels(self.name, level).inc()
+
+
+class _Messages:
+    """Tells all processes that share a Redis what has changed, through one of its channels."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listening = False
+        self._client: redis.Redis | None = None
+
+    @property
+    def _channel(self) -> str:
+        return f"{settings.EVENTING_NAMESPACE}:changed"
+
+    def tell(self, name: str, keys: Collection[str]) -> None:
+        if not _shares_redis():
+            return
+        if self._client is None:
+            self._client = redis.Redis.from_url(settings.REDIS_URL, **settings.CACHES["default"]["OPTIONS"])
+        try:
+            BREAKER.call(partial(self._client.publish, self._channel, json.encode([name, list(keys)])))
+        except (CircuitOpen, RedisError) as error:
+            logger.warning("cache.not_told", cache=name, error=str(error))
+
+    def listen(self) -> None:
+        """From now on this process hears what others tell."""
+        if self._listening or not _shares_redis():
+            return
+        with self._lock:
+            if not self._listening:
+                self._listening = True
+                threading.Thread(target=self._listen, name="cache-changes", daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                with redis.Redis.from_url(settings.REDIS_URL).pubsub() as pubsub:
+                    pubsub.subscribe(self._channel)
+                    for message in pubsub.listen():
+                        self._hear(message)
+            except RedisError as error:
+                logger.warning("cache.deaf", error=str(error))
+                time.sleep(RECONNECT_SECONDS)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message":
+            name, keys = json.decode(message["data"], type=tuple[str, list[str]])
+            if name in _caches:
+                _caches[name].drop(keys)
+        else:  # the subscription begins, and what was told before it was not heard
+            drop_all()
+
+
+def on_drop(name: str, listener: Callable[[Collection[str]], None]) -> None:
+    """Call `listener(keys)` in this process when it hears that these entries of the cache `name` have changed."""
+    _listeners.setdefault(name, []).append(listener)
+
+
+def drop_all() -> None:
+    """Empty the memory of this process."""
+    for levels in list(_caches.values()):
+        levels.drop_all()
+
+
+def _shares_redis() -> bool:
+    return bool(settings.REDIS_URL) and not settings.EMBEDDED
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(1 - JITTER, 1)
+
+
+_caches: dict[str, Levels[Any]] = {}
+_listeners: dict[str, list[Callable[[Collection[str]], None]]] = {}
+_messages = _Messages()

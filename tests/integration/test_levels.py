@@ -1,0 +1,193 @@
+"""The two levels of the cache: what is loaded once, how it is forgotten, and what a broken Redis changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.cache import cache
+
+from config import levels
+from config.levels import READS, Levels
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def numbers() -> Iterator[Levels[int]]:
+    name = f"numbers-{uuid4().hex[:8]}"
+    made: Levels[int] = Levels(name, seconds=lambda: 60)
+    yield made
+    del levels._caches[name]
+
+
+class Source:
+    """Something to load from, which counts how often."""
+
+    def __init__(self, value: int | None = 7) -> None:
+        self.value = value
+        self.loaded = 0
+
+    def __call__(self) -> int | None:
+        self.loaded += 1
+        return self.value
+
+
+def reads(numbers: Levels[int]) -> dict[str, float]:
+    """How often each level has answered."""
+    samples = [sample for metric in READS.collect() for sample in metric.samples if sample.name.endswith("_total")]
+    return {sample.labels["level"]: sample.value for sample in samples if sample.labels["cache"] == numbers.name}
+
+
+def test_memory_answers_before_redis_and_redis_before_the_source(
+    numbers: Levels[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(levels, "_shares_redis", lambda: False)  # who begins to listen forgets everything
+    source = Source()
+    assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
+    levels.drop_all()  # as another process would see it
+    assert numbers.get("a", source) == 7
+    assert source.loaded == 1
+    assert reads(numbers) == {"database": 1, "memory": 1, "redis": 1}
+
+
+def test_a_thousand_who_ask_at_once_load_once(numbers: Levels[int]) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    loaded: list[int] = []
+
+    def load() -> int:
+        loaded.append(1)
+        begun.set()
+        assert may_end.wait(30)
+        return 7
+
+    with ThreadPoolExecutor(100) as threads:
+        answers = [threads.submit(numbers.get, "a", load) for _ in range(1000)]
+        assert begun.wait(30)
+        may_end.set()
+        assert {answer.result(30) for answer in answers} == {7}
+    assert len(loaded) == 1
+
+
+def test_processes_wait_for_the_one_that_loads(numbers: Levels[int]) -> None:
+    """Two caches of the same name are what two processes have."""
+    other: Levels[int] = Levels(numbers.name, seconds=lambda: 60)
+    begun, may_end = threading.Event(), threading.Event()
+    source = Source(8)
+
+    def load() -> int:
+        begun.set()
+        assert may_end.wait(30)
+        return 7
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(numbers.get, "a", load)
+        assert begun.wait(30)
+        second = threads.submit(other.get, "a", source)
+        may_end.set()
+        assert [first.result(30), second.result(30)] == [7, 7]
+    assert source.loaded == 0
+
+
+def test_who_loads_and_dies_holds_nobody_up_for_long(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "LEASE_SECONDS", 1)
+    cache.add(f"{numbers.name}:a:loading", 1, 60)
+    assert numbers.get("a", Source()) == 7
+
+
+def test_that_something_does_not_exist_is_remembered_until_it_does(numbers: Levels[int]) -> None:
+    source = Source(None)
+    assert [numbers.get("a", source), numbers.get("a", source)] == [None, None]
+    levels.drop_all()
+    assert numbers.get("a", source) is None
+    assert source.loaded == 1
+
+    source.value = 7
+    numbers.forget(["a"])
+    assert numbers.get("a", source) == 7
+
+
+def test_an_error_goes_to_all_who_wait_and_is_not_kept(numbers: Levels[int]) -> None:
+    def fail() -> int:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        numbers.get("a", fail)
+    assert numbers.get("a", Source()) == 7
+
+
+def test_what_changes_while_it_is_loaded_is_loaded_again(numbers: Levels[int]) -> None:
+    def old() -> int:
+        numbers.forget(["a"])  # somebody commits a change just now
+        return 1
+
+    assert numbers.get("a", old) == 1
+    assert numbers.get("a", Source(2)) == 2
+
+
+def test_entries_that_came_together_do_not_go_together() -> None:
+    lives = {levels._jittered(60) for _ in range(100)}
+    assert len(lives) == 100
+    assert all(48 <= life <= 60 for life in lives)
+
+
+def test_without_seconds_nothing_is_kept() -> None:
+    source = Source()
+    never: Levels[int] = Levels("never", seconds=lambda: 0)
+    assert [never.get("a", source), never.get("a", source)] == [7, 7]
+    assert source.loaded == 2
+
+
+@pytest.mark.services
+def test_other_processes_hear_of_a_change(numbers: Levels[int], live_messages: Callable[[], None]) -> None:
+    live_messages()
+    source = Source()
+    numbers.get("a", source)
+    source.value = 8
+    cache.delete(f"{numbers.name}:a")  # as the process that has changed it does, before it tells the others
+
+    levels._messages.tell(numbers.name, ["a"])
+
+    wait_until(lambda: numbers.get("a", source) == 8, seconds=levels.MEMORY_SECONDS * 0.7)
+
+
+@pytest.fixture
+def live_messages(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Waits until this process listens."""
+    dropped = threading.Event()
+    drop_all = levels.drop_all
+
+    def noticed() -> None:
+        drop_all()
+        dropped.set()
+
+    monkeypatch.setattr(levels, "drop_all", noticed)
+    monkeypatch.setattr(levels, "_messages", levels._Messages())
+
+    def begin() -> None:
+        levels._messages.listen()
+        assert dropped.wait(10)
+
+    return begin
+
+
+def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away:
+        """What FailOpenRedisCache says while Redis does not answer."""
+
+        def get(self, key: str) -> None: ...
+
+        def add(self, *args: Any) -> bool:
+            return False
+
+        def set(self, *args: Any) -> None: ...
+
+        def delete(self, key: str) -> None: ...
+
+    monkeypatch.setattr(levels, "cache", Away())
+    source = Source()
+    assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
+    assert source.loaded == 1
