@@ -27,10 +27,16 @@ with current_app.connection_for_write() as connection:
 @contextmanager
 def temporary_stack(name: str, log_dir: Path, env: Mapping[str, str]) -> Iterator[Stack]:
     """Run a shop named `name` (letters, digits, underscores). `env`, then the environment, names the services."""
+    with temporary_installation(name, log_dir, env) as env, Stack(env=env, log_dir=log_dir) as stack:
+        yield stack
+
+
+@contextmanager
+def temporary_installation(name: str, log_dir: Path, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a shop named `name` that does not run yet, and of which nothing is left afterwards."""
     with temporary_databases(name, log_dir, env) as env:
         try:
-            with Stack(env=env, log_dir=log_dir) as stack:
-                yield stack
+            yield env
         finally:
             subprocess.run(
                 [sys.executable, "manage.py", "shell", "--no-imports", "-c", REMOVE_QUEUES],

@@ -25,6 +25,7 @@ from inventory import selectors as inventory
 from inventory.selectors import ProductView
 from monitoring import selectors
 from monitoring.circuits import Circuit, circuits
+from monitoring.metrics import CacheUse, cache_uses
 from orders import statistics
 from orders.domain import Status
 from orders.statistics import CHART_MINUTES, EARNING, MANY, Statistics, Stuck
@@ -107,6 +108,7 @@ class Dashboard:
     outboxes: tuple[Outbox, ...]
     queues: tuple[Depth, ...] | None
     circuits: tuple[Circuit, ...] | None
+    caches: tuple[CacheUse, ...]
     dead_letters: Count | None
     dead_by_subscriber: dict[str, int]
     low_stock: tuple[ProductView, ...] | None
@@ -158,6 +160,7 @@ def measure(now: datetime) -> Dashboard:
         outboxes=tuple(Outbox(alias=alias, lag=said[alias].lag if alias in said else None) for alias in databases),
         queues=tuple(broker) if isinstance(broker, list) else None,
         circuits=None if main is None or main.circuits is None else tuple(main.circuits),
+        caches=tuple(cache_uses()),
         dead_letters=None if dead is None else Count(number=sum(dead.values())),
         dead_by_subscriber=dead or {},
         low_stock=None if stock is None or stock.low_stock is None else tuple(stock.low_stock),

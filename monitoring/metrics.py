@@ -5,7 +5,9 @@ the same; a process's own come from all processes that share `PROMETHEUS_MULTIPR
 from __future__ import annotations
 
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import structlog
 from django.db import DatabaseError, InterfaceError
@@ -79,10 +81,53 @@ def _circuits() -> Iterator[Metric]:
     yield family
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUse:
+    """Where a cache's answers have come from since the processes of this container were started."""
+
+    name: str
+    memory: int
+    redis: int
+    database: int
+
+    @property
+    def reads(self) -> int:
+        return self.memory + self.redis + self.database
+
+    @property
+    def memory_percent(self) -> float:
+        """Of all reads."""
+        return 100 * self.memory / self.reads
+
+    @property
+    def redis_percent(self) -> float | None:
+        """Of those that the memory could not answer; None if there were none."""
+        asked = self.redis + self.database
+        return 100 * self.redis / asked if asked else None
+
+
 def registry() -> CollectorRegistry:
     """Everything there is to tell, for one scrape."""
-    registry = CollectorRegistry()
+    registry = _of_processes()
     registry.register(Backbone())
+    return registry
+
+
+def cache_uses() -> list[CacheUse]:
+    """The caches that have been asked, by name."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for metric in _of_processes().collect():
+        for sample in metric.samples if metric.name == "wharf_cache_reads" else ():
+            if sample.name.endswith("_total"):
+                counts[sample.labels["cache"]][sample.labels["level"]] += int(sample.value)
+    return [
+        CacheUse(name=name, memory=levels["memory"], redis=levels["redis"], database=levels["database"])
+        for name, levels in sorted(counts.items())
+    ]
+
+
+def _of_processes() -> CollectorRegistry:
+    registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         MultiProcessCollector(registry)
     else:

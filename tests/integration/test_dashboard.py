@@ -32,6 +32,7 @@ from eventing.wire import Envelope
 from inventory import handlers as inventory
 from inventory import selectors
 from monitoring import dashboard
+from monitoring.metrics import cache_uses
 from orders import statistics
 from orders.domain import Status
 from orders.statistics import CHART_MINUTES, MANY
@@ -347,6 +348,21 @@ def test_the_numbers_are_kept_for_everybody_who_looks(noon: datetime, monkeypatc
     assert "Orders today 0" in text(client.get("/admin/dashboard/"))
     cache.delete(dashboard.CACHE_KEY)
     assert "Orders today 1" in text(client.get("/admin/dashboard/"))
+
+
+def test_caches_show_where_their_answers_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "CATALOGUE_CACHE_SECONDS", 60)
+
+    def categories() -> tuple[int, int]:
+        found = {use.name: use for use in cache_uses()}.get("categories")
+        return (found.reads, found.memory) if found else (0, 0)
+
+    reads, from_memory = categories()
+    selectors.categories()
+    selectors.categories()
+
+    assert categories() == (reads + 2, from_memory + 1)
+    assert "Caches where answers came from" in text(office().get("/admin/dashboard/"))
 
 
 def test_the_page_itself_asks_the_default_database_little() -> None:

@@ -1,0 +1,86 @@
+"""A shop gets one more order database, as docs/sharding.md says, and goes on there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from loadtest.stack import ROOT, Stack
+from loadtest.temporary import temporary_installation
+from sharding import numbers
+from tests import profile
+from tests.live import Live
+from tests.waiting import wait_until
+
+AUDIT = """
+from datetime import timedelta
+from monitoring.audit import audit
+report = audit(settle=timedelta(0)).as_dict()
+answer = [check["name"] for check in report["checks"] if check["violations"]] + report["unavailable"]
+"""
+QUIET = """
+from eventing import queues
+from eventing.models import OutboxMessage
+from sharding import shards
+outbox = sum(OutboxMessage.objects.using(alias).count() for alias in ("default", *shards.aliases()))
+answer = outbox + sum(depth.messages or 0 for depth in queues.depths(seconds=5)) == 0
+"""
+
+
+@contextmanager
+def running(env: Mapping[str, str], folder: Path) -> Iterator[Live]:
+    with Stack(env=env, log_dir=folder) as stack, closing(Live(stack, dict(env))) as live:
+        yield live
+
+
+def manage(env: Mapping[str, str], *arguments: str) -> str:
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.services
+@pytest.mark.slow
+def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None:
+    given = {"DEBUG": "1", "SECRET_KEY": secrets.token_urlsafe(50), "SEED_OPTIONS": "--reference-data"}
+    name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "growth"]))
+    with temporary_installation(name, tmp_path, given) as env:
+        small, large = env | {"ORDER_SHARDS": "2"}, env | {"ORDER_SHARDS": "3"}
+        with running(small, tmp_path) as live:
+            live.product("GROWS", 1_000)
+            clients = live.shoppers(8)
+            placed = [(client, client.place(("GROWS", 1))) for client in clients]
+            for client, number in placed:
+                client.wait_for(number, "confirmed")
+
+        assert "orders_2 is ready and empty" in manage(large, "reshard", "add-database", "orders_2")
+        *planned, total = manage(large, "reshard", "plan").splitlines()
+        assert all(" --to orders_2 " in step for step in planned)
+        assert total.startswith(f"{len(planned)} moves")
+        with running(large, tmp_path) as live:
+            for client, number in placed:
+                client.base_url = live.url
+                client.close()
+                assert client.order(number)["status"] == "confirmed"
+            moved = {numbers.bucket_of(numbers.parse(number)) for _, number in placed[:2]}
+            for bucket in moved:
+                assert f"Bucket {bucket} is in orders_2" in manage(
+                    large, "reshard", "move", "--bucket", str(bucket), "--to", "orders_2", "--drop-source"
+                )
+            for client, number in placed:
+                client.pay(number)
+                client.wait_for(number, "paid")
+                client.wait_for(client.place(("GROWS", 1)), "confirmed")
+            wait_until(lambda: live.shell(QUIET), seconds=30)
+            assert live.shell(AUDIT) == []
+            assert live.stock("GROWS") == (1_000, 16, 984)
+            owners = live.shell("from sharding import shards\nanswer = shards.refresh().owners")
+        assert {owners[bucket] for bucket in moved} == {"orders_2"}
