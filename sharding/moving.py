@@ -53,6 +53,7 @@ PASSES = 20
 COPIES = 3
 LOCK_TRIES = 100
 PROGRESS_SECONDS = 1.0
+ROWS_A_SECOND = 20_000  # copied while orders go on, which need the machine, too
 
 logger = structlog.get_logger(__name__)
 
@@ -176,6 +177,7 @@ class _Mover:
         self.on_step = on_step
         self.say = say
         self.told = 0.0
+        self.copying_since = 0.0
         self.closed_at: float | None = None
 
     @property
@@ -280,6 +282,7 @@ class _Mover:
         for _ in range(PASSES):
             self._heed()
             first = move.snapshot is None
+            self.copying_since = time.monotonic()
             try:
                 done = copy.follow(move.snapshot, self._count if first else ignore)
             except Different as error:
@@ -382,6 +385,7 @@ class _Mover:
             self.move.save(update_fields=[*changes, "updated_at"])
 
     def _count(self, rows: int) -> None:
+        time.sleep(max(0.0, rows / ROWS_A_SECOND - (time.monotonic() - self.copying_since)))
         if time.monotonic() - self.told >= PROGRESS_SECONDS:
             self._heed()
             self._note(rows=rows)
