@@ -189,9 +189,9 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
     with temporary_stack("wharf_resharding", folder, env) as stack, closing(Shell(stack.env)) as shell:
         say(f"writing {orders:,} orders of one customer …")
         seed = ["manage.py", "seed", "--orders", str(orders + 400), "--hot-customer", str(orders)]
-        subprocess.run(
-            [sys.executable, *seed], cwd=ROOT, env={**os.environ, **stack.env}, check=True, stdout=sys.stderr
-        )
+        # Invented orders are for development installations only.
+        for_seed = {**os.environ, **stack.env, "DEBUG": "1"}
+        subprocess.run([sys.executable, *seed], cwd=ROOT, env=for_seed, check=True, stdout=sys.stderr)
         _, customer, home = shell.run(HOT_CUSTOMER)
         bucket = bucket_of_customer(customer)
         shell.run(NEW_PRODUCT.format(sku=SKU, price=1_000, stock=STOCK))
