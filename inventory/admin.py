@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import RegexValidator
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.response import TemplateResponse
@@ -23,7 +24,7 @@ from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, oper
 from config.step_chart import step_chart
 from eventing.html import stamp
 from eventing.recorded import Metadata
-from inventory import handlers
+from inventory import handlers, selectors
 from inventory.domain import MAX_RECEIVED, InventoryError, Status, check_product
 from inventory.models import Category, Product, Reservation, Stock, StockMovement
 from sharding.router import database_of
@@ -267,6 +268,10 @@ class CategoryAdmin(CarefulModelAdmin):
     list_editable = ("position",)
     prepopulated_fields = {"slug": ("name",)}
     search_fields = ("name",)
+
+    def save_model(self, request: HttpRequest, obj: Category, form: forms.ModelForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        transaction.on_commit(selectors.look_at_categories_again, using=database_of("inventory"), robust=True)
 
 
 @admin.register(Reservation)

@@ -303,6 +303,7 @@ def add_category(*, slug: str, name: str, position: int = 0) -> None:
     """Add a category, or give the one with this slug a new name and position."""
     using = database_of("inventory")
     Category.objects.using(using).update_or_create(slug=slug, defaults={"name": name, "position": position})
+    transaction.on_commit(selectors.look_at_categories_again, using=using, robust=True)
 
 
 def add_product(

@@ -90,6 +90,11 @@ def categories() -> list[CategoryView]:
     return _categories.get("all", _find_categories) or []
 
 
+def look_at_categories_again() -> None:
+    """One of them has changed, and the change is committed."""
+    _categories.forget(["all"])
+
+
 def _find_categories() -> list[CategoryView]:
     rows = Category.objects.using(database_of("inventory")).order_by("position", "name").values_list("slug", "name")
     return [CategoryView(slug=slug, name=name) for slug, name in rows]

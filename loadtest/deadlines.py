@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ from typing import Any
 import django
 import psycopg
 
+from loadtest.pending import pending
+from loadtest.shell import Shell
 from loadtest.stack import ROOT
 from loadtest.temporary import temporary_stack
 
@@ -40,7 +43,9 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`late_*` are seconds from the deadline to the cancellation, `returned_after` to the last piece and coupon."""
+    """`late_*` are seconds from the deadline to the cancellation, `returned_after` to the last piece and coupon, and
+    `quiet_after` until every event has had all its effects.
+    """
 
     orders: int
     confirmed_in_time: int
@@ -48,6 +53,7 @@ class Report:
     late_p50: float
     late_max: float
     returned_after: float
+    quiet_after: float
     pieces_still_reserved: int
     coupons_still_redeemed: int
     audit_clean: bool
@@ -153,6 +159,10 @@ def measure(orders: int, log_dir: Path) -> Report:
         say(f"{cancelled} are cancelled; waiting for stock and coupons …")
         wait_until(lambda: not shop.reserved() and shop.redeemed() == redeemed_before, too_late)
         returned_after = (datetime.now(UTC) - due).total_seconds()
+        say("they are back; waiting until everybody has been told …")
+        with closing(Shell(stack.env)) as shell:
+            wait_until(lambda: not any(pending(shell).values()), too_late)
+        quiet_after = (datetime.now(UTC) - due).total_seconds()
         late = shop.lateness(due)
         audit = subprocess.run(
             [sys.executable, "manage.py", "audit", "--settle", "0"], cwd=ROOT, env=env, capture_output=True, text=True
@@ -164,6 +174,7 @@ def measure(orders: int, log_dir: Path) -> Report:
             late_p50=late[len(late) // 2] if late else 0.0,
             late_max=late[-1] if late else 0.0,
             returned_after=returned_after,
+            quiet_after=quiet_after,
             pieces_still_reserved=shop.reserved(),
             coupons_still_redeemed=shop.redeemed() - redeemed_before,
             audit_clean=audit.returncode == 0,
@@ -195,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"lateness, half of them     {report.late_p50:>8.1f} s")
     print(f"lateness, the last one     {report.late_max:>8.1f} s")
     print(f"all stock and coupons back {report.returned_after:>8.1f} s after the deadline")
+    print(f"everybody told             {report.quiet_after:>8.1f} s after the deadline")
     print(f"pieces still reserved      {report.pieces_still_reserved:>8}")
     print(f"coupons still redeemed     {report.coupons_still_redeemed:>8}")
     print(f"audit                      {'clean' if report.audit_clean else 'NOT CLEAN':>8}")

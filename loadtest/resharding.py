@@ -31,6 +31,7 @@ from typing import Any
 from loadtest.client import Client, RequestFailed
 from loadtest.faults.moves import FINISH, GO_ON, MOVER
 from loadtest.faults.traffic import NEW_PRODUCT
+from loadtest.pending import pending
 from loadtest.shell import Shell, ShellError
 from loadtest.stack import ROOT
 from loadtest.temporary import SHARDS, temporary_stack
@@ -79,13 +80,6 @@ started = time.monotonic()
 move = moving.start({bucket}, {target!r}, drop_source=True)
 moving.run(move)
 answer = [move.rows, move.closed_ms, time.monotonic() - started]
-"""
-QUIET = """
-from eventing import queues
-from eventing.models import OutboxMessage
-from sharding import shards
-outbox = sum(OutboxMessage.objects.using(alias).count() for alias in ("default", *shards.aliases()))
-answer = outbox + sum(depth.messages or 0 for depth in queues.depths(seconds=5))
 """
 FOUND = """
 from orders import selectors
@@ -281,7 +275,7 @@ def _p99_ms(requests: Sequence[Request]) -> float:
 def _audit(shell: Shell) -> tuple[bool, list[Any]]:
     deadline = time.monotonic() + QUIET_SECONDS
     while True:
-        if shell.run(QUIET) == 0:
+        if not any(pending(shell).values()):
             clean, found = shell.run(AUDIT)
             if clean or time.monotonic() > deadline:
                 return clean, found

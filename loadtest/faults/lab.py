@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from loadtest.instances import Instance, kill, start_postgresql, start_rabbitmq, start_redis, stop
+from loadtest.pending import pending
 from loadtest.proxy import Proxy
 from loadtest.shell import Shell, ShellError
 from loadtest.stack import ROOT, Processes, Stack
@@ -36,26 +37,6 @@ SHARDS = 4  # the last two on a PostgreSQL server of their own
 WATCH_SECONDS = 0.1
 QUIET_POLL_SECONDS = 0.2
 
-# What is still on its way: outbox rows, deliveries without an effect, messages in the queues.
-PENDING = """
-from collections import Counter
-from django.conf import settings
-from django.db.models import Count
-from eventing import queues, subscribers
-from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
-outbox, wanted, done = 0, Counter(), Counter()
-for alias in settings.DATABASES:
-    outbox += OutboxMessage.objects.using(alias).count()
-    for row in Event.objects.using(alias).values("type").annotate(number=Count("*")):
-        for subscriber in subscribers.all_subscribers():
-            if subscriber.wants(row["type"]):
-                wanted[subscriber.name] += row["number"]
-    for row in InboxEntry.objects.using(alias).values("subscriber").annotate(number=Count("*")):
-        done[row["subscriber"]] += row["number"]
-dead = DeadLetter.objects.filter(status="open").count()
-ready = sum(depth.messages or 0 for depth in queues.depths(seconds=5))
-answer = {"outbox": outbox, "deliveries": sum((wanted - done).values()), "messages": ready, "dead": dead}
-"""
 AUDIT = """
 from datetime import timedelta
 from monitoring.audit import audit
@@ -292,8 +273,7 @@ class Lab:
 
     def pending(self) -> dict[str, int]:
         """What is still on its way. Raises ShellError while a service is away."""
-        pending: dict[str, int] = self.shell.run(PENDING)
-        return pending
+        return pending(self.shell)
 
     def wait_until_quiet(self, seconds: float) -> None:
         """Wait until everything has had its effect; raises NotQuiet with what is left."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.pending import pending
+from loadtest.shell import Shell
 from loadtest.stack import ROOT, Stack
 from loadtest.temporary import temporary_installation
 from sharding import numbers
@@ -24,13 +26,6 @@ from datetime import timedelta
 from monitoring.audit import audit
 report = audit(settle=timedelta(0)).as_dict()
 answer = [check["name"] for check in report["checks"] if check["violations"]] + report["unavailable"]
-"""
-QUIET = """
-from eventing import queues
-from eventing.models import OutboxMessage
-from sharding import shards
-outbox = sum(OutboxMessage.objects.using(alias).count() for alias in ("default", *shards.aliases()))
-answer = outbox + sum(depth.messages or 0 for depth in queues.depths(seconds=5)) == 0
 """
 
 
@@ -65,7 +60,7 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
         *planned, total = manage(large, "reshard", "plan").splitlines()
         assert all(" --to orders_2 " in step for step in planned)
         assert total.startswith(f"{len(planned)} moves")
-        with running(large, tmp_path) as live:
+        with running(large, tmp_path) as live, closing(Shell(large)) as shell:
             for client, number in placed:
                 client.base_url = live.url
                 client.close()
@@ -79,7 +74,7 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
                 client.pay(number)
                 client.wait_for(number, "paid")
                 client.wait_for(client.place(("GROWS", 1)), "confirmed")
-            wait_until(lambda: live.shell(QUIET), seconds=30)
+            wait_until(lambda: not any(pending(shell).values()), seconds=30)
             assert live.shell(AUDIT) == []
             assert live.stock("GROWS") == (1_000, 16, 984)
             owners = live.shell("from sharding import shards\nanswer = shards.refresh().owners")
