@@ -4,9 +4,9 @@
 
 How old can an answer be? Who changes something calls `forget`: Redis is told at once, and every process drops what it
 remembers, so all see the change within milliseconds. A process that does not hear it, because Redis is away, knows it
-when its memory has passed: MEMORY_SECONDS later. What was read just before a change and written to Redis just after it
-stays for as long as the entry was meant to: `seconds`, or NEGATIVE_SECONDS for what does not exist. Nothing may be
-decided on what comes from here.
+when its memory has passed: MEMORY_SECONDS later. What a process has read before a change and writes to Redis after it
+goes when that process hears of the change; if it dies in between, the entry stays for its time: `seconds`, or
+NEGATIVE_SECONDS for what does not exist. Nothing may be decided on what comes from here.
 
 Without Redis every process has its memory, and loads once a second for each key.
 """
@@ -36,7 +36,6 @@ from config.cache import BREAKER
 T = TypeVar("T")
 
 MEMORY_SECONDS = 1.0
-MEMORY_ENTRIES = 10_000
 NEGATIVE_SECONDS = 60  # how long it is remembered that something does not exist
 JITTER = 0.2  # entries live up to so much shorter, so that what came together does not go together
 LEASE_SECONDS = 2  # how long others wait for the process that loads
@@ -57,15 +56,15 @@ NOTHING = Nothing()
 
 class Levels(Generic[T]):
     """The cache of one kind of thing. `name` begins its keys; `seconds()` is how long Redis keeps an entry, 0 for not
-    at all: then everything is loaded each time.
+    at all: then everything is loaded each time. The memory of a process has room for so many `entries`.
     """
 
-    def __init__(self, name: str, *, seconds: Callable[[], float]) -> None:
+    def __init__(self, name: str, *, seconds: Callable[[], float], entries: int = 10_000) -> None:
         self.name = name
         self._seconds = seconds
         self._lock = threading.Lock()
         self._memory: cachetools.TLRUCache[str, T | Nothing] = cachetools.TLRUCache(
-            MEMORY_ENTRIES, lambda key, value, now: now + _jittered(MEMORY_SECONDS), time.monotonic
+            entries, lambda key, value, now: now + _jittered(MEMORY_SECONDS), time.monotonic
         )
         self._loading: dict[str, Future[T | Nothing]] = {}
         _caches[name] = self
@@ -202,7 +201,7 @@ class _Messages:
         if message["type"] == "message":
             name, keys = json.decode(message["data"], type=tuple[str, list[str]])
             if name in _caches:
-                _caches[name].drop(keys)
+                _caches[name].discard(keys)  # from Redis as well: this process may have just put there what is old now
         else:  # the subscription begins, and what was told before it was not heard
             drop_all()
 

@@ -21,16 +21,10 @@ EVEN = 1.1  # times the mean; less is not worth mentioning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """A bucket. `size` is None if nobody could say it, `move` the one that it is on."""
+class _Coloured:
+    """What is drawn in the colour of a database."""
 
-    bucket: int
     alias: str
-    version: int
-    moved_at: datetime
-    size: Size | None
-    steps: int
-    move: BucketMove | None
 
     @property
     def tag(self) -> str:
@@ -39,6 +33,18 @@ class Cell:
     @property
     def look(self) -> str:
         return look(self.alias)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell(_Coloured):
+    """A bucket. `size` is None if nobody could say it, `move` the one that it is on."""
+
+    bucket: int
+    version: int
+    moved_at: datetime
+    size: Size | None
+    steps: int
+    move: BucketMove | None
 
     @property
     def target_tag(self) -> str:
@@ -65,23 +71,14 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
+class Database(_Coloured):
     """What a database has of the orders; `share` is its percentage of all rows that could be counted."""
 
-    alias: str
     buckets: int
     rows: int
     bytes: int
     share: float
     answers: bool
-
-    @property
-    def tag(self) -> str:
-        return tag(self.alias)
-
-    @property
-    def look(self) -> str:
-        return look(self.alias)
 
     @property
     def size(self) -> str:
