@@ -10,7 +10,6 @@ the flow pauses and the shop is audited.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import random
@@ -19,18 +18,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from loadtest.client import Client, RequestFailed
+from loadtest.client import Client
 from loadtest.faults.moves import FINISH, GO_ON, MOVER
 from loadtest.faults.traffic import NEW_PRODUCT
+from loadtest.flow import NEW_CUSTOMERS, Flow, Request
 from loadtest.pending import pending
 from loadtest.shell import Shell, ShellError
 from loadtest.stack import ROOT
@@ -61,18 +60,6 @@ for alias in shards.aliases():
     found += [(row["orders"], row["customer_id"], alias) for row in by_customer[:1]]
 answer = max(found)
 """
-NEW_CUSTOMERS = """
-from django.contrib.auth.models import User
-from django.db.models import Max
-from django.utils import timezone
-from config import tokens
-last = User.objects.aggregate(last=Max("pk"))["last"] or 0
-answer = []
-for number, bucket in enumerate({buckets!r}, start=1):
-    customer_id = (last // 128 + number) * 128 + bucket
-    User.objects.create(pk=customer_id, username=f"moves-{{customer_id}}")
-    answer.append(tokens.issue(customer_id, timezone.now()))
-"""
 MOVE = """
 import time
 from sharding import moving
@@ -92,61 +79,6 @@ from monitoring.audit import audit
 report = audit(settle=timedelta(0)).as_dict()
 answer = [report["clean"], [check for check in report["checks"] if check["violations"]]]
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One placement. `seconds` until its answer, `in_bucket` whether the moving bucket has its customer."""
-
-    seconds: float
-    in_bucket: bool
-    failure: str = ""
-
-
-@dataclass(slots=True)
-class Flow:
-    """Customers who order at a rate, or as fast as they get answers (rate 0), while `going` is set."""
-
-    clients: Sequence[Client]
-    rate: float = 0.0
-    requests: list[Request] = field(default_factory=list)
-    placed: list[str] = field(default_factory=list)
-    going: threading.Event = field(default_factory=threading.Event)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def running(self) -> Iterator[Flow]:
-        threads = [threading.Thread(target=self._order, args=[number], daemon=True) for number in range(CUSTOMERS)]
-        for thread in threads:
-            thread.start()
-        self.going.set()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            self.going.set()
-            for thread in threads:
-                thread.join()
-
-    def _order(self, number: int) -> None:
-        client, in_bucket = self.clients[number], number < OF_BUCKET
-        while not self._stop.is_set():
-            self.going.wait()
-            if self.rate and self._stop.wait(random.expovariate(self.rate / CUSTOMERS)):
-                return
-            if not self.going.is_set():
-                continue
-            began, failure = time.perf_counter(), ""
-            try:
-                self.placed.append(client.place((SKU, 1)))
-            except (RequestFailed, OSError, http.client.HTTPException) as error:
-                failure = str(error) or type(error).__name__
-            self.requests.append(Request(seconds=time.perf_counter() - began, in_bucket=in_bucket, failure=failure))
-
-    def take(self) -> list[Request]:
-        """What was asked since the last time."""
-        taken, self.requests = self.requests, []
-        return taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +126,7 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
         clients = [Client(stack.url, token=token) for token in tokens]
 
         capacity = _capacity(clients)
-        flow = Flow(clients, rate=capacity / 2)
+        flow = Flow(clients, SKU, rate=capacity / 2)
         say(f"the shop takes {capacity:.0f} orders a second; bucket {bucket} moves while {flow.rate:.0f} a second flow")
         results: list[tuple[int, int, float]] = []
         meanwhile: list[Request] = []
@@ -239,7 +171,7 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
             seconds_to_move=median(seconds for _, _, seconds in results),
             closed_ms_p50=median(closed for _, closed, _ in results),
             closed_ms_max=max(closed for _, closed, _ in results),
-            bucket_ms_max=max((request.seconds * 1000 for request in meanwhile if request.in_bucket), default=0.0),
+            bucket_ms_max=max((request.seconds * 1000 for request in meanwhile if _in_bucket(request)), default=0.0),
             others_ms_p99_before=_p99_ms(before),
             others_ms_p99_meanwhile=_p99_ms(meanwhile),
             audits_clean=clean,
@@ -249,7 +181,7 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
 
 
 def _capacity(clients: Sequence[Client]) -> float:
-    flow = Flow(clients)
+    flow = Flow(clients, SKU)
     with flow.running():
         time.sleep(WARM_UP_SECONDS)
         flow.take()
@@ -269,7 +201,11 @@ def _move_with_a_death(shell: Shell, bucket: int, target: str, step: Step) -> st
 
 
 def _p99_ms(requests: Sequence[Request]) -> float:
-    return quantiles([request.seconds * 1000 for request in requests if not request.in_bucket], n=100)[-1]
+    return quantiles([request.seconds * 1000 for request in requests if not _in_bucket(request)], n=100)[-1]
+
+
+def _in_bucket(request: Request) -> bool:
+    return request.customer < OF_BUCKET
 
 
 def _audit(shell: Shell) -> tuple[bool, list[Any]]:

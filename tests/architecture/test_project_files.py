@@ -359,7 +359,9 @@ def test_demo_explains_itself_without_setting_anything_up(tmp_path: Path) -> Non
     assert not (tmp_path / ".venv").exists()
 
 
-@pytest.mark.parametrize("name", ["bench", "deadlines", "demo", "faults", "races", "screenshots", "shards", "stack"])
+@pytest.mark.parametrize(
+    "name", ["bench", "deadlines", "demo", "faults", "latency", "races", "screenshots", "shards", "stack"]
+)
 def test_every_program_explains_itself_without_settings(name: str) -> None:
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
     shown = subprocess.run([ROOT / "script" / name, "--help"], env=bare, capture_output=True, text=True)

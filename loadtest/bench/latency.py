@@ -100,7 +100,7 @@ def table(results: Sequence[Latency]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="script/latency", description=__doc__)
     parser.add_argument("--profile", choices=["embedded", "services", "both"], default="both")
     parser.add_argument("--orders", type=int, default=200, help="orders to measure (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=10, help="orders per second (default: %(default)s)")

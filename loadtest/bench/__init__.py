@@ -1,0 +1,1 @@
+"""How fast the shop is, beside what the machine could do at best (`script/bench`)."""
