@@ -63,6 +63,9 @@ class FailOpenRedisCache(RedisCache):
     def delete(self, *args: Any, **kwargs: Any) -> bool:
         return bool(self._try("delete", False, *args, **kwargs))
 
+    def delete_many(self, *args: Any, **kwargs: Any) -> None:
+        self._try("delete_many", None, *args, **kwargs)
+
     def get_many(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         result: dict[Any, Any] = self._try("get_many", {}, *args, **kwargs)
         return result

@@ -41,6 +41,7 @@ JITTER = 0.2  # entries live up to so much shorter, so that what came together d
 LEASE_SECONDS = 2  # how long others wait for the process that loads
 POLL_SECONDS = 0.01
 RECONNECT_SECONDS = 1.0
+LISTEN_SECONDS = 2.0
 
 READS = Counter("wharf_cache_reads", "Where answers came from: memory, Redis or the database.", ["cache", "level"])
 
@@ -161,6 +162,7 @@ class _Messages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listening = False
+        self._tried = threading.Event()  # set when it listens, or has found that it cannot for now
         self._client: redis.Redis | None = None
 
     @property
@@ -178,13 +180,14 @@ class _Messages:
             logger.warning("cache.not_told", cache=name, error=str(error))
 
     def listen(self) -> None:
-        """From now on this process hears what others tell."""
+        """From now on this process hears what others tell, if Redis is there."""
         if self._listening or not _shares_redis():
             return
         with self._lock:
             if not self._listening:
                 self._listening = True
                 threading.Thread(target=self._listen, name="cache-changes", daemon=True).start()
+                self._tried.wait(LISTEN_SECONDS)  # what is loaded before that would be forgotten at once
 
     def _listen(self) -> None:
         while True:
@@ -195,6 +198,7 @@ class _Messages:
                         self._hear(message)
             except RedisError as error:
                 logger.warning("cache.deaf", error=str(error))
+                self._tried.set()
                 time.sleep(RECONNECT_SECONDS)
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -204,6 +208,7 @@ class _Messages:
                 _caches[name].discard(keys)  # from Redis as well: this process may have just put there what is old now
         else:  # the subscription begins, and what was told before it was not heard
             drop_all()
+            self._tried.set()
 
 
 def on_drop(name: str, listener: Callable[[Collection[str]], None]) -> None:

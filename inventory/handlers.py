@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.db import connections, models, transaction
@@ -397,4 +396,8 @@ def shown_differently(skus: Sequence[str], using: str) -> None:
 
     Not as a subscriber of the events: that would be one more delivery of each, and some time later.
     """
-    transaction.on_commit(partial(selectors.look_again, skus), using=using, robust=True)
+
+    def tell() -> None:
+        selectors.look_again(skus)
+
+    transaction.on_commit(tell, using=using, robust=True)

@@ -163,6 +163,22 @@ def redis_through(proxy: Proxy) -> FailOpenRedisCache:
 
 
 @pytest.mark.services
+def test_no_operation_fails_while_redis_is_away(proxy: Proxy) -> None:
+    redis = redis_through(proxy)
+    proxy.cut()
+    for _ in range(3):  # the last ones find the circuit open
+        redis.set("key", 1)
+        redis.set_many({"key": 1})
+        redis.delete_many(["key"])
+        redis.clear()
+        assert redis.get_many(["key"]) == {}
+        assert (redis.get("key"), redis.add("key", 1), redis.touch("key"), redis.delete("key")) == (None,) + (
+            False,
+        ) * 3
+        assert (redis.has_key("key"), redis.incr("key")) == (False, 1)
+
+
+@pytest.mark.services
 def test_redis_is_asked_again_after_a_pause(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     redis = redis_through(proxy)
     redis.set("key", "value")

@@ -25,7 +25,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from kombu import Connection
 
-from config import levels
 from eventing import deadletters, queues, topology
 from eventing.models import Event
 from eventing.queues import BrokerUnavailable
@@ -353,7 +352,6 @@ def test_the_numbers_are_kept_for_everybody_who_looks(noon: datetime, monkeypatc
 
 def test_caches_show_where_their_answers_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "CATALOGUE_CACHE_SECONDS", 60)
-    monkeypatch.setattr(levels, "_shares_redis", lambda: False)  # who begins to listen forgets everything
 
     def categories() -> tuple[int, int]:
         found = {use.name: use for use in cache_uses()}.get("categories")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
@@ -48,10 +48,7 @@ def reads(numbers: Levels[int]) -> dict[str, float]:
     return {sample.labels["level"]: sample.value for sample in samples if sample.labels["cache"] == numbers.name}
 
 
-def test_memory_answers_before_redis_and_redis_before_the_source(
-    numbers: Levels[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(levels, "_shares_redis", lambda: False)  # who begins to listen forgets everything
+def test_memory_answers_before_redis_and_redis_before_the_source(numbers: Levels[int]) -> None:
     source = Source()
     assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
     levels.drop_all()  # as another process would see it
@@ -156,8 +153,7 @@ def test_without_seconds_nothing_is_kept() -> None:
 
 
 @pytest.mark.services
-def test_other_processes_hear_of_a_change(numbers: Levels[int], live_messages: Callable[[], None]) -> None:
-    live_messages()
+def test_other_processes_hear_of_a_change(numbers: Levels[int]) -> None:
     source = Source()
     numbers.get("a", source)
     source.value = 8
@@ -166,26 +162,6 @@ def test_other_processes_hear_of_a_change(numbers: Levels[int], live_messages: C
     levels._messages.tell(numbers.name, ["a"])
 
     wait_until(lambda: numbers.get("a", source) == 8)
-
-
-@pytest.fixture
-def live_messages(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Waits until this process listens."""
-    dropped = threading.Event()
-    drop_all = levels.drop_all
-
-    def noticed() -> None:
-        drop_all()
-        dropped.set()
-
-    monkeypatch.setattr(levels, "drop_all", noticed)
-    monkeypatch.setattr(levels, "_messages", levels._Messages())
-
-    def begin() -> None:
-        levels._messages.listen()
-        assert dropped.wait(10)
-
-    return begin
 
 
 def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:

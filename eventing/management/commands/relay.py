@@ -48,6 +48,7 @@ class Command(BaseCommand):
         load = Load()
         threads = start_threads(aliases, stop, load)
         self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
+        self.stdout.flush()  # whoever has started it may be waiting for that
         while not stop.wait(WAKE_SECONDS):
             """A wait without an end could miss a signal that comes just before it."""
         for thread in threads:
