@@ -135,7 +135,7 @@ def _postgresql(url: str) -> dict[str, Any]:
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
         "connect_timeout": 3,
-        "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 3, "max_idle": 60},
+        "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 3, "max_idle": 10},
     }
     config["TEST"] = {"NAME": f"test_{TEST_RUN}_{config['NAME']}"}
     return config
