@@ -27,10 +27,18 @@ class LeaderScheduler(DatabaseScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._lock = SessionLock(DEFAULT_DB_ALIAS, LOCK)
         self._leading = False
+        self._ticking = False
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Fire what is due, if this is the leader; returns the seconds until the next look."""
+        self._ticking = True
+        try:
+            return self._tick(*args, **kwargs)
+        finally:
+            self._ticking = False
+
+    def _tick(self, *args: Any, **kwargs: Any) -> float:
         leading = self._lock.hold()
         if leading != self._leading:
             logger.info("beat.leading" if leading else "beat.standing_by")
@@ -41,5 +49,9 @@ class LeaderScheduler(DatabaseScheduler):
         return seconds
 
     def close(self) -> None:
+        if self._ticking:
+            # Celery's signal handler calls this in the middle of whatever the tick does. If that is a statement, its
+            # connection is locked, and waiting for it here would last for ever. After the handler it is called again.
+            return
         super().close()
         self._lock.release()

@@ -6,7 +6,8 @@ How old can an answer be? Who changes something calls `forget`: Redis is told at
 remembers, so all see the change within milliseconds. A process that does not hear it, because Redis is away, knows it
 when its memory has passed: MEMORY_SECONDS later. What a process has read before a change and writes to Redis after it
 goes when that process hears of the change; if it dies in between, the entry stays for its time: `seconds`, or
-NEGATIVE_SECONDS for what does not exist. Nothing may be decided on what comes from here.
+NEGATIVE_SECONDS for what does not exist. Handlers decide nothing on what comes from here; the edge prices orders with
+it, because that is what customers were shown.
 
 Without Redis every process has its memory, and loads once a second for each key.
 """
@@ -32,6 +33,7 @@ from redis.exceptions import RedisError
 
 from config.breakers import CircuitOpen
 from config.cache import BREAKER
+from eventing.databases import give_back_connections
 
 T = TypeVar("T")
 
@@ -86,6 +88,7 @@ class Levels(Generic[T]):
         elif mine:
             found = self._fetch(key, load, cast("Future[T | Nothing]", future))
         else:
+            give_back_connections()  # who loads may need them
             found = cast("Future[T | Nothing]", future).result()
             self._count("memory")
         return None if isinstance(found, Nothing) else found

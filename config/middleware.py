@@ -4,11 +4,16 @@ while a database is away."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import structlog
+from django.contrib.auth import middleware as auth
+from django.contrib.messages import middleware as messages
+from django.contrib.sessions import middleware as sessions
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django_htmx import middleware as htmx
 
 from config import problems
 
@@ -19,6 +24,33 @@ ADMIN = "/admin/"
 RETRY_SECONDS = 5
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+class _ForPages:
+    """Requests of the API pass by: who asks is said by their token, and they have no cookies and no pages."""
+
+    get_response: Any
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if request.path.startswith(API):
+            return self.get_response(request)
+        return super().__call__(request)  # type: ignore[misc]  # that of the middleware that it is mixed into
+
+
+class Sessions(_ForPages, sessions.SessionMiddleware):
+    """Django's sessions, for pages."""
+
+
+class Authentication(_ForPages, auth.AuthenticationMiddleware):
+    """Django's users, for pages."""
+
+
+class Messages(_ForPages, messages.MessageMiddleware):
+    """Django's messages, for pages."""
+
+
+class Htmx(_ForPages, htmx.HtmxMiddleware):
+    """What htmx asks for, for pages."""
 
 
 class ApiProblems:

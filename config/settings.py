@@ -86,18 +86,19 @@ MIDDLEWARE = [
     "config.middleware.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "config.middleware.Authentication",
+    "config.middleware.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_htmx.middleware.HtmxMiddleware",
+    "config.middleware.Htmx",
     "django_structlog.middlewares.RequestMiddleware",
     "config.middleware.DatabaseUnavailable",  # innermost: sees what the view raises before it is logged as a failure
 ]
 # Asking who is signed in, only to log it, would cost every request two queries, and break those that need none.
 DJANGO_STRUCTLOG_USER_ID_FIELD = None
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False  # an address is personal
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -128,13 +129,13 @@ TEST_RUN = env.str("TEST_RUN", default="run")  # tells apart the databases of te
 
 def _postgresql(url: str) -> dict[str, Any]:
     config: dict[str, Any] = env.db_url_config(url)
-    config["ENGINE"] = "django.db.backends.postgresql"
+    config["ENGINE"] = "config.postgresql"
     config["CONN_MAX_AGE"] = 0  # the pool keeps connections, not the thread
-    # A connection that was cut while it lay in the pool costs a round trip to notice, instead of somebody's request.
-    config["CONN_HEALTH_CHECKS"] = True
+    config["CONN_HEALTH_CHECKS"] = True  # see config.postgresql
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
         "connect_timeout": 3,
+        "prepare_threshold": 5,  # None, Django's choice, would forbid what eventing.databases.prepared does
         "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 3, "max_idle": 10},
     }
     config["TEST"] = {"NAME": f"test_{TEST_RUN}_{config['NAME']}"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from django.db import connections
 from django.db.models import Count, F
@@ -19,9 +18,26 @@ from coupons.domain import Kind, Status
 from coupons.events import REDEMPTION
 from coupons.models import Coupon, Redemption
 from eventing import store
-from eventing.databases import placeholders, time_to_db
+from eventing.databases import Insertion, insert, relation
 from eventing.recorded import Metadata, NewEvents, Recorded
 from sharding.router import database_of
+
+VOID_TYPES = {
+    "order_id": "bigint",
+    "customer_id": "bigint",
+    "status": "text",
+    "discount": "bigint",
+    "version": "integer",
+    "at": "timestamptz",
+}
+CHANGE_TYPES = {
+    "order_id": "bigint",
+    "status": "text",
+    "coupon_id": "bigint",
+    "discount": "bigint",
+    "version": "integer",
+    "changed_at": "timestamptz",
+}
 
 
 def handle_batch(commands: Sequence[tuple[Command, Metadata]]) -> None:
@@ -56,19 +72,14 @@ def _lock_redemptions(commands: Sequence[Command], using: str) -> tuple[dict[int
     An order not heard of gets a row that is void until something happens; if nothing does, it is the tombstone.
     Two workers that have news of the same new order meet here: the second waits for the first, and finds its row.
     """
-    connection = connections[using]
     by_order = {command.order_id: command for command in commands}
-    rows: list[Any] = []
-    for order_id in sorted(by_order):
-        at = time_to_db(connection, by_order[order_id].at)
-        rows += [order_id, by_order[order_id].customer_id, Status.VOID.value, 0, 0, at]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO coupons_redemption (order_id, customer_id, status, discount, version, at)"
-            f" VALUES {placeholders(6, len(by_order))} ON CONFLICT DO NOTHING RETURNING order_id",
-            rows,
-        )
-        claimed = {order_id for (order_id,) in cursor.fetchall()}
+    rows = [
+        (order_id, command.customer_id, Status.VOID.value, 0, 0, command.at)
+        for order_id, command in sorted(by_order.items())
+    ]
+    then = "ON CONFLICT DO NOTHING RETURNING order_id"
+    void = Insertion(table="coupons_redemption", columns=VOID_TYPES, rows=rows, then=then)
+    claimed = {order_id for (order_id,) in insert(connections[using], void)}
     redemptions: dict[int, domain.Redemption] = {}
     versions = dict.fromkeys(claimed, 0)
     if len(claimed) < len(by_order):
@@ -122,18 +133,20 @@ def _uses(commands: Sequence[Command], ids: dict[str, int], using: str) -> dict[
 
 def _write_coupons(before: dict[str, domain.Coupon], after: dict[str, domain.Coupon], using: str) -> None:
     """Add the differences rather than store the results, so that the table's own checks see every use."""
-    rows: list[Any] = []
-    for code, coupon in after.items():
-        if coupon.redeemed != before[code].redeemed:
-            rows += [code, coupon.redeemed - before[code].redeemed]
-    if not rows:
+    changes = [
+        (code, coupon.redeemed - before[code].redeemed)
+        for code, coupon in after.items()
+        if coupon.redeemed != before[code].redeemed
+    ]
+    if not changes:
         return
-    with connections[using].cursor() as cursor:
+    connection = connections[using]
+    difference, parameters = relation(connection, "difference", {"code": "text", "redeemed": "integer"}, changes)
+    with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH difference (code, redeemed) AS (VALUES {placeholders(2, len(rows) // 2)})"
-            " UPDATE coupons_coupon SET redeemed = coupons_coupon.redeemed + difference.redeemed"
-            " FROM difference WHERE coupons_coupon.code = difference.code",
-            rows,
+            "UPDATE coupons_coupon SET redeemed = coupons_coupon.redeemed + difference.redeemed"
+            f" FROM {difference} WHERE coupons_coupon.code = difference.code",
+            parameters,
         )
 
 
@@ -144,22 +157,19 @@ def _write_redemptions(
     ids: dict[str, int],
     using: str,
 ) -> None:
-    connection = connections[using]
-    rows: list[Any] = []
+    rows = []
     for order_id, at in changed.items():
         redemption = redemptions[order_id]
         coupon_id = ids.get(redemption.code or "")
-        status = str(redemption.status)
-        rows += [order_id, status, coupon_id, redemption.discount, versions[order_id], time_to_db(connection, at)]
+        rows.append((order_id, str(redemption.status), coupon_id, redemption.discount, versions[order_id], at))
+    connection = connections[using]
+    change, parameters = relation(connection, "change", CHANGE_TYPES, rows)
     with connection.cursor() as cursor:
-        # Without the cast, a column of nothing but NULLs would be text.
         cursor.execute(
-            "WITH change (order_id, status, coupon_id, discount, version, changed_at)"
-            f" AS (VALUES {placeholders(6, len(changed))})"
-            " UPDATE coupons_redemption SET status = change.status, coupon_id = CAST(change.coupon_id AS bigint),"
+            "UPDATE coupons_redemption SET status = change.status, coupon_id = change.coupon_id,"
             " discount = change.discount, version = change.version, at = change.changed_at"
-            " FROM change WHERE coupons_redemption.order_id = change.order_id",
-            rows,
+            f" FROM {change} WHERE coupons_redemption.order_id = change.order_id",
+            parameters,
         )
 
 

@@ -6,6 +6,7 @@ Source: Douglas Crockford, "Base 32". The alphabet leaves out I, L, O and U; rea
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 WIDTH = 13  # 13 * 5 bits hold a positive 63-bit integer
 
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # every two characters, by their 10 bits
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 _VALUES |= {"I": 1, "L": 1, "O": 0}
 
@@ -14,11 +15,17 @@ def encode(number: int) -> str:
     """The 13 characters of a number in 0..2**63-1; raises ValueError outside that range."""
     if not 0 <= number < 1 << 63:
         raise ValueError(f"{number} is not in 0..2**63-1")
-    characters = []
-    for _ in range(WIDTH):
-        number, digit = divmod(number, 32)
-        characters.append(ALPHABET[digit])
-    return "".join(reversed(characters))
+    # Each event that is handled needs several of these, so they are made of pairs.
+    pairs = _PAIRS
+    return (
+        ALPHABET[number >> 60]
+        + pairs[number >> 50 & 1023]
+        + pairs[number >> 40 & 1023]
+        + pairs[number >> 30 & 1023]
+        + pairs[number >> 20 & 1023]
+        + pairs[number >> 10 & 1023]
+        + pairs[number & 1023]
+    )
 
 
 def decode(text: str) -> int:

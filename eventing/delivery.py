@@ -23,15 +23,22 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from eventing import deadletters
-from eventing.databases import placeholders, time_to_db
+from eventing.databases import Insertion, insert, placeholders, relation, time_to_db
 from eventing.errors import Transient
 from eventing.recorded import Recorded
+from eventing.store import KEY_TYPES
 from eventing.subscribers import BatchHandler, Subscriber
 from eventing.wire import Envelope, Replay
 
 logger = structlog.get_logger(__name__)
 
 Key = tuple[int, str, int]
+INBOX_TYPES = KEY_TYPES | {
+    "subscriber": "text",
+    "attempts": "integer",
+    "published_at": "timestamptz",
+    "handled_at": "timestamptz",
+}
 
 
 @dataclass(slots=True)
@@ -228,27 +235,25 @@ def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> se
     message is lost, nothing was forgotten. Rows of this message stay, so that it can be repeated like any other.
     """
     connection = connections[alias]
-    published_at = time_to_db(connection, delivery.published_at)
-    handled_at = time_to_db(connection, timezone.now())
+    subscriber, attempt, published_at = delivery.subscriber.name, delivery.attempt, delivery.published_at
+    handled_at = timezone.now()
     # Sorted, so that two workers with overlapping batches cannot wait for each other.
     keys = sorted({recorded.key for recorded in batch})
     if delivery.forget:
         with connection.cursor() as cursor:
+            repeated, parameters = relation(connection, "repeated", KEY_TYPES, keys)
             cursor.execute(
                 "DELETE FROM eventing_inbox WHERE subscriber = %s AND published_at < %s"
-                f" AND (stream_id, category, version) IN (VALUES {placeholders(3, len(keys))})",
-                [delivery.subscriber.name, published_at, *(part for key in keys for part in key)],
+                f" AND (stream_id, category, version) IN (SELECT stream_id, category, version FROM {repeated})",
+                [subscriber, time_to_db(connection, published_at), *parameters],
             )
-    rows = [
-        value for key in keys for value in (*key, delivery.subscriber.name, delivery.attempt, published_at, handled_at)
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO eventing_inbox (stream_id, category, version, subscriber, attempts, published_at, handled_at)"
-            f" VALUES {placeholders(7, len(keys))} ON CONFLICT DO NOTHING RETURNING stream_id, category, version",
-            rows,
-        )
-        return {(stream_id, category, version) for stream_id, category, version in cursor.fetchall()}
+    entered = Insertion(
+        table="eventing_inbox",
+        columns=INBOX_TYPES,
+        rows=[(*key, subscriber, attempt, published_at, handled_at) for key in keys],
+        then="ON CONFLICT DO NOTHING RETURNING stream_id, category, version",
+    )
+    return {(stream_id, category, version) for stream_id, category, version in insert(connection, entered)}
 
 
 def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Key]:

@@ -19,6 +19,7 @@ from eventing import subscribers
 from eventing.databases import release_session_lock, try_session_lock
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
+from eventing.publishing import Wanted, batches
 from eventing.relay import LOCK, Relay
 from eventing.wire import Envelope, Replay, encode
 
@@ -35,9 +36,24 @@ class Message:
     replay: Replay | None = None
 
 
+class BatchSender:
+    """Stands in for a publisher, and gets its messages one by one."""
+
+    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
+        raise NotImplementedError
+
+    def send_all(self, wanted: Wanted, *, published_at: datetime) -> None:
+        for subscriber, envelopes in wanted.items():
+            for batch in batches(envelopes):
+                self.send(subscriber, batch, published_at=published_at)
+
+    def close(self) -> None:
+        """There is no connection."""
+
+
 @dataclass(slots=True)
-class DirectSender:
-    """Stands in for the broker. What it delivers has been through the wire format; those in `skip` get nothing."""
+class DirectSender(BatchSender):
+    """Delivers. What it delivers has been through the wire format; those in `skip` get nothing."""
 
     skip: frozenset[str] = frozenset()
     messages: int = 0
@@ -54,9 +70,6 @@ class DirectSender:
         if subscriber not in self.skip:
             self.messages += 1
             deliver_until_settled([Message(subscriber, over_the_wire(envelopes), published_at, replay)])
-
-    def close(self) -> None:
-        """There is no connection."""
 
 
 @dataclass(slots=True)

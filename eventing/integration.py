@@ -6,21 +6,20 @@ The routing key is the event's type, so a program binds its own queue to the typ
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from celery import current_app
 from django.conf import settings
-from kombu.exceptions import KombuError
 
 from eventing import topology
+from eventing.confirms import ConfirmedProducer
 from eventing.errors import Transient
-from eventing.recorded import Recorded, stream_name
+from eventing.recorded import Recorded
 from eventing.subscribers import Subscriber
 
 CONTENT_TYPE = "application/cloudevents+json"
-CONFIRM_SECONDS = 10
 
 
 class NotPublished(Transient):
@@ -34,12 +33,13 @@ integration = Subscriber(
 
 def cloud_event(recorded: Recorded[Any]) -> dict[str, Any]:
     """The event in the form that other programs read."""
+    stream = recorded.stream
     return {
         "specversion": "1.0",
-        "id": recorded.id,
+        "id": f"{stream}@{recorded.version}",
         "source": settings.EVENTING_SOURCE,
         "type": recorded.event.TYPE,
-        "subject": stream_name(recorded.category, recorded.stream_id),
+        "subject": stream,
         "time": recorded.recorded_at,
         "datacontenttype": "application/json",
         "dataschema": f"{settings.EVENTING_SOURCE}/{recorded.event.TYPE}/{recorded.event.SCHEMA_VERSION}",
@@ -50,25 +50,38 @@ def cloud_event(recorded: Recorded[Any]) -> dict[str, Any]:
     }
 
 
+class _OfThread(threading.local):
+    """Each thread of a worker has a connection of its own, and keeps it."""
+
+    def __init__(self) -> None:
+        self.confirmed = ConfirmedProducer()
+
+
+_connections = _OfThread()
+
+
 @integration.on_any
 def publish(batch: Sequence[Recorded[Any]]) -> None:
     """Publish before the inbox rows commit: after a crash in between, a program sees the same `id` again."""
     exchange = topology.integration_exchange()
-    with current_app.producer_pool.acquire(block=True, timeout=CONFIRM_SECONDS) as producer:
-        connection = producer.connection
-        try:
-            for recorded in batch:
-                producer.publish(
-                    msgspec.json.encode(cloud_event(recorded)),
-                    exchange=exchange,
-                    routing_key=recorded.event.TYPE,
-                    content_type=CONTENT_TYPE,
-                    content_encoding="utf-8",
-                    message_id=recorded.id,
-                    delivery_mode=2,
-                    declare=[exchange],
-                    confirm_timeout=CONFIRM_SECONDS,
-                )
-        except (KombuError, *connection.connection_errors, *connection.channel_errors) as error:
-            connection.collect()  # a broken connection must not go back into the pool
+    confirmed = _connections.confirmed
+    try:
+        producer = confirmed.producer
+        producer.maybe_declare(exchange)
+        channel = producer.channel  # itself: what kombu's Producer adds to a publication takes longer than the rest
+        for recorded in batch:
+            event = cloud_event(recorded)
+            message = channel.prepare_message(
+                msgspec.json.encode(event),
+                content_type=CONTENT_TYPE,
+                content_encoding="utf-8",
+                properties={"message_id": event["id"], "delivery_mode": 2},
+            )
+            channel.basic_publish(message, exchange=exchange.name, routing_key=event["type"])
+            confirmed.published()
+        confirmed.confirm()
+    except BaseException as error:
+        confirmed.close()  # nobody knows what it has published
+        if isinstance(error, confirmed.errors):
             raise NotPublished(str(error) or type(error).__name__) from error
+        raise

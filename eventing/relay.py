@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -23,14 +24,17 @@ from django.utils import timezone
 
 from eventing import subscribers
 from eventing.databases import (
+    look_up,
     placeholders,
+    prepared,
+    relation,
     release_session_lock,
     session_lock_taken,
     time_from_db,
     try_session_lock,
 )
-from eventing.publishing import Publisher, batches
-from eventing.store import COLUMNS
+from eventing.publishing import Publisher, SharedPublisher, Wanted
+from eventing.store import KEY_TYPES, TYPES
 from eventing.subscribers import ANY, Subscriber
 from eventing.wire import Envelope
 
@@ -41,7 +45,6 @@ STANDBY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 10.0
 SETTLE_SECONDS = 0.3
 HELD_SECONDS = 0.25
-GATHER_SECONDS = 0.25
 LOOK_PAST = 5_000  # rows whose events are held back, among which others are looked for
 
 
@@ -50,7 +53,7 @@ class Sender(Protocol):
 
     errors: tuple[type[BaseException], ...]
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None: ...
+    def send_all(self, wanted: Wanted, *, published_at: datetime) -> None: ...
 
     def close(self) -> None: ...
 
@@ -82,8 +85,6 @@ class Relay:
     durable: bool = field(default_factory=lambda: settings.EVENTING_DURABLE_BROKER)
     # The subscribers whose queues are full. Their events wait in the outbox, and the others' go past them.
     full: Callable[[], frozenset[str]] = frozenset
-    # Whether workers are behind. Then events are gathered for a while: a worker takes a long message about as fast.
-    behind: Callable[[], bool] = bool
     sent: dict[int, Sent] = field(default_factory=dict)
     leading: bool = False
 
@@ -111,6 +112,7 @@ class Relay:
                     self._start_over()
         finally:
             self._start_over()
+            self.sender.close()
 
     def _turn(self, pause: float) -> float:
         """Lead or stand by; returns how long to wait until the next turn, given how long the last wait was."""
@@ -121,19 +123,17 @@ class Relay:
                 connections[self.alias].close()
                 return STANDBY_SECONDS
             logger.info("relay.leading", database=self.alias)
-        if published := self.publish_once():
-            gather = published < settings.EVENTING_RELAY_BATCH and self.behind()
-            return GATHER_SECONDS if gather else 0.0
+        if self.publish_once():
+            return 0.0
         return HELD_SECONDS if self.full() else _next_pause(pause)
 
     def _start_over(self) -> None:
-        """Give up lock and connections: after a failure nothing is known about either."""
+        """Give up lock and connection: after a failure nothing is known about either."""
         if self.leading:
             # The connection goes back to a pool, and the lock would stay with it. A broken one has lost it already.
             with suppress(DatabaseError, InterfaceError):
                 release_session_lock(connections[self.alias], LOCK)
         self.leading = False
-        self.sender.close()
         connections[self.alias].close()
 
     def publish_once(self) -> int:
@@ -148,10 +148,11 @@ class Relay:
             return 0
         envelopes = {row[0]: envelope_of_row(row[1:]) for row in rows}
         published_at = timezone.now()
-        for subscriber in subscribers.all_subscribers():
-            wanted = [envelope for envelope in envelopes.values() if subscriber.wants(envelope.type)]
-            for batch in batches(wanted):
-                self.sender.send(subscriber.name, batch, published_at=published_at)
+        wanted = {
+            subscriber.name: [envelope for envelope in envelopes.values() if subscriber.wants(envelope.type)]
+            for subscriber in subscribers.all_subscribers()
+        }
+        self.sender.send_all(wanted, published_at=published_at)
         if self.durable:
             self._delete(envelopes)
         else:
@@ -160,24 +161,27 @@ class Relay:
 
     def _outbox_rows(self, held: Sequence[str]) -> list[tuple[Any, ...]]:
         """The oldest rows of the outbox with their events, but for events of the types that are held back."""
-        columns = ", ".join(f"event.{name}" for name in COLUMNS.split(", "))
+        connection = connections[self.alias]
         batch = settings.EVENTING_RELAY_BATCH + len(self.sent)
-        without = f" WHERE event.type NOT IN {placeholders(len(held), 1)}" if held else ""
-        with connections[self.alias].cursor() as cursor:
+        with prepared(connection) as cursor:
             cursor.execute(
-                f"SELECT outbox.id, {columns} FROM"
-                " (SELECT id, stream_id, category, version FROM eventing_outbox ORDER BY id LIMIT %s) AS outbox"
-                " JOIN eventing_event AS event ON event.stream_id = outbox.stream_id"
-                " AND event.category = outbox.category AND event.version = outbox.version"
-                f"{without} ORDER BY outbox.id LIMIT %s",
-                [max(batch, LOOK_PAST) if held else batch, *held, batch],
+                "SELECT stream_id, category, version, id FROM eventing_outbox ORDER BY id LIMIT %s",
+                [max(batch, LOOK_PAST) if held else batch],
             )
-            return list(cursor.fetchall())
+            ids = {row[:3]: row[3] for row in cursor.fetchall()}
+        if not ids:
+            return []
+        passed = f"AND type NOT IN {placeholders(len(held), 1)}" if held else ""
+        events = look_up(
+            connection, "eventing_event", tuple(TYPES), tuple(KEY_TYPES), ids, then=passed, parameters=held
+        )
+        return sorted(((ids[row[:3]], *row) for row in events), key=itemgetter(0))[:batch]
 
     def _delete(self, outbox_ids: Iterable[int]) -> None:
-        ids = list(outbox_ids)
-        with connections[self.alias].cursor() as cursor:
-            cursor.execute(f"DELETE FROM eventing_outbox WHERE id IN {placeholders(len(ids), 1)}", ids)
+        connection = connections[self.alias]
+        sent, parameters = relation(connection, "sent", {"id": "bigint"}, [(one,) for one in outbox_ids])
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM eventing_outbox WHERE id IN (SELECT id FROM {sent})", parameters)
 
     def _remember(self, envelopes: dict[int, Envelope], at: datetime) -> None:
         for outbox_id, envelope in envelopes.items():
@@ -248,13 +252,14 @@ def backoff_seconds(failures: int) -> float:
 
 
 def start_threads(aliases: Iterable[str], stop: threading.Event, load: Load) -> list[threading.Thread]:
-    """Start a relay for each database.
+    """Start a relay for each database. They share a connection to the broker, and messages.
 
     They end soon after `stop` is set; join them to see the batch in hand out.
     """
+    sender = SharedPublisher(behind=load.behind)
     threads = [
         threading.Thread(
-            target=Relay(alias, full=load.full, behind=load.behind).run,
+            target=Relay(alias, sender=sender, full=load.full).run,
             args=[stop],
             name=f"relay-{alias}",
             daemon=True,

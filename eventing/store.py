@@ -7,7 +7,7 @@ of every handler, so it is two plain multi-row statements rather than model inst
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,15 +16,31 @@ from django.db import connections
 from django.utils import timezone
 
 from eventing import registry
-from eventing.databases import placeholders, time_from_db, time_to_db
+from eventing.databases import Insertion, insert_together, look_up, time_from_db
 from eventing.errors import TransactionRequired, WrongExpectedVersion
 from eventing.recorded import Event, Metadata, NewEvents, Recorded, stream_name
 
-COLUMNS = "stream_id, category, version, type, schema_version, data, metadata, recorded_at"
+KEY_TYPES = {"stream_id": "bigint", "category": "text", "version": "integer"}
+TYPES = KEY_TYPES | {
+    "type": "text",
+    "schema_version": "integer",
+    "data": "jsonb",
+    "metadata": "jsonb",
+    "recorded_at": "timestamptz",
+}
+COLUMNS = ", ".join(TYPES)
 
 
-def append(category: str, writes: Sequence[NewEvents], *, using: str) -> list[Recorded[Any]]:
+def append(
+    category: str,
+    writes: Sequence[NewEvents],
+    *,
+    using: str,
+    along: Callable[[list[Recorded[Any]]], Sequence[Insertion]] = lambda recorded: (),
+) -> list[Recorded[Any]]:
     """Append events to one or more streams of a category, in the caller's transaction.
+
+    What `along` makes of them (rows of a read model, say) is written in the same statement.
 
     Raises WrongExpectedVersion if one of the streams is not where its writer thinks (the transaction must then be
     rolled back), TransactionRequired outside a transaction.
@@ -47,19 +63,15 @@ def append(category: str, writes: Sequence[NewEvents], *, using: str) -> list[Re
     ]
     if not recorded:
         return []
-    time = time_to_db(connection, recorded_at)
-    rows: list[Any] = []
-    for item in recorded:
-        rows += [*row_of(item)[:-1], time]
-    with connection.cursor() as cursor:
-        values = placeholders(8, len(recorded))
+    new = insert_together(
+        connection,
         # A conflict leaves the transaction usable for the question that explains it.
-        cursor.execute(f"INSERT INTO eventing_event ({COLUMNS}) VALUES {values} ON CONFLICT DO NOTHING", rows)
-        if cursor.rowcount != len(recorded):
-            raise _conflict(category, writes, recorded, using)
-        values = placeholders(3, len(recorded))
-        keys = [part for item in recorded for part in item.key]
-        cursor.execute(f"INSERT INTO eventing_outbox (stream_id, category, version) VALUES {values}", keys)
+        Insertion(table="eventing_event", columns=TYPES, rows=map(row_of, recorded), then="ON CONFLICT DO NOTHING"),
+        Insertion(table="eventing_outbox", columns=KEY_TYPES, rows=[item.key for item in recorded]),
+        *along(recorded),
+    )
+    if new != len(recorded):
+        raise _conflict(category, writes, recorded, using)
     return recorded
 
 
@@ -89,14 +101,17 @@ def load_many(category: str, stream_ids: Iterable[int], *, using: str) -> dict[i
     ids = list(dict.fromkeys(stream_ids))
     if not ids:
         return streams
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"SELECT {COLUMNS} FROM eventing_event WHERE stream_id IN {placeholders(len(ids), 1)} AND category = %s"
-            " ORDER BY stream_id, version",
-            [*ids, category],
-        )
-        for row in cursor.fetchall():
-            streams[row[0]].append(recorded_from_row(row))
+    rows = look_up(
+        connections[using],
+        "eventing_event",
+        tuple(TYPES),
+        ["stream_id"],
+        [(stream_id,) for stream_id in ids],
+        then="AND category = %s ORDER BY stream_id, version",
+        parameters=[category],
+    )
+    for row in rows:
+        streams[row[0]].append(recorded_from_row(row))
     return streams
 
 

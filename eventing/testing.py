@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from django.conf import settings
 from django.db import connections
 
-from eventing.inline import MAX_ROUNDS, Inline, Message, deliver_until_settled, over_the_wire
+from eventing.inline import MAX_ROUNDS, BatchSender, Inline, Message, deliver_until_settled, over_the_wire
 from eventing.relay import Relay
 from eventing.wire import Envelope
 
@@ -58,7 +58,7 @@ class Scenario(Generic[State, Command]):
 
 
 @dataclass(slots=True)
-class Collector:
+class Collector(BatchSender):
     """A sender that keeps the messages; what it keeps has gone through the wire format."""
 
     messages: list[Message] = field(default_factory=list)
@@ -66,9 +66,6 @@ class Collector:
 
     def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
         self.messages.append(Message(subscriber, over_the_wire(envelopes), published_at))
-
-    def close(self) -> None:
-        pass
 
 
 def publish_all(only: Iterable[str] | None = None) -> list[Message]:

@@ -174,7 +174,7 @@ class ProductAdmin(CarefulModelAdmin):
     def save_model(self, request: HttpRequest, obj: Product, form: forms.ModelForm, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
-            handlers.shown_differently([obj.sku], database_of("inventory"))
+            handlers.offered_differently([obj.sku], database_of("inventory"))
             return
         handlers.add_product(
             sku=obj.sku,

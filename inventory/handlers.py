@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db import connections, models, transaction
 from django.db.models import F
 
 from eventing import store
-from eventing.databases import placeholders, time_to_db
+from eventing.databases import Insertion, insert, relation
 from eventing.recorded import Metadata, NewEvents, Recorded
 from inventory import domain, selectors
 from inventory.commands import Command, ReserveStock, ShipStock
@@ -36,6 +35,23 @@ from inventory.models import Category, Product, Reservation, ReservationLine, St
 from sharding.router import database_of
 
 SHIPPED = "order shipped"
+
+RESERVATION_TYPES = {
+    "order_id": "bigint",
+    "status": "text",
+    "version": "integer",
+    "created_at": "timestamptz",
+    "updated_at": "timestamptz",
+}
+LINE_TYPES = {"order_id": "bigint", "sku": "text", "quantity": "integer"}
+MOVEMENT_TYPES = {
+    "sku": "text",
+    "kind": "text",
+    "quantity": "integer",
+    "reason": "text",
+    "order_id": "bigint",
+    "at": "timestamptz",
+}
 
 
 def handle_batch(commands: Sequence[tuple[Command, Metadata]]) -> None:
@@ -64,9 +80,7 @@ def handle_batch(commands: Sequence[tuple[Command, Metadata]]) -> None:
         return
     _write_stock(stock, result.stock, using)
     _write_reservations(changed, using)
-    _write_lines(writes, using)
-    _write_shipments(writes, using)
-    store.append(RESERVATION, writes, using=using)
+    store.append(RESERVATION, writes, using=using, along=_rows_about)
 
 
 def _lock_reservations(commands: Sequence[Command], using: str) -> tuple[dict[int, domain.Reservation], dict[int, int]]:
@@ -80,17 +94,13 @@ def _lock_reservations(commands: Sequence[Command], using: str) -> tuple[dict[in
     new = {command.order_id: command.at for command in commands if not isinstance(command, ShipStock)}
     claimed: set[int] = set()
     if new:
-        rows: list[Any] = []
-        for order_id in sorted(new):
-            at = time_to_db(connection, new[order_id])
-            rows += [order_id, Status.VOID.value, 0, at, at]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO inventory_reservation (order_id, status, version, created_at, updated_at)"
-                f" VALUES {placeholders(5, len(new))} ON CONFLICT DO NOTHING RETURNING order_id",
-                rows,
-            )
-            claimed = {order_id for (order_id,) in cursor.fetchall()}
+        void = Insertion(
+            table="inventory_reservation",
+            columns=RESERVATION_TYPES,
+            rows=[(order_id, Status.VOID.value, 0, new[order_id], new[order_id]) for order_id in sorted(new)],
+            then="ON CONFLICT DO NOTHING RETURNING order_id",
+        )
+        claimed = {order_id for (order_id,) in insert(connection, void)}
     versions = dict.fromkeys(claimed, 0)
     statuses: dict[int, Status] = {}
     if len(claimed) < len(order_ids):
@@ -141,72 +151,56 @@ def _lock_stock(skus: Iterable[str], using: str) -> dict[str, Level]:
 
 def _write_stock(before: dict[str, Level], after: dict[str, Level], using: str) -> None:
     """Add the differences rather than store the results, so that the table's own checks see every piece."""
-    rows: list[Any] = []
-    for sku, level in after.items():
-        if level != before[sku]:
-            rows += [sku, level.on_hand - before[sku].on_hand, level.reserved - before[sku].reserved]
-    if not rows:
+    changes = [
+        (sku, level.on_hand - before[sku].on_hand, level.reserved - before[sku].reserved)
+        for sku, level in after.items()
+        if level != before[sku]
+    ]
+    if not changes:
         return
-    with connections[using].cursor() as cursor:
+    connection = connections[using]
+    types = {"sku": "text", "on_hand": "integer", "reserved": "integer"}
+    difference, parameters = relation(connection, "difference", types, changes)
+    with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH difference (sku, on_hand, reserved) AS (VALUES {placeholders(3, len(rows) // 3)})"
-            " UPDATE inventory_stock SET on_hand = inventory_stock.on_hand + difference.on_hand,"
+            "UPDATE inventory_stock SET on_hand = inventory_stock.on_hand + difference.on_hand,"
             " reserved = inventory_stock.reserved + difference.reserved,"
             " available = inventory_stock.available + difference.on_hand - difference.reserved"
-            " FROM difference WHERE inventory_stock.sku = difference.sku",
-            rows,
+            f" FROM {difference} WHERE inventory_stock.sku = difference.sku",
+            parameters,
         )
-    shown_differently(rows[::3], using)
+    shown_differently([sku for sku, _, _ in changes], using)
 
 
 def _write_reservations(changed: dict[int, tuple[str, int, datetime]], using: str) -> None:
     connection = connections[using]
-    rows: list[Any] = []
-    for order_id, (status, version, at) in changed.items():
-        rows += [order_id, status, version, time_to_db(connection, at)]
+    types = {"order_id": "bigint", "status": "text", "version": "integer", "changed_at": "timestamptz"}
+    rows = [(order_id, status, version, at) for order_id, (status, version, at) in changed.items()]
+    change, parameters = relation(connection, "change", types, rows)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH change (order_id, status, version, changed_at) AS (VALUES {placeholders(4, len(changed))})"
-            " UPDATE inventory_reservation SET status = change.status, version = change.version,"
-            " updated_at = change.changed_at FROM change WHERE inventory_reservation.order_id = change.order_id",
-            rows,
+            "UPDATE inventory_reservation SET status = change.status, version = change.version,"
+            f" updated_at = change.changed_at FROM {change} WHERE inventory_reservation.order_id = change.order_id",
+            parameters,
         )
 
 
-def _write_lines(writes: Sequence[NewEvents], using: str) -> None:
-    rows: list[Any] = []
-    for write in writes:
-        for event in write.events:
-            if isinstance(event, StockReserved):
-                for item in event.items:
-                    rows += [write.stream_id, item.sku, item.quantity]
-    if not rows:
-        return
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO inventory_reservationline (order_id, sku, quantity) VALUES {placeholders(3, len(rows) // 3)}",
-            rows,
-        )
-
-
-def _write_shipments(writes: Sequence[NewEvents], using: str) -> None:
-    connection = connections[using]
-    rows: list[Any] = []
-    for write in writes:
-        for event in write.events:
-            if isinstance(event, StockShipped):
-                at = time_to_db(connection, event.at)
-                for item in event.items:
-                    kind = StockMovement.Kind.SHIPPED.value
-                    rows += [item.sku, kind, item.quantity, SHIPPED, write.stream_id, at]
-    if not rows:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO inventory_stockmovement (sku, kind, quantity, reason, order_id, at)"
-            f" VALUES {placeholders(6, len(rows) // 6)}",
-            rows,
-        )
+def _rows_about(recorded: Sequence[Recorded[domain.Event]]) -> list[Insertion]:
+    """The lines of new reservations, and the movements of what leaves the house."""
+    lines: list[tuple[object, ...]] = []
+    movements: list[tuple[object, ...]] = []
+    for item in recorded:
+        match item.event:
+            case StockReserved(items=reserved):
+                lines += [(item.stream_id, piece.sku, piece.quantity) for piece in reserved]
+            case StockShipped(items=shipped, at=at):
+                kind = StockMovement.Kind.SHIPPED.value
+                movements += [(piece.sku, kind, piece.quantity, SHIPPED, item.stream_id, at) for piece in shipped]
+    insertions = [
+        Insertion(table="inventory_reservationline", columns=LINE_TYPES, rows=lines),
+        Insertion(table="inventory_stockmovement", columns=MOVEMENT_TYPES, rows=movements),
+    ]
+    return [insertion for insertion in insertions if insertion.rows]
 
 
 RESERVATION_STATUS = {
@@ -341,7 +335,7 @@ def add_product(
         if not created:
             raise domain.DuplicateSku(sku)
         Stock.objects.using(using).create(product=product)
-        shown_differently([sku], using)
+        offered_differently([sku], using)
 
 
 def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: Metadata) -> None:
@@ -392,12 +386,21 @@ def _enter(
 
 
 def shown_differently(skus: Sequence[str], using: str) -> None:
-    """Let everybody see the new state of these products once the transaction is committed.
+    """Let everybody see the new stock of these products once the transaction is committed.
 
     Not as a subscriber of the events: that would be one more delivery of each, and some time later.
     """
 
     def tell() -> None:
         selectors.look_again(skus)
+
+    transaction.on_commit(tell, using=using, robust=True)
+
+
+def offered_differently(skus: Sequence[str], using: str) -> None:
+    """Let everybody see these products as they are once the transaction is committed."""
+
+    def tell() -> None:
+        selectors.look_at_offers_again(skus)
 
     transaction.on_commit(tell, using=using, robust=True)

@@ -1,15 +1,15 @@
 """Reads of the catalogue and of stock.
 
-What is shown comes from a cache (see config.levels), and nothing is decided on it.
+What is shown comes from a cache (see config.levels), and so do prices. What is left is decided by the handlers.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
@@ -57,6 +57,16 @@ class ProductView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a product is sold for; `price` in minor units of `currency`."""
+
+    name: str
+    price: int
+    currency: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CataloguePage:
     """Some products, and the position after which the next page begins; None on the last page."""
 
@@ -83,6 +93,7 @@ def _seconds() -> float:
 _categories: Levels[list[CategoryView]] = Levels("categories", seconds=_seconds)
 _pages: Levels[CataloguePage] = Levels("catalogue", seconds=_seconds)
 _shown: Levels[ProductView] = Levels("product", seconds=_seconds)
+_offers: Levels[Offer] = Levels("offer", seconds=_seconds)  # without the stock, which changes all the time
 
 
 def categories() -> list[CategoryView]:
@@ -121,7 +132,7 @@ def catalogue(
     if query:
         return _catalogue(category, query, sort, after, limit)  # too many different ones to be worth keeping
     name = hashlib.blake2b(repr((category, sort.value, after, limit)).encode(), digest_size=16).hexdigest()
-    page = _pages.get(name, partial(_catalogue, category, query, sort, after, limit))
+    page = _pages.get(name, functools.partial(_catalogue, category, query, sort, after, limit))
     return page or CataloguePage(items=(), next=None)
 
 
@@ -157,8 +168,14 @@ def product(sku: str) -> ProductView | None:
 
 
 def look_again(skus: Collection[str]) -> None:
-    """These products have changed, and the change is committed."""
+    """The stock of these products has changed, and the change is committed."""
     _shown.forget(skus)
+
+
+def look_at_offers_again(skus: Collection[str]) -> None:
+    """These products have changed, and the change is committed."""
+    look_again(skus)
+    _offers.forget(skus)
 
 
 def products_by_sku(skus: Iterable[str]) -> dict[str, ProductView]:
@@ -183,12 +200,13 @@ def low_stock(*, at_most: int, limit: int) -> list[ProductView]:
 
 
 def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:
-    """Pairs of sku and quantity at the prices of this moment, each product once, in the order of first mention.
+    """Pairs of sku and quantity at the prices that are shown, each product once, in the order of first mention.
 
+    Like what is shown, a price may be CATALOGUE_CACHE_SECONDS old if this process could not be told of a new one.
     Raises UnknownSku naming what is not on sale, InvalidQuantity, MixedCurrencies.
     """
     quantities = domain.merge_wanted(wanted)
-    on_sale = {sku: view for sku, view in products_by_sku(quantities).items() if view.active}
+    on_sale = {sku: offer for sku, offer in _offers_of(quantities).items() if offer.active}
     if unknown := [sku for sku in quantities if sku not in on_sale]:
         raise domain.UnknownSku(*unknown)
     if len(currencies := {view.currency for view in on_sale.values()}) > 1:
@@ -203,6 +221,22 @@ def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:
         )
         for sku, quantity in quantities.items()
     ]
+
+
+def _offers_of(skus: Collection[str]) -> dict[str, Offer]:
+    """Those of the products that there are. What is not remembered is asked for with one question."""
+    wanted = _possible(skus)
+
+    @functools.cache
+    def loaded() -> dict[str, Offer]:
+        rows = _products().filter(sku__in=wanted).values_list("sku", "name", "price", "currency", "active")
+        return {
+            sku: Offer(name=name, price=price, currency=currency, active=active)
+            for sku, name, price, currency, active in rows
+        }
+
+    found = {sku: _offers.get(sku, lambda sku=sku: loaded().get(sku)) for sku in wanted}  # type: ignore[misc]
+    return {sku: offer for sku, offer in found.items() if offer is not None}
 
 
 def _possible(skus: Iterable[str]) -> list[str]:

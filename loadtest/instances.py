@@ -51,11 +51,17 @@ class Instance:
     stop_signal: int
 
 
-def start_postgresql(directory: Path, *, port: int | None = None, fsync: bool = True) -> Instance:
+def start_postgresql(
+    directory: Path,
+    *,
+    port: int | None = None,
+    fsync: bool = True,
+    options: Mapping[str, str] | None = None,
+) -> Instance:
     """Start PostgreSQL with its data in a directory; on the `port` of an earlier start, it is that server again.
 
-    Without `fsync` it is faster and survives its own death, but not that of the machine. PostgreSQL will not run as
-    root, so root runs it as the user `postgres`.
+    Without `fsync` it is faster and survives its own death, but not that of the machine; `options` are more settings of
+    the server. PostgreSQL will not run as root, so root runs it as the user `postgres`.
     """
     programs = postgresql_programs()
     user = "postgres" if os.geteuid() == 0 else None
@@ -72,6 +78,7 @@ def start_postgresql(directory: Path, *, port: int | None = None, fsync: bool = 
         "unix_socket_directories": "",
         "max_connections": str(MAX_CONNECTIONS),
         "fsync": "on" if fsync else "off",
+        **(options or {}),
     }
     arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
     process = spawn(
@@ -294,8 +301,13 @@ def epmd_program() -> Path | None:
     return _first_program("epmd", ["usr/lib/erlang/erts-*/bin/epmd", "usr/lib*/erlang/bin/epmd"])
 
 
+# The first one has no windows to draw, which saves most of what the others compute.
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+
+
 def chromium_program() -> Path | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    """The browser that CHROMIUM names, or the first of CHROMIUMS that is installed."""
+    names = (os.environ.get("CHROMIUM", ""), *CHROMIUMS)
     return next((Path(path) for name in names if (path := shutil.which(name))), None)
 
 

@@ -14,14 +14,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import ClassVar
 
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from django.test import override_settings
 from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
@@ -107,13 +107,17 @@ def run(race: Race, trials: int) -> Result:
             claims = zip(*threads.map(side, race.sides), strict=True)
         deliver()
     result = Result(trials=trials)
-    for prize, claimed in zip(prizes, claims, strict=True):
-        ways, problem = judge(race, prize.order_id)
-        result.outcomes[" → ".join(ways) or "nothing"] += 1
-        if not problem and None not in claimed and sum(map(bool, claimed)) != 1:
-            problem = f"{sum(map(bool, claimed))} sides believe to have won"
-        if problem:
-            result.wrong.append(f"order {numbers.to_text(prize.order_id)}: {problem}")
+    with ExitStack() as stack:
+        for alias in connections:
+            # All is over. Outside of a transaction each question would take a connection and a deadline of its own.
+            stack.enter_context(transaction.atomic(using=alias))
+        for prize, claimed in zip(prizes, claims, strict=True):
+            ways, problem = judge(race, prize.order_id)
+            result.outcomes[" → ".join(ways) or "nothing"] += 1
+            if not problem and None not in claimed and sum(map(bool, claimed)) != 1:
+                problem = f"{sum(map(bool, claimed))} sides believe to have won"
+            if problem:
+                result.wrong.append(f"order {numbers.to_text(prize.order_id)}: {problem}")
     return result
 
 

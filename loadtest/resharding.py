@@ -3,8 +3,8 @@
     python -m loadtest.resharding --moves 20 --kills 5
 
 It runs a shop of its own on the services: gives one bucket a customer with many orders, finds out how many orders a
-second the shop takes, lets them flow at half of that, and moves the bucket from database to database. After each move
-the flow pauses and the shop is audited.
+second the shop takes and handles, lets them flow at half of that, and moves the bucket from database to database.
+Before each move it looks at the same flow without one; after it the flow pauses and the shop is audited.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from loadtest.client import Client
 from loadtest.faults.moves import FINISH, GO_ON, MOVER
 from loadtest.faults.traffic import NEW_PRODUCT
 from loadtest.flow import NEW_CUSTOMERS, Flow, Request
-from loadtest.pending import pending
+from loadtest.pending import unpublished
 from loadtest.shell import Shell, ShellError
 from loadtest.stack import ROOT
 from loadtest.temporary import SHARDS, temporary_stack
@@ -43,7 +43,7 @@ CUSTOMERS = 16
 OF_BUCKET = 2  # of them live in the bucket that moves
 WARM_UP_SECONDS = 5.0
 CAPACITY_SECONDS = 10.0
-BASE_SECONDS = 20.0
+BASE_SECONDS = 8.0
 QUIET_SECONDS = 60.0
 KILLED_AT = (Step.COPIED, Step.CLOSED, Step.DETACHED, Step.ATTACHED, Step.SWITCHED)
 
@@ -125,22 +125,22 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
         tokens = shell.run(NEW_CUSTOMERS.format(buckets=[bucket] * OF_BUCKET + elsewhere))
         clients = [Client(stack.url, token=token) for token in tokens]
 
-        capacity = _capacity(clients)
+        capacity = _capacity(clients, shell)
         flow = Flow(clients, SKU, rate=capacity / 2)
         say(f"the shop takes {capacity:.0f} orders a second; bucket {bucket} moves while {flow.rate:.0f} a second flow")
         results: list[tuple[int, int, float]] = []
+        before: list[Request] = []
         meanwhile: list[Request] = []
         killed: list[Request] = []
         clean, findings = 0, []
         killed_moves = set(random.sample(range(moves), kills))
         with flow.running():
-            time.sleep(WARM_UP_SECONDS)
-            flow.take()
-            time.sleep(BASE_SECONDS)
-            before = flow.take()
             for number in range(moves):
                 target = f"orders_{(int(home.rpartition('_')[2]) + 1) % SHARDS}"
+                time.sleep(WARM_UP_SECONDS)
                 flow.take()
+                time.sleep(BASE_SECONDS)
+                before += flow.take()
                 if number in killed_moves:
                     home = _move_with_a_death(shell, bucket, target, KILLED_AT[number % len(KILLED_AT)])
                     killed += flow.take()
@@ -180,17 +180,25 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
         )
 
 
-def _capacity(clients: Sequence[Client]) -> float:
+def _capacity(clients: Sequence[Client], shell: Shell) -> float:
+    """Orders a second that the shop takes and handles, until nothing of them is on its way any more."""
     flow = Flow(clients, SKU)
     with flow.running():
         time.sleep(WARM_UP_SECONDS)
+        flow.going.clear()
+        _wait_until_quiet(shell)
         flow.take()
+        began = time.monotonic()
+        flow.going.set()
         time.sleep(CAPACITY_SECONDS)
+        flow.going.clear()
+        _wait_until_quiet(shell)
+        seconds = time.monotonic() - began
         requests = flow.take()
     taken = sum(not request.failure for request in requests)
     if not taken:
         raise SystemExit(f"The shop takes no orders: {requests[0].failure if requests else 'it does not answer'}")
-    return taken / CAPACITY_SECONDS
+    return taken / seconds
 
 
 def _move_with_a_death(shell: Shell, bucket: int, target: str, step: Step) -> str:
@@ -208,16 +216,23 @@ def _in_bucket(request: Request) -> bool:
     return request.customer < OF_BUCKET
 
 
+def _wait_until_quiet(shell: Shell) -> bool:
+    """Wait until nothing is on its way; False if that takes too long."""
+    deadline = time.monotonic() + QUIET_SECONDS
+    while any(unpublished(shell).values()):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 def _audit(shell: Shell) -> tuple[bool, list[Any]]:
     deadline = time.monotonic() + QUIET_SECONDS
-    while True:
-        if not any(pending(shell).values()):
-            clean, found = shell.run(AUDIT)
-            if clean or time.monotonic() > deadline:
-                return clean, found
-        elif time.monotonic() > deadline:
-            return False, ["the shop did not become quiet"]
-        time.sleep(0.5)
+    while _wait_until_quiet(shell):
+        clean, found = shell.run(AUDIT)
+        if clean or time.monotonic() > deadline:
+            return clean, found
+    return False, ["the shop did not become quiet"]
 
 
 def _lost(shell: Shell, placed: Sequence[str]) -> int:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from loadtest.dotenv import read_dotenv
 from loadtest.instances import (
+    CHROMIUMS,
     ROOT,
     Instance,
     Process,
@@ -145,11 +146,15 @@ COMPOSE_NAMES = {"postgresql": "postgres", "rabbitmq": "rabbitmq", "redis": "red
 
 
 class Services:
-    """The services of this checkout; `directory` holds the private instances and what is known about them."""
+    """The services of this checkout; `directory` holds the private instances and what is known about them.
 
-    def __init__(self, directory: Path, *, private: bool = False) -> None:
+    With `for_tests` PostgreSQL is left to the tests (tests/profile.py) where it is installed and nobody names a server.
+    """
+
+    def __init__(self, directory: Path, *, private: bool = False, for_tests: bool = False) -> None:
         self.directory = directory
         self.private = private
+        self.for_tests = for_tests
         self.variables = {**read_dotenv(ROOT / ".env.example"), **read_dotenv(ROOT / ".env"), **os.environ}
         self.named = {**read_dotenv(ROOT / ".env"), **os.environ}
         self._state_file = directory / "state.json"
@@ -181,7 +186,7 @@ class Services:
                 except Unusable as error:
                     reasons[kind.name] = str(error)
             if chromium_program() is None:
-                install(["chromium"])
+                install([CHROMIUMS[0]])
         return {kind.name: found[kind.name] for kind in KINDS if kind.name in found}, reasons
 
     def down(self) -> list[str]:
@@ -202,6 +207,8 @@ class Services:
     def _find(self, kind: Kind) -> Found:
         if url := self._named_url(kind):
             return Found(kind=kind, url=url, version=kind.probe(url), origin=f"named by {kind.variable}")
+        if self._is_left_to_tests(kind):
+            return _left_to_tests(kind)
         if known := self._state().get(kind.name):
             instance = _instance(known)
             if all(is_running(process) for process in instance.processes):
@@ -227,7 +234,12 @@ class Services:
     def _named_url(self, kind: Kind) -> str | None:
         return None if self.private else self.named.get(kind.variable) or None
 
+    def _is_left_to_tests(self, kind: Kind) -> bool:
+        return self.for_tests and kind.name == "postgresql" and kind.is_installed()
+
     def _start(self, kind: Kind) -> Found:
+        if self._is_left_to_tests(kind):  # it has just been installed
+            return _left_to_tests(kind)
         directory = self.directory / kind.name
         directory.mkdir(parents=True, exist_ok=True)
         say(f"Starting a private {kind.title} …")
@@ -276,6 +288,10 @@ class Services:
             yield
 
 
+def _left_to_tests(kind: Kind) -> Found:
+    return Found(kind=kind, url="", version="", origin="the tests start one of their own")
+
+
 def _instance(known: Mapping[str, Any]) -> Instance:
     processes = tuple(Process(**process) for process in known["processes"])
     return Instance(url=known["url"], processes=processes, stop_signal=known["stop_signal"])
@@ -292,7 +308,7 @@ def say(text: str) -> None:
 def describe(found: Mapping[str, Found], reasons: Mapping[str, str]) -> None:
     for kind in KINDS:
         if service := found.get(kind.name):
-            say(f"{kind.title} {service.version}: {service.origin}")
+            say(f"{kind.title} {service.version}".rstrip() + f": {service.origin}")
         else:
             say(f"{kind.title}: missing, {reasons[kind.name]}")
     say(f"Chromium: {chromium_program() or 'missing; the tests in a browser are skipped'}")
@@ -316,13 +332,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="use private instances even where others can be used (also: SERVICES_PRIVATE=1)",
     )
     parser.add_argument(
+        "--for-tests",
+        action="store_true",
+        help="leave PostgreSQL to the tests if it is installed and DATABASE_URL names none",
+    )
+    parser.add_argument(
         "--directory",
         type=Path,
         default=ROOT / "var" / "services",
         help="where private instances keep their files (default: var/services)",
     )
     options = parser.parse_args(arguments)
-    services = Services(options.directory.resolve(), private=options.private)
+    services = Services(options.directory.resolve(), private=options.private, for_tests=options.for_tests)
     match options.command:
         case "down":
             stopped = services.down()
@@ -334,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found, reasons = services.find()
     if options.command != "env":
         describe(found, reasons)
-    for service in found.values():
+    for service in (service for service in found.values() if service.url):
         line = f"{service.kind.variable}={shlex.quote(service.url)}"
         print(f"export {line}" if options.command == "env" else line)
     return 1 if reasons else 0

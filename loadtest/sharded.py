@@ -14,18 +14,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from loadtest import resharding
-from loadtest.stack import ROOT
-from loadtest.temporary import SHARDS, temporary_databases
+from loadtest.pending import unpublished
+from loadtest.shell import Shell
+from loadtest.stack import ROOT, Stack
+from loadtest.temporary import SHARDS, temporary_installation
 
 ORDERS_PER_SECOND = 5_000
 EVENTS_PER_SECOND = 20_000
+REST_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,7 @@ class Line:
     good: bool | None = None
 
 
-def run(*arguments: str, env: dict[str, str], may_fail: bool = False) -> float:
+def run(*arguments: str, env: Mapping[str, str], may_fail: bool = False) -> float:
     """Run Python as part of the shop, with its output to see; returns how many seconds it took."""
     say(f"$ python {' '.join(arguments)}")
     started = time.monotonic()
@@ -50,23 +55,17 @@ def run(*arguments: str, env: dict[str, str], may_fail: bool = False) -> float:
 
 def measure(orders: int, folder: Path) -> list[Line]:
     """Fill databases with so many orders, and measure everything but moves."""
-    with temporary_databases("wharf_shards", folder, {"DEBUG": "1"}) as env:
-        run("manage.py", "migrate_all", env=env)
-        seconds = run("manage.py", "seed", "--orders", str(orders), env=env)
+    with temporary_installation("wharf_shards", folder, {"DEBUG": "1"}) as env:
+        seconds = fill(orders, env)
         lines = [_rate("orders written in bulk", orders, seconds, ORDERS_PER_SECOND, "orders/s")]
-        figures = folder / "reading.json"
-        run("-m", "loadtest.reading", "--at-least", str(orders), "--json", str(figures), env=env, may_fail=True)
-        for figure in json.loads(figures.read_text()):
+        for figure in read(orders, folder, env):
             asked = "" if figure["asked"] is None else f"≤ {figure['asked']:g}"
             good = None if figure["asked"] is None else figure["measured"] <= figure["asked"]
             measured = f"{figure['measured']:.2f} {figure['unit']}"
             lines.append(Line(what=figure["what"], measured=measured, asked=asked, good=good))
-        events = 0
-        for number in range(SHARDS):
-            with psycopg.connect(f"{env['DATABASE_URL']}_orders_{number}", autocommit=True) as shard:
-                events += shard.execute("SELECT count(*) FROM eventing_event").fetchall()[0][0]
-        seconds = run("manage.py", "rebuild", "--projection", "orders", env=env)
+        events, seconds = rebuild(env)
         lines.append(_rate("read model rebuilt", events, seconds, EVENTS_PER_SECOND, "events/s"))
+        _publish(env, folder / "log")
         report = folder / "audit.json"
         with report.open("w") as out:
             started = time.monotonic()
@@ -75,6 +74,41 @@ def measure(orders: int, folder: Path) -> list[Line]:
         lines.append(_rate("audited", orders, time.monotonic() - started, None, "orders/s"))
         lines.append(Line(what="audit", measured="clean" if clean else "NOT CLEAN", asked="clean", good=clean))
     return lines
+
+
+def fill(orders: int, env: Mapping[str, str]) -> float:
+    """Make the databases, with so many orders in them; returns how many seconds the bulk of them took."""
+    run("manage.py", "migrate_all", env=env)
+    run("manage.py", "seed", env=env)
+    return run("manage.py", "seed", "--orders", str(orders), env=env)
+
+
+def read(orders: int, folder: Path, env: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What reading costs in databases with so many orders: the figures of `loadtest.reading`."""
+    file = folder / "reading.json"
+    run("-m", "loadtest.reading", "--at-least", str(orders), "--json", str(file), env=env, may_fail=True)
+    figures: list[dict[str, Any]] = json.loads(file.read_text())
+    return figures
+
+
+def rebuild(env: Mapping[str, str]) -> tuple[int, float]:
+    """Make the read model anew; returns of how many events, and in how many seconds."""
+    events = 0
+    for number in range(SHARDS):
+        with psycopg.connect(f"{env['DATABASE_URL']}_orders_{number}", autocommit=True) as shard:
+            events += shard.execute("SELECT count(*) FROM eventing_event").fetchall()[0][0]
+    return events, run("manage.py", "rebuild", "--projection", "orders", env=env)
+
+
+def _publish(env: Mapping[str, str], log_dir: Path) -> None:
+    """Run the shop until its outboxes and queues are empty: the audit takes an event that waits for a lost one."""
+    say("publishing what the seed's own orders have left to be published …")
+    with Stack(env=env, log_dir=log_dir) as stack, closing(Shell(stack.env)) as shell:
+        deadline = time.monotonic() + REST_SECONDS
+        while any((left := unpublished(shell)).values()):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the shop did not come to rest: {left}")
+            time.sleep(0.5)
 
 
 def _rate(what: str, number: int, seconds: float, asked: int | None, unit: str) -> Line:

@@ -37,7 +37,7 @@ class Shell:
     """Starts with the first question. `env` makes the process part of a shop. May be shared by threads."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONPATH": str(ROOT)}
+        self._env = {"DJANGO_SETTINGS_MODULE": "config.settings", **os.environ, **env, "PYTHONPATH": str(ROOT)}
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 

@@ -28,7 +28,7 @@ from loadtest.dotenv import read_dotenv
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-START_SECONDS = 90
+START_SECONDS = 180
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 LOG_LINES = 25

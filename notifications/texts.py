@@ -23,4 +23,4 @@ def render(about: str, context: dict[str, Any]) -> Text:
 
 def as_html(text: Text) -> str:
     """The same text as an HTML mail."""
-    return render_to_string("notifications/message.html", {"subject": text.subject, "body": text.body})
+    return render_to_string("notifications/message.html", {"subject": text.subject, "body": text.body}).strip()

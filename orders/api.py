@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
@@ -34,6 +35,8 @@ IdempotencyKey = Annotated[
         description="Your own name for this request (a UUID, say): sent again, it never makes a second order.",
     ),
 ]
+
+ANY = "ANY"  # in the place of an order's number
 
 LOCATION = {"responses": {202: {"headers": {"Location": {"description": "The order.", "schema": {"type": "string"}}}}}}
 
@@ -202,7 +205,12 @@ def _order_id(number: str) -> int:
 
 
 def _address(number: str) -> str:
-    return reverse("api:get_order", kwargs={"number": number})
+    return _address_of_any().replace(ANY, number)
+
+
+@functools.cache
+def _address_of_any() -> str:
+    return reverse("api:get_order", kwargs={"number": ANY})
 
 
 def _placed_by(customer_id: int, first: Recorded[Any]) -> bool:

@@ -14,11 +14,13 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from django.conf import settings
 from django.db import connections, transaction
 
 from eventing import store
-from eventing.databases import time_to_db, try_transaction_lock
+from eventing.databases import Insertion, give_back_connections, insert_alone, time_to_db
 from eventing.errors import WrongExpectedVersion
+from eventing.group_commit import GroupCommit
 from eventing.recorded import Metadata, NewEvents, Recorded
 from orders import models, projections
 from orders.commands import CancelOrder, Command, PlaceOrder
@@ -32,6 +34,13 @@ KEEP_KEYS = timedelta(hours=24)
 
 ORDER_COLUMNS = projections.COLUMNS
 LINE_COLUMNS = projections.LINE_COLUMNS
+KEY_TYPES = {
+    "customer_id": "bigint",
+    "key": "text",
+    "fingerprint": "text",
+    "order_id": "bigint",
+    "created_at": "timestamptz",
+}
 
 logger = structlog.get_logger(__name__)
 
@@ -205,37 +214,92 @@ def rows_of(history: Sequence[Recorded[Event]]) -> Rows:
     return Rows(order=tuple(row[column] for column in ORDER_COLUMNS), lines=projections.lines_of(history))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NewOrder:
+    """An order that is accepted but not written yet."""
+
+    command: PlaceOrder
+    events: NewEvents
+    idempotency: IdempotencyKey | None
+
+
+# The events of an order; none if another order has its key, None if somebody is about to write that down.
+_Written = list[Recorded[Event]] | None
+
+
 def _place(command: PlaceOrder, metadata: Metadata, idempotency: IdempotencyKey | None, using: str) -> Placement:
+    try:
+        events = decide(Order(), command)
+    except OrderError:
+        if idempotency is not None and (first := _find_key(command.customer_id, idempotency, using)) is not None:
+            return first
+        raise
+    write = NewEvents(stream_id=command.order_id, expected_version=0, events=events, metadata=metadata)
+    order = _NewOrder(command=command, events=write, idempotency=idempotency)
+    if shards.is_moving(numbers.bucket_of(command.order_id)):
+        [recorded] = _write(using, [order])  # it may be refused, and the others of a group with it
+    else:
+        give_back_connections()
+        recorded = _group(using).submit(order)
+    if recorded:
+        return _placement(recorded, replayed=False)
+    if recorded is None or idempotency is None or (first := _find_key(command.customer_id, idempotency, using)) is None:
+        raise IdempotencyInFlight  # or the old key was pruned just now: the next request will get it
+    return first
+
+
+def _group(using: str) -> GroupCommit[_NewOrder, _Written]:
+    """What writes the new orders of a database. More writers would find its pool of connections empty."""
+    if (group := _groups.get(using)) is None:
+        writers = settings.DATABASE_POOL_SIZE
+        group = _groups.setdefault(using, GroupCommit(partial(_write_group, using), writers=writers))
+    return group
+
+
+_groups: dict[str, GroupCommit[_NewOrder, _Written]] = {}
+
+
+def _write_group(using: str, orders: Sequence[_NewOrder]) -> list[_Written | Exception]:
+    """Write orders together or, if that fails, one by one, so that each of them answers for itself only."""
+    if len(orders) > 1:
+        try:
+            return list(_write(using, orders))
+        except Exception as error:
+            logger.info("orders.singly", database=using, orders=len(orders), error=repr(error))
+    outcomes: list[_Written | Exception] = []
+    for order in orders:
+        try:
+            outcomes += _write(using, [order])
+        except Exception as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def _write(using: str, orders: Sequence[_NewOrder]) -> list[_Written]:
     with transaction.atomic(using=using):
-        if idempotency is not None and not _claim_key(command, idempotency, using):
-            if (first := _find_key(command.customer_id, idempotency, using)) is not None:
-                return first
-            raise IdempotencyInFlight  # the old key was pruned just now: the next request will get it
-        write = NewEvents(
-            stream_id=command.order_id, expected_version=0, events=decide(Order(), command), metadata=metadata
-        )
-        recorded = _append([write], {command.order_id: []}, using=using)
-    return _placement(recorded, replayed=False)
+        claimed = _claim_keys(orders, using)
+        new = [order.events for order in orders if claimed.get(order.command.order_id, True)]
+        recorded: dict[int, list[Recorded[Event]]] = {}
+        for item in _append(new, {write.stream_id: [] for write in new}, using=using):
+            recorded.setdefault(item.stream_id, []).append(item)
+    return [
+        None if claimed.get(order_id, True) is None else recorded.get(order_id, [])
+        for order_id in (order.command.order_id for order in orders)
+    ]
 
 
-def _claim_key(command: PlaceOrder, idempotency: IdempotencyKey, using: str) -> bool:
-    """Write the key down for this order; False if another order has it. Raises IdempotencyInFlight."""
-    connection = connections[using]
-    if not try_transaction_lock(connection, f"idempotency:{command.customer_id}:{idempotency.key}"):
-        raise IdempotencyInFlight
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO orders_idempotencykey (customer_id, key, fingerprint, order_id, created_at)"
-            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            [
-                command.customer_id,
-                idempotency.key,
-                idempotency.fingerprint,
-                command.order_id,
-                time_to_db(connection, command.at),
-            ],
-        )
-        return cursor.rowcount == 1
+def _claim_keys(orders: Sequence[_NewOrder], using: str) -> dict[int, bool | None]:
+    """Write the orders' keys down; whether each of the orders has its own now, or None if another is about to."""
+    rows, locks = [], []
+    for order in orders:
+        command, idempotency = order.command, order.idempotency
+        if idempotency is not None:
+            rows.append((command.customer_id, idempotency.key, idempotency.fingerprint, command.order_id, command.at))
+            locks.append(f"idempotency:{command.customer_id}:{idempotency.key}")
+    if not rows:
+        return {}
+    keys = Insertion(table="orders_idempotencykey", columns=KEY_TYPES, rows=rows, then="ON CONFLICT DO NOTHING")
+    return insert_alone(connections[using], keys, locks, by="order_id")
 
 
 def _find_key(customer_id: int, idempotency: IdempotencyKey, using: str) -> Placement | None:
@@ -288,8 +352,9 @@ def _load_locked(order_ids: Iterable[int], *, using: str) -> dict[int, list[Reco
 def _append(
     writes: Sequence[NewEvents], histories: dict[int, list[Recorded[Event]]], *, using: str
 ) -> list[Recorded[Event]]:
-    recorded = store.append(CATEGORY, writes, using=using)
-    for item in recorded:
-        histories[item.stream_id].append(item)
-    projections.project([histories[order_id] for order_id in {item.stream_id for item in recorded}], using=using)
-    return recorded
+    def project(recorded: Sequence[Recorded[Event]]) -> list[Insertion]:
+        for item in recorded:
+            histories[item.stream_id].append(item)
+        return projections.project([histories[order_id] for order_id in {item.stream_id for item in recorded}])
+
+    return store.append(CATEGORY, writes, using=using, along=project)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from django.db import connections
-
-from eventing.databases import placeholders, time_to_db
+from eventing.databases import Insertion
 from eventing.projections import Part, Projection, Table, register
 from eventing.recorded import Recorded
 from orders.domain import Status, sum_of
@@ -27,23 +25,31 @@ from sharding import numbers, shards
 
 History = Sequence[Recorded[Event]]  # all events of one order, oldest first
 
-COLUMNS = (
-    "id",
-    "customer_id",
-    "status",
-    "currency",
-    "subtotal",
-    "discount",
-    "total",
-    "coupon_code",
-    "placed_at",
-    "updated_at",
-    "expires_at",
-    "version",
-    "reason",
-)
-LINE_COLUMNS = ("order_id", "position", "sku", "name", "quantity", "unit_price")
-TIMES = ("placed_at", "updated_at", "expires_at")
+TYPES = {
+    "id": "bigint",
+    "customer_id": "bigint",
+    "status": "text",
+    "currency": "text",
+    "subtotal": "bigint",
+    "discount": "bigint",
+    "total": "bigint",
+    "coupon_code": "text",
+    "placed_at": "timestamptz",
+    "updated_at": "timestamptz",
+    "expires_at": "timestamptz",
+    "version": "integer",
+    "reason": "text",
+}
+COLUMNS = tuple(TYPES)
+LINE_TYPES = {
+    "order_id": "bigint",
+    "position": "integer",
+    "sku": "text",
+    "name": "text",
+    "quantity": "integer",
+    "unit_price": "bigint",
+}
+LINE_COLUMNS = tuple(LINE_TYPES)
 
 # A row never goes back to an older version, whichever of two writers comes last.
 UPSERT = (
@@ -52,40 +58,18 @@ UPSERT = (
 )
 
 
-def project(histories: Sequence[History], *, using: str) -> None:
-    """Write the rows of orders that have new events: one statement for all, one more for lines of new orders.
+def project(histories: Sequence[History]) -> list[Insertion]:
+    """What to write about orders that have new events, in the transaction that appends these.
 
-    To be called in the transaction that appends the events, with everything that has happened to these orders.
+    A history is everything that has happened to an order. The lines of an order never change after its placement.
     """
-    if not histories:
-        return
-    connection = connections[using]
-    parameters: list[Any] = []
-    for history in histories:
-        row = row_of(history)
-        for column in TIMES:
-            row[column] = time_to_db(connection, row[column]) if row[column] is not None else None
-        parameters += [row[column] for column in COLUMNS]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO orders_order ({', '.join(COLUMNS)})"
-            f" VALUES {placeholders(len(COLUMNS), len(histories))} {UPSERT}",
-            parameters,
-        )
-    project_lines([history for history in histories if len(history) == 1], using=using)  # just placed
-
-
-def project_lines(histories: Sequence[History], *, using: str) -> None:
-    """Write the lines of orders; they never change after the placement."""
-    rows = [row for history in histories for row in lines_of(history)]
-    if not rows:
-        return
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO orders_orderline ({', '.join(LINE_COLUMNS)})"
-            f" VALUES {placeholders(len(LINE_COLUMNS), len(rows))} ON CONFLICT DO NOTHING",
-            [value for row in rows for value in row],
-        )
+    rows = [row_of(history) for history in histories]
+    orders = [[row[column] for column in COLUMNS] for row in rows]
+    written = [Insertion(table="orders_order", columns=TYPES, rows=orders, then=UPSERT)]
+    if lines := [row for history in histories if len(history) == 1 for row in lines_of(history)]:
+        then = "ON CONFLICT DO NOTHING"
+        written.append(Insertion(table="orders_orderline", columns=LINE_TYPES, rows=lines, then=then))
+    return written
 
 
 def lines_of(history: History) -> list[tuple[Any, ...]]:

@@ -7,19 +7,23 @@ is overlooked: https://www.postgresql.org/docs/current/ddl-system-columns.html
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from django.conf import settings
 from django.db import connections
+from psycopg.errors import QueryCanceled
 
 from sharding.errors import MoveRefused
 from sharding.numbers import BUCKETS, bucket_range
 from sharding.partitions import attach_statement, partition_name
 
 LOCK_MILLISECONDS = 50  # others queue up behind a lock that waits
+SLICE_ROWS = 500  # compared at once while orders go on, which need the machine, too
+SHARE = 0.2  # of the time in which rows are compared
 
 Connection = psycopg.Connection[Any]
 
@@ -46,9 +50,25 @@ class Table:
         """The bucket's own table: the partition, attached or not, or the copy of rows that are shared with others."""
         return partition_name(self.name, bucket)
 
+    @property
+    def or_update(self) -> str:
+        """What is to be done about rows that are there already, to stand behind INSERT."""
+        updates = ", ".join(f"{column} = excluded.{column}" for column in self.columns if column not in self.key)
+        return f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {updates}"
+
+    @property
+    def incoming(self) -> str:
+        """The table of the target's session in which changes arrive."""
+        return f"incoming_{self.name}"
+
     def relation(self, bucket: int) -> str:
         """The table that a bucket's rows are in at the source."""
         return self.beside(bucket) if self.partitioned else self.name
+
+    def digest(self, condition: str = "true") -> str:
+        """How many rows fulfil a condition, and their checksum, to stand behind SELECT."""
+        checksum = f"sum(hashtextextended(ROW({', '.join(self.columns)})::text, 0)::numeric)"
+        return f"count(*) FILTER (WHERE {condition}), {checksum} FILTER (WHERE {condition})"
 
     def rows(self, bucket: int) -> str:
         """A bucket's rows at the source, to stand behind FROM."""
@@ -107,12 +127,17 @@ def ignore(rows: int) -> None:
 
 
 class Copy:
-    """A bucket's rows in `source`, and their copy in `target`."""
+    """A bucket's rows in `source`, and their copy in `target`. `taking` is a second connection to the target."""
 
-    def __init__(self, source: Connection, target: Connection, bucket: int) -> None:
+    def __init__(self, source: Connection, target: Connection, taking: Connection, bucket: int) -> None:
         self.source = source
         self.target = target
+        self.taking = taking
         self.bucket = bucket
+        self._has_room = False
+        self._taken: str | None = (
+            None  # the snapshot in which `taking` has last read the copy, if its transaction is open
+        )
         self.tables = tables(source)
         if self.tables != tables(target):
             raise MoveRefused(
@@ -161,6 +186,7 @@ class Copy:
 
     def discard(self) -> None:
         """Remove the copy, which must not be attached."""
+        self.let_go()
         with self.target.transaction():
             for table in self.tables:
                 self.target.execute(f"DROP TABLE IF EXISTS {table.beside(self.bucket)}")
@@ -179,51 +205,67 @@ class Copy:
         """Bring what was written at the source since the snapshot of an earlier pass, or everything.
 
         Raises Different if the copy is not the same afterwards: rows were deleted at the source, for example; and
-        psycopg.errors.QueryCanceled if a statement takes more than `seconds`.
+        psycopg.errors.QueryCanceled if it takes more than about `seconds`.
         """
         rows = 0
+        deadline = None if seconds is None else time.monotonic() + seconds
 
         def count(more: int) -> None:
             nonlocal rows
             rows += more
             on_rows(rows)
 
+        if since is None:
+            self.let_go()
+        else:
+            self._make_room()
         with self.source.transaction(), self.target.transaction():
             self.source.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # Transactions from this one on may not have been seen.
+            snapshot = _snapshot(self.source)
             if seconds is not None:
                 for connection in (self.source, self.target):
-                    connection.execute(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
-            # Transactions from this one on may not have been seen.
-            snapshot = _value(self.source.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))
+                    connection.execute(f"SET LOCAL statement_timeout = {max(round(seconds * 1000), 1)}")  # 0 is none
             for table in self.tables:
-                if since is None or not table.key:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise QueryCanceled("no time is left")
+                if since is None:
                     self._bring_all(table, count)
+                    self._compare_slowly(table)
+                elif not table.key:
+                    self._bring_all(table, count)
+                    self._compare(table, table.rows(self.bucket), table.beside(self.bucket))
                 else:
                     self._bring_changes(table, since, count)
         return Pass(rows=rows, snapshot=snapshot)
+
+    def _make_room(self) -> None:
+        """Tables for changes on their way, empty again after each transaction."""
+        if not self._has_room:
+            for table in self.tables:
+                self.target.execute(
+                    f"CREATE TEMP TABLE {table.incoming} ON COMMIT DELETE ROWS"
+                    f" AS SELECT {', '.join(table.columns)} FROM {table.name} LIMIT 0"
+                )
+            self._has_room = True
 
     def _bring_all(self, table: Table, count: Callable[[int], None]) -> None:
         name, columns = table.beside(self.bucket), ", ".join(table.columns)
         self.target.execute(f"TRUNCATE {name}")
         self._transfer(f"SELECT {columns} FROM {table.rows(self.bucket)}", f"{name} ({columns})", count)
-        self._compare(table, table.rows(self.bucket), name)
 
     def _bring_changes(self, table: Table, since: str, count: Callable[[int], None]) -> None:
-        name, columns = table.beside(self.bucket), ", ".join(table.columns)
-        key = ", ".join(table.key)
-        changed = (
-            f"(SELECT {columns} FROM {table.rows(self.bucket)} AND age(xmin) <= age('{int(since)}'::xid8::xid)) AS new"
+        name, columns, rows = table.beside(self.bucket), ", ".join(table.columns), table.rows(self.bucket)
+        key, changed, incoming = ", ".join(table.key), _changed_since(since), table.incoming
+        self._transfer(f"SELECT {columns} FROM {rows} AND {changed}", f"{incoming} ({columns})", count)
+        self.target.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {incoming} {table.or_update}")
+        # What was deleted at the source shows in the number of all rows only.
+        came = f"{name} WHERE ({key}) IN (SELECT {key} FROM {incoming})"
+        self._agree(
+            table,
+            f"count(*), {table.digest(changed)} FROM {rows}",
+            f"(SELECT count(*) FROM {name}), {table.digest()} FROM {came}",
         )
-        self.target.execute(f"CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {columns} FROM {name} LIMIT 0")
-        self._transfer(f"SELECT * FROM {changed}", f"incoming ({columns})", count)
-        updates = ", ".join(f"{column} = excluded.{column}" for column in table.columns if column not in table.key)
-        self.target.execute(
-            f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming ON CONFLICT ({key}) DO UPDATE SET {updates}"
-        )
-        self._compare(table, changed, f"{name} WHERE ({key}) IN (SELECT {key} FROM incoming)")
-        self.target.execute("DROP TABLE incoming")
-        # What was deleted at the source shows in the number only.
-        self._compare(table, table.rows(self.bucket), name, what="count(*)")
 
     def _transfer(self, select: str, into: str, count: Callable[[int], None]) -> None:
         with (
@@ -234,11 +276,36 @@ class Copy:
                 into_target.write(block)
                 count(bytes(block).count(b"\n"))  # of text, where a line break in a value is written in another way
 
-    def _compare(self, table: Table, of_source: str, of_copy: str, what: str | None = None) -> None:
-        row = f"ROW({', '.join(table.columns)})::text"
-        what = what or f"count(*), sum(hashtextextended({row}, 0)::numeric)"
-        there = self.source.execute(f"SELECT {what} FROM {of_source}").fetchone()
-        here = self.target.execute(f"SELECT {what} FROM {of_copy}").fetchone()
+    def _compare_slowly(self, table: Table) -> None:
+        name, rows = table.beside(self.bucket), table.rows(self.bucket)
+        for within in self._slices(table, rows):
+            self._compare(table, f"{rows} AND {within}", f"{name} WHERE {within}")
+        self._agree(table, f"count(*) FROM {rows}", f"count(*) FROM {name}")
+
+    def _slices(self, table: Table, rows: str) -> Iterator[str]:
+        """Conditions that divide the rows of a table among slices; between two of them, others have the machine."""
+        ends = _value(
+            self.source.execute(
+                f"SELECT array_agg({table.column} ORDER BY {table.column}) FROM (SELECT {table.column},"
+                f" row_number() OVER (ORDER BY {table.column}) AS number FROM {rows}) AS numbered"
+                f" WHERE number % {SLICE_ROWS} = 0"
+            )
+        )
+        low, _ = bucket_range(self.bucket)
+        for end in [*dict.fromkeys(ends or ()), (1 << 63) - 1]:
+            began = time.monotonic()
+            yield f"{table.column} BETWEEN {low} AND {end}"
+            low = end + 1
+            time.sleep((time.monotonic() - began) * (1 / SHARE - 1))
+
+    def _compare(self, table: Table, at_source: str, in_copy: str) -> None:
+        """These rows must be the same."""
+        self._agree(table, f"{table.digest()} FROM {at_source}", f"{table.digest()} FROM {in_copy}")
+
+    def _agree(self, table: Table, of_source: str, of_copy: str) -> None:
+        """Questions, without their SELECT, to which both must have the same answer."""
+        there = self.source.execute(f"SELECT {of_source}").fetchone()
+        here = self.target.execute(f"SELECT {of_copy}").fetchone()
         if there != here:
             raise Different(f"{table.name}: {there} in {self.source.info.dbname}, {here} in the copy")
 
@@ -253,20 +320,47 @@ class Copy:
             for table in self.partitioned:
                 self.source.execute(f"ALTER TABLE {table.name} DETACH PARTITION {table.beside(self.bucket)}")
 
+    def take(self) -> None:
+        """Put the rows of shared tables in their place at the target, in a transaction that `attach` commits.
+
+        Nobody sees them before that, and they are gone if the mover dies. They are most of what attaching would take;
+        what changes in the copy from now on follows then.
+        """
+        if self._taken is None:
+            self.taking.execute("BEGIN")
+        since, self._taken = self._taken, _snapshot(self.taking)
+        for table in self.tables:
+            if not table.partitioned and table.key:
+                columns, changed = ", ".join(table.columns), "true" if since is None else _changed_since(since)
+                self.taking.execute(
+                    f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {table.beside(self.bucket)}"
+                    f" WHERE {changed} {table.or_update}"
+                )
+
     def attach(self) -> None:
         """Let the target have the bucket, with what was copied. Raises psycopg.errors.LockNotAvailable."""
-        with self.target.transaction():
-            self._patience(self.target)
-            self._attach(self.target)
+        self.take()
+        with self.taking.transaction():
+            self._patience(self.taking)
+            self._attach(self.taking)
             for table in self.tables:
                 name, columns = table.beside(self.bucket), ", ".join(table.columns)
                 if table.partitioned:
-                    self.target.execute(f"ALTER TABLE {name} DROP CONSTRAINT {name}_bounds")
-                else:
-                    self.target.execute(
-                        f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {name} ON CONFLICT DO NOTHING"
-                    )
-                    self.target.execute(f"DROP TABLE {name}")
+                    self.taking.execute(f"ALTER TABLE {name} DROP CONSTRAINT {name}_bounds")
+                    continue
+                if not table.key:
+                    self.taking.execute(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {name}")
+                self.taking.execute(f"DROP TABLE {name}")
+        self.taking.execute("COMMIT")
+        self._taken = None
+
+    def let_go(self) -> None:
+        """Undo `take`: as long as its transaction is open the copy cannot be removed, and on a server that has both
+        databases every change since then counts as one that may not have been seen.
+        """
+        if self._taken is not None:
+            self._taken = None
+            self.taking.execute("ROLLBACK")
 
     def put_back(self) -> None:
         """Let the source have the bucket again that it has given up. Raises psycopg.errors.LockNotAvailable."""
@@ -291,17 +385,19 @@ class Copy:
         """
         events = next(table for table in self.tables if table.name == "eventing_event")
         if self._exists(self.source, events):
-            key = ", ".join(events.key)
-            digest = f"SELECT {key}, hashtextextended(ROW({', '.join(events.columns)})::text, 0) FROM"
-            with self.target.transaction():
-                self.target.execute(
-                    f"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT {key}, 0::bigint AS digest FROM eventing_event"
-                    " LIMIT 0"
-                )
-                self._transfer(f"{digest} {events.beside(self.bucket)}", "kept", ignore)
-                missing = self.target.execute(
-                    f"SELECT {key}, digest FROM kept EXCEPT {digest} {events.beside(self.bucket)} LIMIT 5"
-                ).fetchall()
+            key, kept = ", ".join(events.key), events.beside(self.bucket)
+            digest = f"SELECT {key}, hashtextextended(ROW({', '.join(events.columns)})::text, 0) FROM {kept} WHERE"
+            missing: list[Any] = []
+            for within in self._slices(events, kept):
+                with self.target.transaction():
+                    self.target.execute(
+                        f"CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT {key}, 0::bigint AS digest"
+                        " FROM eventing_event LIMIT 0"
+                    )
+                    self._transfer(f"{digest} {within}", "kept", ignore)
+                    missing += self.target.execute(
+                        f"SELECT {key}, digest FROM kept EXCEPT {digest} {within} LIMIT 5"
+                    ).fetchall()
             if missing:
                 raise Different(f"events that {self.target.info.dbname} does not have: {missing}")
         with self.source.transaction():
@@ -310,6 +406,16 @@ class Copy:
 
     def _patience(self, connection: Connection) -> None:
         connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+
+
+def _snapshot(connection: Connection) -> str:
+    """The oldest transaction that may not be seen yet, nor those after it."""
+    return str(_value(connection.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")))
+
+
+def _changed_since(snapshot: str) -> str:
+    """The condition for rows that may not have been seen in a snapshot."""
+    return f"age(xmin) <= age('{int(snapshot)}'::xid8::xid)"
 
 
 def _value(cursor: psycopg.Cursor[Any]) -> Any:

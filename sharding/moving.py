@@ -2,9 +2,10 @@
 
 1. A gate is put before the bucket's rows at the source (`sharding.gate`), open.
 2. The rows are copied to tables of their own at the target, then what changed meanwhile, until little is left.
-3. Cutting over: the gate closes, the last changes follow, counts and checksums are compared, and the source detaches
-   the bucket's partitions. From here on nobody has the bucket, for some milliseconds.
-4. The target attaches the partitions and takes the other rows in: it has the bucket. The shard map is told.
+3. Cutting over: the target begins to take in the rows of tables that buckets share, unseen. The gate closes, the last
+   changes follow, counts and checksums are compared, and the source detaches the bucket's partitions. From here on
+   nobody has the bucket, for some milliseconds.
+4. The target attaches the partitions and commits: it has the bucket. The shard map is told.
 5. The source's other rows are deleted. Its detached partitions are kept until somebody drops them.
 
 Two databases cannot commit together, so there is a moment in which nobody has the bucket rather than one in which two
@@ -45,7 +46,7 @@ Say = Callable[[str], None]
 
 LOCK = "sharding.move"
 CLOSE_SECONDS = 0.2
-CLOSED_SECONDS = 0.4
+CLOSED_SECONDS = 0.35
 CUT_OVER_TRIES = 60
 PAUSE_SECONDS = 1.0
 FEW_ROWS = 200  # so few can follow while the gate is closed
@@ -53,7 +54,8 @@ PASSES = 20
 COPIES = 3
 LOCK_TRIES = 100
 PROGRESS_SECONDS = 1.0
-ROWS_A_SECOND = 20_000  # copied while orders go on, which need the machine, too
+ROWS_A_SECOND = 5_000  # copied while orders go on, which need the machine, too
+PACE_SECONDS = 0.05  # so far a copy may be ahead: a pause after each row would cost more than the row
 
 logger = structlog.get_logger(__name__)
 
@@ -148,9 +150,10 @@ def _mover(move: BucketMove, on_step: Callable[[Step], None], say: Say) -> Itera
                     stack.enter_context(rebuild.alone(projection, alias))
             source = stack.enter_context(connect(move.source))
             target = stack.enter_context(connect(move.target))
+            taking = stack.enter_context(connect(move.target))
             move.refresh_from_db()
             _note_error(move, "")
-            yield _Mover(move, Copy(source, target, move.bucket), on_step, say)
+            yield _Mover(move, Copy(source, target, taking, move.bucket), on_step, say)
     except (rebuild.RebuildRefused, Different) as error:
         _note_error(move, str(error))
         raise MoveRefused(str(error)) from error
@@ -177,7 +180,7 @@ class _Mover:
         self.on_step = on_step
         self.say = say
         self.told = 0.0
-        self.copying_since = 0.0
+        self.pace = 0.0, 0  # when it began to count, and the rows that it had copied by then
         self.closed_at: float | None = None
 
     @property
@@ -282,7 +285,7 @@ class _Mover:
         for _ in range(PASSES):
             self._heed()
             first = move.snapshot is None
-            self.copying_since = time.monotonic()
+            self.pace = time.monotonic(), 0
             try:
                 done = copy.follow(move.snapshot, self._count if first else ignore)
             except Different as error:
@@ -303,6 +306,7 @@ class _Mover:
     def _cut_over(self) -> bool:
         """Close the gate, bring the rest, and take the bucket away from the source; False if there is no gap for it."""
         move = self.move
+        self.copy.take()
         self._note(state=State.CUTTING_OVER, moving_to=move.target)
         began = time.monotonic()
         detached = False
@@ -318,12 +322,13 @@ class _Mover:
             self.on_step(Step.DETACHED)
         else:
             gate.reopen(self.source, move.bucket)
+            self.copy.let_go()
             self._note(state=State.COPYING, moving_to=None)
         return detached
 
     def _detach(self, began: float) -> bool:
         self.on_step(Step.CLOSED)
-        self.copy.follow(self.move.snapshot, seconds=CLOSED_SECONDS)
+        self.copy.follow(self.move.snapshot, seconds=began + CLOSED_SECONDS - time.monotonic())
         while time.monotonic() - began < CLOSED_SECONDS:
             try:
                 self.copy.detach()
@@ -338,7 +343,7 @@ class _Mover:
             gate.until_locked(self.copy.attach, tries=LOCK_TRIES)
         except psycopg.Error as error:
             # Without an answer nobody knows whether the target has it, and two must not: the next mover will see.
-            if self.copy.target.broken or self.copy.is_attached(self.copy.target):
+            if self.copy.taking.broken or self.copy.is_attached(self.copy.target):
                 raise
             gate.until_locked(self.copy.put_back, tries=LOCK_TRIES)
             gate.reopen(self.source, self.move.bucket)
@@ -385,7 +390,12 @@ class _Mover:
             self.move.save(update_fields=[*changes, "updated_at"])
 
     def _count(self, rows: int) -> None:
-        time.sleep(max(0.0, rows / ROWS_A_SECOND - (time.monotonic() - self.copying_since)))
+        start, first = self.pace
+        ahead = (rows - first) / ROWS_A_SECOND - (time.monotonic() - start)
+        if ahead > PACE_SECONDS:
+            time.sleep(ahead)
+        elif ahead < -PACE_SECONDS:
+            self.pace = time.monotonic(), rows  # time in which nothing was copied is not made up for
         if time.monotonic() - self.told >= PROGRESS_SECONDS:
             self._heed()
             self._note(rows=rows)

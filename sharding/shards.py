@@ -63,6 +63,11 @@ def buckets_of(alias: str) -> tuple[int, ...]:
     return tuple(bucket for bucket, owner in enumerate(_cache.get().owners) if owner == alias)
 
 
+def is_moving(bucket: int) -> bool:
+    """Whether a bucket is being cut over, as far as this process has heard; raises ShardMapMissing."""
+    return bucket in _cache.get().moving
+
+
 def refresh() -> ShardMap:
     """Read the map again now; raises ShardMapMissing, or OperationalError when `default` cannot be reached."""
     return _cache.refresh()

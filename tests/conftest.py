@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 import zeal.constants
 import zeal.patch
 from django.conf import settings
-from xdist.scheduler import LoadScopeScheduling
+from django.db import connections
 
 from config import breakers, levels
+from eventing.databases import is_postgresql
+from loadtest import templates
 from sharding import shards
+from tests import emptying
+from tests.groups import Division, close_shared, place_of, scope_of, share
 from tests.live import Live, running
 
 SERVICES = os.environ["TEST_PROFILE"] == "services"
 
 
 def pytest_configure() -> None:
-    # A good password hash is slow on purpose, and tests make many users.
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # Every page that a test asks for runs with zeal, which raises where rows are fetched one by one (N+1).
     zeal.constants.initialize_app_registry()
     zeal.patch.patch()
@@ -38,25 +41,9 @@ def pytest_configure() -> None:
     # Tests look at what they have changed in transactions that never commit, so nobody would be told.
     settings.CATALOGUE_CACHE_SECONDS = 0
     settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]
-
-
-class Division(LoadScopeScheduling):
-    """Divides tests among processes so that nothing expensive is started twice.
-
-    (The groups of `--dist loadgroup` do not reach the scheduler with this version of pytest.)
-    """
-
-    SHARED = {
-        "tests/browser/": "browser",
-        "tests/faults/test_beat": "shop",
-        "tests/faults/test_degradation": "shop",
-        "tests/faults/test_faults": "shop",
-        "tests/faults/test_poison": "shop",
-        "tests/flows/test_live": "shop",
-    }
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next((group for start, group in self.SHARED.items() if nodeid.startswith(start)), nodeid)
+    # Static files are looked for when somebody wants one: each test client would read all of them.
+    settings.WHITENOISE_AUTOREFRESH = True
+    emptying.install()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,8 +51,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Division:
     return Division(config, log)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `services` need PostgreSQL, RabbitMQ and Redis, and say so when they are skipped."""
+    items.sort(key=lambda item: place_of(item.nodeid))
     if SERVICES:
         return
     skip = pytest.mark.skip(reason="needs PostgreSQL, RabbitMQ and Redis (TEST_PROFILE=services)")
@@ -74,12 +63,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+def pytest_collection_finish() -> None:
+    """What is there now stays to the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """On a server of the tests' own, their databases are copies of migrated ones."""
+    if SERVICES and templates.are_wanted(os.environ):
+        names = templates.migrated(os.environ["DATABASE_URL"], shards=len(settings.DATABASES) - 1)
+        for known, template in zip(settings.DATABASES.values(), names, strict=True):
+            known["TEST"]["TEMPLATE"] = template
+
+
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> Iterator[None]:
     """What failed in one test is tried again in the next, and what this process remembers of the shop is forgotten."""
     yield
+    from config import tokens  # needs the applications to be loaded
+
     breakers.reset()
     levels.drop_all()
+    tokens.forget()
+    for connection in connections.all(initialized_only=True):
+        # A pool that could not connect waits longer each time before it tries again. (To ask for `pool` makes one.)
+        pool = connection._connection_pools.get(connection.alias) if is_postgresql(connection) else None
+        if pool is not None and pool.pop_stats().get("connections_errors"):
+            connection.close()
+            connection.close_pool()
 
 
 @pytest.fixture(autouse=True)
@@ -90,8 +103,14 @@ def shard_map(request: pytest.FixtureRequest) -> None:
         shards.install()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None]:
+    yield
+    if nextitem is None or scope_of(nextitem.nodeid) != scope_of(item.nodeid):
+        close_shared()
+
+
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A whole shop as processes, on the profile under test; started when the first test wants it."""
-    with running(tmp_path_factory.mktemp("live")) as live:
-        yield live
+def live(tmp_path_factory: pytest.TempPathFactory) -> Live:
+    """A whole shop as processes, on the profile under test, from when a test wants it to the end of its group."""
+    return share(running(tmp_path_factory.mktemp("live")))

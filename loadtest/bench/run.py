@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +25,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from loadtest import sharded
 from loadtest.bench import floor, wrk
 from loadtest.bench.figures import FLOOR, Asked, Figure, as_json, table
 from loadtest.client import Client
@@ -34,11 +37,14 @@ from loadtest.shell import Shell
 from loadtest.stack import Stack, StackError
 from loadtest.temporary import temporary_installation, temporary_stack
 
+SHARDS = 2
 CUSTOMERS = 32
 SKUS = [f"BENCH-{number}" for number in range(1, 11)]
 STOCK = 1_000_000
 LOW_RATE = 10.0
-GROUPS = ("floor", "parts", "reads", "accept", "flow", "memory")
+FIRST_RATE = 100.0
+BEHIND_SECONDS = 2.0
+GROUPS = ("floor", "parts", "reads", "accept", "flow", "memory", "history")
 DRAIN_SECONDS = 180
 
 # As in production, but for what the shop is not asked here.
@@ -83,6 +89,11 @@ session[HASH_SESSION_KEY] = user.get_session_auth_hash()
 session.save()
 answer = session.session_key
 """
+OLDEST = """
+from eventing.relay import oldest_seconds
+from sharding import shards
+answer = max(oldest_seconds(alias) for alias in ("default", *shards.aliases()))
+"""
 AUDIT = """
 from datetime import timedelta
 from monitoring.audit import audit
@@ -97,32 +108,41 @@ class Effort:
     runs: int
     seconds: int
     share: float
+    sustain_seconds: int
+    precision: float  # a rate that is too high is found within this factor
+    history_orders: int
 
 
-FULL = Effort(runs=3, seconds=10, share=1.0)
-QUICK = Effort(runs=1, seconds=3, share=0.1)
+FULL = Effort(runs=3, seconds=10, share=1.0, sustain_seconds=60, precision=1.1, history_orders=100_000)
+QUICK = Effort(runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000)
 
 
-def measure(groups: Sequence[str], effort: Effort, folder: Path) -> list[Figure]:
+def measure(groups: Sequence[str], effort: Effort, folder: Path, shards: int) -> list[Figure]:
     """Raises Unusable or StackError if something that is needed cannot be had."""
     figures: list[Figure] = []
     if {"floor", "parts"} & set(groups):
-        figures += _alone(groups, effort, folder)
+        figures += _alone(groups, effort, folder, shards)
     if {"reads", "accept", "flow", "memory"} & set(groups):
         env = PRODUCTION | {"SECRET_KEY": secrets.token_urlsafe(50)}
         say("starting a shop …")
-        with temporary_stack("wharf_bench", folder, env) as stack, closing(Shell(stack.env)) as shell:
+        with (
+            temporary_stack("wharf_bench", folder, env, shards=shards) as stack,
+            closing(Shell(stack.env)) as shell,
+        ):
             figures += _shop(groups, effort, folder, stack, shell)
+    if "history" in groups:
+        say("history …")
+        figures += _history(effort, folder)
     return figures
 
 
 # --- Without a shop ---------------------------------------------------------------------------------------------------
 
 
-def _alone(groups: Sequence[str], effort: Effort, folder: Path) -> list[Figure]:
+def _alone(groups: Sequence[str], effort: Effort, folder: Path, shards: int) -> list[Figure]:
     figures = []
     given = PRODUCTION | {"SECRET_KEY": secrets.token_urlsafe(50)}
-    with temporary_installation("wharf_bench", folder, given) as env, closing(Shell(env)) as shell:
+    with temporary_installation("wharf_bench", folder, given, shards=shards) as env, closing(Shell(env)) as shell:
         _manage(shell, "migrate_all")
         _manage(shell, "setup_broker")
         if "floor" in groups:
@@ -191,7 +211,7 @@ def _shop(groups: Sequence[str], effort: Effort, folder: Path, stack: Stack, she
         figures += _reads(stack.url, clients[0], effort, folder, shell)
     if "accept" in groups or "flow" in groups:
         say("placing orders …")
-        figures += _orders(groups, stack.url, tokens, clients, effort, folder, shell)
+        figures += _orders(groups, stack, tokens, clients, effort, folder, shell)
     if "memory" in groups:
         figures += _memory(stack)
     if "accept" in groups or "flow" in groups:
@@ -226,7 +246,7 @@ def _reads(url: str, client: Client, effort: Effort, folder: Path, shell: Shell)
 
 def _orders(
     groups: Sequence[str],
-    url: str,
+    stack: Stack,
     tokens: Sequence[str],
     clients: Sequence[Client],
     effort: Effort,
@@ -235,40 +255,143 @@ def _orders(
 ) -> list[Figure]:
     lines = [{"sku": sku, "quantity": 1} for sku in SKUS[:2]]
     body = json.dumps({"lines": lines})
-    accepted: list[wrk.Answered] = []
-    confirmed: list[float] = []
-    for _ in range(effort.runs):
-        with _timed() as seconds:
-            answered = wrk.place_orders(url, tokens, body, folder, seconds=effort.seconds)
-            if answered.refused or answered.failed:
-                raise Unusable(f"{answered.refused} orders refused and {answered.failed} failed of {answered.requests}")
-            _drain(shell)
-        accepted.append(answered)
-        confirmed.append(answered.requests / seconds())
-    figures = [
-        Figure(
-            name="orders accepted over HTTP",
-            unit="orders/s",
-            runs=[answered.rate for answered in accepted],
-            asked=Asked(limit=0.20, of_floor=True),
-        ),
-        Figure(name="  p50", unit="ms", runs=[answered.p50 for answered in accepted]),
-        Figure(name="  p99", unit="ms", runs=[answered.p99 for answered in accepted]),
-        Figure(
-            name="orders placed until all are handled by everybody",
-            unit="orders/s",
-            runs=confirmed,
-            asked=Asked(limit=0.12, of_floor=True),
-        ),
-    ]
+
+    def place(rate: float | None, seconds: int) -> wrk.Answered:
+        answered = wrk.place_orders(stack.url, tokens, body, folder, seconds=seconds, rate=rate)
+        if answered.refused or answered.failed:
+            raise Unusable(f"{answered.refused} orders refused and {answered.failed} failed of {answered.requests}")
+        return answered
+
+    figures: list[Figure] = []
+    if "accept" in groups:
+        figures += _accept(place, effort, stack, shell)
     if "flow" in groups:
-        half = sorted(confirmed)[len(confirmed) // 2] / 2
+        say("orders to the end …")
+        highest, sustained = _highest_rate(place, effort, shell)
+        figures += sustained
         figures += _latencies(
-            "at half of that rate", half, 99, Asked(limit=1_000, at_most=True), clients, effort, shell
+            "at half of that rate", highest / 2, 99, Asked(limit=1_000, at_most=True), clients, effort, shell
         )
         low = Asked(limit=200, at_most=True)
         figures += _latencies("at 10 orders/s", LOW_RATE, 95, low, clients, effort, shell)
     return figures
+
+
+Place = Callable[[float | None, int], wrk.Answered]
+
+
+def _accept(place: Place, effort: Effort, stack: Stack, shell: Shell) -> list[Figure]:
+    """What the web server takes while nobody reacts: relay and workers are stopped, and handle it all afterwards."""
+    others = [name for name in stack.pids if name != "web"]
+    for name in others:
+        stack.stop_service(name)
+    at_best = [place(None, effort.seconds) for _ in range(effort.runs)]
+    rate = sorted(answered.rate for answered in at_best)[len(at_best) // 2]
+    at_ease = [place(0.7 * rate, effort.seconds) for _ in range(effort.runs)]
+    accepted = sum(answered.requests for answered in at_best + at_ease)
+    for name in others:
+        stack.start_service(name)
+    with _timed() as seconds:
+        drain(shell)
+    return [
+        Figure(
+            name="orders accepted over HTTP",
+            unit="orders/s",
+            runs=[answered.rate for answered in at_best],
+            asked=Asked(limit=0.20, of_floor=True),
+        ),
+        Figure(name="  p50", unit="ms", runs=[answered.p50 for answered in at_best]),
+        Figure(name="  p99", unit="ms", runs=[answered.p99 for answered in at_best]),
+        Figure(
+            name="  p99 at 70 % of that rate",
+            unit="ms",
+            runs=[answered.p99 for answered in at_ease],
+            asked=Asked(limit=50, at_most=True),
+        ),
+        Figure(name="  these orders handled by everybody afterwards", unit="orders/s", runs=[accepted / seconds()]),
+    ]
+
+
+def _highest_rate(place: Place, effort: Effort, shell: Shell) -> tuple[float, list[Figure]]:
+    """The highest rate at which orders are confirmed as they come, found by trying; also as figures."""
+    good, bad = 0.0, float("inf")
+    rate = FIRST_RATE
+    while not good or bad / good > effort.precision:
+        if rate < 1:
+            raise Unusable("the shop does not keep up with one order a second")
+        kept = _sustain(place, rate, effort.seconds, shell)
+        say(f"{rate:.0f} orders/s: {kept}")
+        good, bad = (rate, bad) if kept.up else (good, rate)
+        rate = good * 1.5 if bad == float("inf") else (good * bad) ** 0.5 if good else bad / 1.5
+    kept = _sustain(place, good, effort.sustain_seconds, shell)
+    while not kept.up:
+        say(f"{good:.0f} orders/s for {effort.sustain_seconds} s: {kept}")
+        good *= 0.9
+        kept = _sustain(place, good, effort.sustain_seconds, shell)
+    return good, [
+        Figure(
+            name=f"orders confirmed as they come, for {effort.sustain_seconds} s",
+            unit="orders/s",
+            runs=[kept.rate],
+            asked=Asked(limit=0.12, of_floor=True),
+        ),
+        Figure(name="  placed → confirmed: p50", unit="ms", runs=[kept.p50]),
+        Figure(name="  placed → confirmed: p99", unit="ms", runs=[kept.p99]),
+        Figure(
+            name="  oldest unpublished event",
+            unit="s",
+            runs=[kept.oldest],
+            asked=Asked(limit=BEHIND_SECONDS, at_most=True),
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """How the shop kept up with orders at a rate; `oldest` in seconds, from placed to confirmed in milliseconds."""
+
+    rate: float
+    wanted: float
+    oldest: float
+    p50: float
+    p99: float
+
+    @property
+    def up(self) -> bool:
+        behind = self.oldest >= BEHIND_SECONDS or self.p99 >= 1_000 * BEHIND_SECONDS
+        return self.rate >= 0.9 * self.wanted and not behind  # a few are always on their way at the end
+
+    def __str__(self) -> str:
+        return (
+            f"{'kept up' if self.up else 'fell behind'} ({self.rate:.0f} taken, oldest event {self.oldest:.1f} s,"
+            f" confirmed after {self.p50:.0f} ms, 99 of 100 within {self.p99:.0f} ms)"
+        )
+
+
+def _sustain(place: Place, rate: float, seconds: int, shell: Shell) -> Kept:
+    since = datetime.now(UTC)
+    oldest = [0.0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            oldest.append(float(shell.run(OLDEST)))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        answered = place(rate, seconds)
+        while answered.requests < 2 and (datetime.now(UTC) - since).total_seconds() < DRAIN_SECONDS:
+            answered = place(rate, seconds)  # a busy machine takes longer for what is compared
+    finally:
+        done.set()
+        watching.join()
+    drain(shell)
+    confirmed = shell.run(CONFIRMED.format(since=since.isoformat()))
+    if len(confirmed) < 2:
+        return Kept(rate=0.0, wanted=rate, oldest=max(oldest), p50=math.inf, p99=math.inf)
+    milliseconds = quantiles(confirmed, n=100)
+    return Kept(rate=answered.rate, wanted=rate, oldest=max(oldest), p50=milliseconds[49], p99=milliseconds[98])
 
 
 def _latencies(
@@ -281,7 +404,8 @@ def _latencies(
         flow = Flow(clients, SKUS[0], rate=rate)
         with flow.running():
             time.sleep(effort.seconds)
-        _drain(shell)
+            _wait(lambda: len(flow.placed) > 1, "two orders were not placed")  # noqa: B023 (within this run)
+        drain(shell)
         milliseconds = quantiles(shell.run(CONFIRMED.format(since=since.isoformat())), n=100)
         middle.append(milliseconds[49])
         high.append(milliseconds[percentile - 1])
@@ -291,11 +415,16 @@ def _latencies(
     ]
 
 
-def _drain(shell: Shell) -> None:
+def drain(shell: Shell) -> None:
+    """Wait until every event was handled. Raises Unusable if that takes longer than DRAIN_SECONDS."""
+    _wait(lambda: not any(pending(shell).values()), "the shop did not come to rest")
+
+
+def _wait(condition: Callable[[], bool], failed: str) -> None:
     deadline = time.monotonic() + DRAIN_SECONDS
-    while any((left := pending(shell)).values()):
+    while not condition():
         if time.monotonic() > deadline:
-            raise Unusable(f"the shop did not come to rest: {left}")
+            raise Unusable(f"{failed} within {DRAIN_SECONDS} s")
         time.sleep(0.1)
 
 
@@ -339,6 +468,31 @@ def _mebibytes(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
 
 
+# --- With a past ------------------------------------------------------------------------------------------------------
+
+
+def _history(effort: Effort, folder: Path) -> list[Figure]:
+    """Writing, reading and rebuilding what has happened; `script/shards` does it with a million orders."""
+    orders = effort.history_orders
+    with temporary_installation("wharf_bench", folder, {"DEBUG": "1"}) as env:
+        seconds = sharded.fill(orders, env)
+        figures = [
+            Figure(
+                name="orders written in bulk",
+                unit="orders/s",
+                runs=[orders / seconds],
+                asked=Asked(limit=sharded.ORDERS_PER_SECOND),
+            )
+        ]
+        for figure in sharded.read(orders, folder, env):
+            asked = None if figure["asked"] is None else Asked(limit=figure["asked"], at_most=True)
+            figures.append(Figure(name=figure["what"], unit=figure["unit"], runs=[figure["measured"]], asked=asked))
+        events, seconds = sharded.rebuild(env)
+        asked = Asked(limit=sharded.EVENTS_PER_SECOND)
+        figures.append(Figure(name="read model rebuilt", unit="events/s", runs=[events / seconds], asked=asked))
+    return figures
+
+
 # --- The program ------------------------------------------------------------------------------------------------------
 
 
@@ -371,25 +525,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="everything once and shortly: does it work?")
     parser.add_argument("--seconds", type=int, metavar="N", help="how long each run of a figure takes")
+    parser.add_argument(
+        "--shards",
+        type=int,
+        default=SHARDS,
+        metavar="N",
+        help=f"order databases, all on one server here (default: {SHARDS}, one a core of a small machine)",
+    )
+    parser.add_argument("--share", type=float, metavar="X", help="of the events that parts are measured with")
+    parser.add_argument(
+        "--precision", type=float, metavar="X", help="the factor within which the highest rate is found"
+    )
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, metavar="GROUP", help=", ".join(GROUPS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
     options = parser.parse_args(arguments)
     effort = QUICK if options.quick else FULL
+    if options.shards < 1:
+        parser.error("--shards must be at least 1")
     if options.seconds is not None:
         if options.seconds < 1:
             parser.error("--seconds must be at least 1")
         effort = replace(effort, seconds=options.seconds)
+    if options.share is not None:
+        effort = replace(effort, share=options.share)
+    if options.precision is not None:
+        if options.precision <= 1:
+            parser.error("--precision must be more than 1")
+        effort = replace(effort, precision=options.precision)
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-            figures = measure(options.only, effort, Path(folder))
+            figures = measure(options.only, effort, Path(folder), options.shards)
     except (Unusable, StackError) as error:
         say(str(error))
         return 1
     print(table(figures))
     say(f"{time.monotonic() - started:.0f} s in all")
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "figures": as_json(figures)}, indent=2) + "\n")
+        found = {"machine": machine(), "shards": options.shards, "figures": as_json(figures)}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 

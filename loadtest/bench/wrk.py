@@ -28,6 +28,22 @@ function request()
   return wrk.format("POST", "/api/v1/orders", headers, '%(body)s')
 end
 """
+# Requests leave by the clock, whatever the answers do, as long as connections are free. Before each request, wrk asks
+# how many milliseconds to wait.
+PACE = """
+local ffi = require("ffi")
+ffi.cdef[[ typedef struct { long seconds; long micros; } moment; int gettimeofday(moment *now, void *zone); ]]
+local moment, due = ffi.new("moment"), 0
+local function now()
+  ffi.C.gettimeofday(moment, nil)
+  return tonumber(moment.seconds) * 1000 + tonumber(moment.micros) / 1000
+end
+function delay()
+  if due == 0 then due = now() end
+  due = math.max(due + 1000 / %(rate)f, now() - 1000)
+  return math.max(0, math.floor(due - now()))
+end
+"""
 REPORT = """
 function done(summary, latency, requests)
   io.write(string.format("RESULT %%d %%d %%d %%d %%f %%f\\n", summary.requests, summary.duration,
@@ -67,19 +83,29 @@ def get(url: str, folder: Path, *, seconds: int, headers: Mapping[str, str] | No
     return _run(url, "", folder, seconds=seconds, headers=headers or {})
 
 
-def place_orders(url: str, tokens: Sequence[str], body: str, folder: Path, *, seconds: int) -> Answered:
-    """Each request is a new order of one of the customers, whose tokens these are."""
+def place_orders(
+    url: str, tokens: Sequence[str], body: str, folder: Path, *, seconds: int, rate: float | None = None
+) -> Answered:
+    """Each request is a new order of one of the customers, whose tokens these are.
+
+    They come at `rate` a second, or as fast as 64 connections get answers.
+    """
     quoted = ", ".join(f'"{token}"' for token in tokens)
-    return _run(url, ORDERS % {"tokens": quoted, "body": body}, folder, seconds=seconds, headers={})
+    script = ORDERS % {"tokens": quoted, "body": body}
+    if rate is not None:
+        script += PACE % {"rate": rate}
+    return _run(url, script, folder, seconds=seconds, headers={}, connections=64)
 
 
-def _run(url: str, script: str, folder: Path, *, seconds: int, headers: Mapping[str, str]) -> Answered:
+def _run(
+    url: str, script: str, folder: Path, *, seconds: int, headers: Mapping[str, str], connections: int = 8
+) -> Answered:
     file = folder / "requests.lua"
     file.write_text(script + REPORT)
     command = [
         program(),
         "--threads=1",
-        "--connections=8",
+        f"--connections={connections}",
         f"--duration={seconds}s",
         "--timeout=10s",
         f"--script={file}",

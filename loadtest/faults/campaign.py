@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from loadtest.faults import traffic
 from loadtest.faults.lab import Lab, NotQuiet
 from loadtest.faults.ledger import Ledger
-from loadtest.faults.staging import Fault
+from loadtest.faults.staging import Fault, Staging
 from loadtest.faults.verdict import Verdict, collect, judge
 
 WARM_UP_SECONDS = 1.0  # of traffic before the fault
@@ -31,6 +31,17 @@ class Outcome:
         return self.recovery <= RECOVERY_SECONDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injected:
+    """A fault that has healed; what it led to is not known yet. `healed_at` by the monotonic clock."""
+
+    fault: Fault
+    staging: Staging
+    before: int  # promises until then
+    healed_at: float
+    errors: list[str]
+
+
 @dataclass(slots=True)
 class Campaign:
     """A laboratory and what its customers were promised so far."""
@@ -49,29 +60,37 @@ class Campaign:
 
     def stage(self, fault: Fault) -> Outcome:
         """Inject under traffic, heal, wait until quiet, judge. Raises FaultFailed."""
+        return self.conclude(self.inject(fault))
+
+    def inject(self, fault: Fault) -> Injected:
+        """Inject under traffic and heal. Raises FaultFailed."""
         before = len(self.ledger)
-        staged = fault.stage(self.lab, self.ledger)
+        staging = fault.stage(self.lab, self.ledger)
         with traffic.Traffic(self.lab, self.ledger, rate=self.rate) as customers:
             try:
                 time.sleep(WARM_UP_SECONDS)
-                time.sleep(next(staged))
-                next(staged, None)
+                time.sleep(next(staging))
+                next(staging, None)
                 healed_at = time.monotonic()
             except BaseException:
-                staged.close()
+                staging.close()
                 raise
+        return Injected(fault=fault, staging=staging, before=before, healed_at=healed_at, errors=customers.errors)
+
+    def conclude(self, injected: Injected) -> Outcome:
+        """Wait until quiet, and judge. Raises FaultFailed."""
         left = self._wait()
-        recovery = time.monotonic() - healed_at
+        recovery = time.monotonic() - injected.healed_at
         verdict = self.judge(left)
         if verdict.clean:
-            for _ in staged:
+            for _ in injected.staging:
                 """What only the fault can know is checked now."""
         return Outcome(
-            fault=fault.name,
-            accepted=len(self.ledger) - before,
+            fault=injected.fault.name,
+            accepted=len(self.ledger) - injected.before,
             recovery=recovery,
             verdict=verdict,
-            errors=customers.errors,
+            errors=injected.errors,
         )
 
     def judge(self, left: str = "") -> Verdict:

@@ -87,7 +87,7 @@ def compensation_fails(lab: Lab, ledger: Ledger) -> Staging:
     lab.order_failures("inventory", "order.cancelled", [promise.order_id], times=10)
     customer.cancel(promise)
     yield 1
-    wait_for(lambda: lab.failures("inventory") == before + 10, "ten failures", seconds=2 * WAIT_SECONDS)
+    wait_for(lambda: lab.failures("inventory") == before + 10, "ten failures")
     yield HEALED
     lab.cancel_failures()
 
@@ -192,7 +192,7 @@ def stock_rush(lab: Lab, ledger: Ledger) -> Staging:
     promises = [promise for mine in all_at_once(new_customers(lab, ledger, RUSH_CUSTOMERS), place) for promise in mine]
     yield 0
     # Five thousand orders are work, not damage: the rush lasts until each of them is decided.
-    wait_for(lambda: all_decided(lab, promises), "an answer to every order of the rush", seconds=20 * WAIT_SECONDS)
+    wait_for(lambda: all_decided(lab, promises), "an answer to every order of the rush", seconds=5 * WAIT_SECONDS)
     yield HEALED
     with lab.connect() as default:
         row = default.execute("SELECT reserved FROM inventory_stock WHERE sku = %s", [sku]).fetchone()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from loadtest.faults.lab import Lab
 from loadtest.faults.ledger import Ledger
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120  # for what is sure to happen, on however busy a machine
 HEALED = 0.0  # the second yield of a fault
 
 Staging = Generator[float, None, None]

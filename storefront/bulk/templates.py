@@ -157,6 +157,8 @@ def _rows(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
         yield (SHARD, "orders_orderline", ", ".join(orders.LINE_COLUMNS)), line
     for instance in _instances(course):
         yield _row_of(DEFAULT_DB_ALIAS, instance)
+    for message in _messages(course):
+        yield (DEFAULT_DB_ALIAS, "notifications_message", ", ".join(message)), list(message.values())
 
 
 def _instances(course: Course) -> Iterator[models.Model]:
@@ -170,6 +172,9 @@ def _instances(course: Course) -> Iterator[models.Model]:
     if history or course.ended is not None:
         reason = course.ended.event.TYPE.replace(".", "_") if course.ended is not None else ""
         yield from payments.rows_of(course.order_id, course.customer_id, history, course.tokens, reason)
+
+
+def _messages(course: Course) -> Iterator[dict[str, Any]]:
     told = subscribers.get("notifications")
     customers = {course.customer_id: Customer(name=NAME, email="")}
     for recorded in course.events:

@@ -331,6 +331,20 @@ def test_service_that_is_named_but_does_not_answer_is_not_replaced(
     assert not (tmp_path / "state.json").exists()
 
 
+def test_postgresql_is_left_to_the_tests_where_it_is_installed_and_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.services.postgresql_programs", lambda: tmp_path)
+    services = Services(tmp_path, for_tests=True)
+    services.named = {}
+    assert services.find()[0]["postgresql"].url == ""
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        services.named = {"DATABASE_URL": f"postgres://user@127.0.0.1:{bound.getsockname()[1]}/shop"}
+        assert "postgresql" in services.find()[1]
+
+
 def test_private_instances_are_found_only_where_they_run(tmp_path: Path) -> None:
     found, reasons = Services(tmp_path, private=True).find()
     assert found == {}
@@ -360,7 +374,20 @@ def test_demo_explains_itself_without_setting_anything_up(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["bench", "deadlines", "demo", "faults", "latency", "races", "screenshots", "shards", "stack"]
+    "name",
+    [
+        "bench",
+        "capacity",
+        "deadlines",
+        "demo",
+        "faults",
+        "latency",
+        "loadtest",
+        "races",
+        "screenshots",
+        "shards",
+        "stack",
+    ],
 )
 def test_every_program_explains_itself_without_settings(name: str) -> None:
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}

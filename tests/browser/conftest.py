@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright, Request, Response, sync_playwright
 
+from loadtest.instances import CHROMIUMS, chromium_program
 from loadtest.stack import Embedded
+from tests.groups import share
 
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 # No sandbox: containers rarely allow one. The rest keeps the browser from talking to anybody but the shop.
 ARGUMENTS = (
     "--no-sandbox",
@@ -64,15 +65,14 @@ class Watched:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of the system's Chromium; CHROMIUM names another one."""
-    found = next((path for name in (os.environ.get("CHROMIUM", ""), *NAMES) if (path := shutil.which(name))), None)
+    found = chromium_program()
     if found is None:
-        pytest.skip(f"needs a Chromium: set CHROMIUM, or install one of {', '.join(NAMES)}")
-    return found
+        pytest.skip(f"needs a Chromium: set CHROMIUM, or install one of {', '.join(CHROMIUMS)}")
+    return str(found)
 
 
-@pytest.fixture(scope="session")
-def playwright() -> Iterator[Playwright]:
+@contextmanager
+def running_playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
         # Playwright keeps an event loop in this thread, which Django takes for a reason to forbid the database.
         before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
@@ -83,20 +83,20 @@ def playwright() -> Iterator[Playwright]:
 
 
 @pytest.fixture(scope="session")
-def browser(playwright: Playwright, chromium: str) -> Iterator[Browser]:
+def browser(chromium: str) -> Browser:
+    playwright = share(running_playwright())
     try:
         running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
     except Error as error:
         pytest.skip(f"needs a Chromium that starts; {chromium} does not: {error}")
-    yield running
-    running.close()
+    # It computes even when it shows nothing, and puts itself before everybody else.
+    return share(closing(running))
 
 
 @pytest.fixture(scope="session")
-def shop_url(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def shop_url(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a shop with the products and logins that `manage.py seed` makes."""
-    with Embedded(data_dir=tmp_path_factory.mktemp("shop")) as shop:
-        yield shop.url
+    return share(Embedded(data_dir=tmp_path_factory.mktemp("shop"))).url
 
 
 @pytest.fixture

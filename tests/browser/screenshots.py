@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,9 +17,10 @@ from urllib.parse import urlsplit
 import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from loadtest.instances import CHROMIUMS, chromium_program
 from loadtest.stack import ROOT, Embedded
 from loadtest.temporary import temporary_stack
-from tests.browser.conftest import ARGUMENTS, NAMES
+from tests.browser.conftest import ARGUMENTS
 from tests.browser.test_shop import check_out, order_number, put_into_cart, sign_in
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -36,9 +36,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="script/screenshots", description="Takes the pictures in docs/screenshots.")
     parser.add_argument("--shard-map", action="store_true", help="only shard-map.png, on PostgreSQL and RabbitMQ")
     options = parser.parse_args()
-    chromium = next((path for name in NAMES if (path := shutil.which(name))), None)
+    chromium = chromium_program()
     if chromium is None:
-        sys.stderr.write(f"This needs a Chromium: install one of {', '.join(NAMES)}.\n")
+        sys.stderr.write(f"This needs a Chromium: install one of {', '.join(CHROMIUMS)}.\n")
         return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

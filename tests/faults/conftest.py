@@ -9,6 +9,7 @@ import pytest
 
 from loadtest.faults.campaign import Campaign
 from loadtest.faults.lab import Lab, private_services
+from tests.groups import share
 
 
 class Laboratory:
@@ -35,9 +36,8 @@ class Laboratory:
 
 
 @pytest.fixture(scope="session")
-def laboratory() -> Iterator[Laboratory]:
-    with ExitStack() as stack:
-        yield Laboratory(stack)
+def laboratory() -> Laboratory:
+    return Laboratory(share(ExitStack()))
 
 
 @pytest.fixture

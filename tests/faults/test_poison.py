@@ -100,7 +100,7 @@ COLLECT = "from eventing.tasks import collect_dead_letters\ncollect_dead_letters
 
 def run(live: Live, code: str) -> None:
     process = live.spawn("-c", code, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
 
 
@@ -109,7 +109,7 @@ def patient(live: Live) -> Iterator[subprocess.Popen[str]]:
     worker = live.spawn("-c", WORKER, stdout=sys.stderr)
     yield worker
     worker.terminate()
-    worker.wait(timeout=60)
+    worker.wait(timeout=120)
     run(live, CLEAN_UP)
 
 

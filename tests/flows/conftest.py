@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,6 +18,8 @@ from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory_handlers
 from inventory.models import Stock
+from loadtest import templates
+from loadtest.instances import start_postgresql, stop
 from monitoring.audit import CHECKS, audit
 from orders import handlers as order_handlers
 from orders import selectors as order_selectors
@@ -79,3 +84,19 @@ def shop(db: None) -> Iterator[Shop]:
 def coupon(db: None) -> Coupon:
     """Ten percent off."""
     return Coupon.objects.create(code="TEN", kind="percentage", value=1_000, currency="EUR")
+
+
+@pytest.fixture
+def database_url(tmp_path: Path) -> Iterator[str]:
+    """A PostgreSQL for a further shop: the tests' own, for that of the machine may not have connections enough."""
+    if templates.are_wanted(os.environ):
+        yield os.environ["DATABASE_URL"]
+        return
+    directory = tmp_path / "postgresql"
+    directory.mkdir()
+    instance = start_postgresql(directory)
+    try:
+        yield instance.url
+    finally:
+        stop(instance)
+        shutil.rmtree((directory / "data").resolve(), ignore_errors=True)  # elsewhere if root has started it

@@ -58,7 +58,7 @@ def test_auditing_while_orders_flow_gives_no_false_alarm(live: Live) -> None:
             reports = [audited(live, settle=1.5) for _ in range(AUDITS)]
         finally:
             done.set()
-        placed = sum(one.result(timeout=60) for one in shopping)
+        placed = sum(one.result(timeout=120) for one in shopping)
 
     assert placed > AUDITS
     assert [broken(report) for report in reports] == [{}] * AUDITS

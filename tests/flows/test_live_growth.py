@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import templates
 from loadtest.pending import pending
 from loadtest.shell import Shell
 from loadtest.stack import ROOT, Stack
@@ -46,6 +47,7 @@ def manage(env: Mapping[str, str], *arguments: str) -> str:
 @pytest.mark.slow
 def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None:
     given = {"DEBUG": "1", "SECRET_KEY": secrets.token_urlsafe(50), "SEED_OPTIONS": "--reference-data"}
+    given[templates.VARIABLE] = "0"  # the databases come one after another here
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "growth"]))
     with temporary_installation(name, tmp_path, given) as env:
         small, large = env | {"ORDER_SHARDS": "2"}, env | {"ORDER_SHARDS": "3"}

@@ -71,7 +71,7 @@ def test_the_read_model_is_rebuilt_while_orders_are_placed(live: Live) -> None:
             placed.append((client, number))
             if len(placed) % 2:
                 client.cancel(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
 
     assert process.returncode == 0, out + err
     assert placed

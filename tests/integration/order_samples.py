@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from eventing.models import Event, OutboxMessage
@@ -31,14 +32,18 @@ TEA = Line(sku="tea", name="Green tea", quantity=2, unit_price=450)
 CUP = Line(sku="cup", name="Cup", quantity=1, unit_price=1200)
 TOTAL = 2100
 
+_sequence = count()
+
 
 def metadata(correlation_id: str = "test") -> Metadata:
     return Metadata(correlation_id=correlation_id, actor="test")
 
 
 def placement(customer_id: int = 7, *, at: datetime = NOON, **changes: Any) -> PlaceOrder:
+    """A command with a number that no other has. Random ones of the same moment are equal now and then."""
+    sequences = 1 << numbers.SEQUENCE_BITS
     fields: dict[str, Any] = {
-        "order_id": numbers.new_order_id(customer_id, at),
+        "order_id": numbers.new_order_id(customer_id, at) // sequences * sequences + next(_sequence) % sequences,
         "customer_id": customer_id,
         "currency": "EUR",
         "lines": (TEA, CUP),

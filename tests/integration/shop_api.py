@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -51,8 +52,12 @@ class Api:
         self.customer.set_password(PASSWORD)
         self.customer.save()
 
+    @cached_property
+    def token(self) -> str:
+        return tokens.issue(self.customer.pk, datetime.now(UTC))
+
     def headers(self, token: str | None, more: dict[str, str]) -> dict[str, str]:
-        token = tokens.issue(self.customer.pk, datetime.now(UTC)) if token is None else token
+        token = self.token if token is None else token
         return ({"Authorization": f"Bearer {token}"} if token else {}) | more
 
     def get(self, path: str, *, token: str | None = None, **query: Any) -> Any:

@@ -17,6 +17,11 @@ from sharding import shards
 SHARDS_IN_PRODUCTION = 8
 
 
+def counted(postgresql: int, sqlite: int) -> int:
+    """How many statements are expected: insertions that belong together are one only on PostgreSQL."""
+    return postgresql if connections["default"].vendor == "postgresql" else sqlite
+
+
 @dataclass
 class Statements:
     """Each with the alias of its database, in the order in which they began."""

@@ -55,8 +55,13 @@ def test_answers_come_in_the_order_of_the_databases() -> None:
 @services
 def test_several_databases_are_asked_in_a_thread_each_and_one_alone_in_none() -> None:
     here = threading.current_thread()
+    together = threading.Barrier(len(shards.aliases()))
 
-    several = who_was_asked(*shards.aliases())
+    def meet(alias: str) -> threading.Thread:
+        together.wait(timeout=10)  # a thread that has answered would be used again
+        return thread_of(alias)
+
+    several = asking.ask(shards.aliases(), meet, seconds=20).values.values()
 
     assert len({here, *several}) == 1 + len(shards.aliases())
     assert who_was_asked("orders_0") == [here]

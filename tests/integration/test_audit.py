@@ -21,6 +21,7 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 from coupons.events import REDEMPTION, CouponRedeemed
 from coupons.models import Coupon
 from eventing import queues, store, subscribers, topology
+from eventing.databases import insert_together
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.queues import BrokerUnavailable
 from eventing.recorded import Metadata, NewEvents, Recorded
@@ -367,8 +368,8 @@ def rebuilt(world: World, order_id: int) -> None:
     Order.objects.using(home(world)).filter(id=order_id).delete()
     OrderLine.objects.using(home(world)).filter(order_id=order_id).delete()
     history = store.load(ORDER, order_id, using=home(world))
-    projections.project([history], using=home(world))
-    projections.project_lines([history], using=home(world))
+    for part in (history[:1], history):  # lines are written at the placement
+        insert_together(connections[home(world)], *projections.project([part]))
 
 
 @breaks("nothing_after_the_end")

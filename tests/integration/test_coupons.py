@@ -51,6 +51,7 @@ from orders.events import (
 )
 from sharding.router import database_of
 from tests.integration.parallel import at_once
+from tests.integration.statements import counted
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 on_several_connections = pytest.mark.django_db(databases=[database_of("coupons")], transaction=True)
@@ -381,19 +382,19 @@ def test_batch_takes_as_many_statements_as_a_single_order(orders: int) -> None:
         return statements(lambda: handlers.handle_batch(commands))
 
     placed, ended_early, unknown = (range(n, n + orders) for n in (1, 1001, 2001))
-    assert taken_by(redeem, placed) == 7
+    assert taken_by(redeem, placed) == counted(6, 7)
     assert taken_by(redeem, placed) == 4
-    assert taken_by(release, placed) == 7
+    assert taken_by(release, placed) == counted(6, 7)
     assert taken_by(release, ended_early) == 1
     assert taken_by(redeem, ended_early) == 2
-    assert taken_by(lambda order_id: redeem(order_id, "GHOST"), unknown) == 5
+    assert taken_by(lambda order_id: redeem(order_id, "GHOST"), unknown) == counted(4, 5)
 
 
 def test_news_of_orders_reaches_the_handler_as_one_batch() -> None:
     five_euros()
     batch = happens(*((order_id, PLACED) for order_id in range(1, 101)))
 
-    assert statements(lambda: follow_orders(batch)) == 7
+    assert statements(lambda: follow_orders(batch)) == counted(6, 7)
     assert redeemed() == 100
 
 

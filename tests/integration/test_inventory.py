@@ -57,6 +57,7 @@ from orders.events import (
 )
 from sharding.router import database_of
 from tests.integration.parallel import at_once
+from tests.integration.statements import counted
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 on_several_connections = pytest.mark.django_db(databases=[database_of("inventory")], transaction=True)
@@ -386,21 +387,21 @@ def test_batch_takes_as_many_statements_as_a_single_order(orders: int) -> None:
         return reserve(order_id, mug=1)
 
     placed, shipped, ended_early, too_many = (range(n, n + orders) for n in (1, 1001, 2001, 3001))
-    assert taken_by(reserve_one, placed) == 7
+    assert taken_by(reserve_one, placed) == counted(5, 7)
     assert taken_by(reserve_one, placed) == 2
-    assert taken_by(release, placed) == 8
+    assert taken_by(release, placed) == counted(7, 8)
     assert taken_by(release, ended_early) == 1
     assert taken_by(reserve_one, ended_early) == 2
-    assert taken_by(reserve_one, shipped) == 7
-    assert taken_by(ship, shipped) == 8
-    assert taken_by(lambda order_id: reserve(order_id, mug=10_000), too_many) == 5
+    assert taken_by(reserve_one, shipped) == counted(5, 7)
+    assert taken_by(ship, shipped) == counted(6, 8)
+    assert taken_by(lambda order_id: reserve(order_id, mug=10_000), too_many) == counted(4, 5)
 
 
 def test_news_of_orders_reaches_the_handler_as_one_batch() -> None:
     add("mug", 1000)
     batch = happens(*((order_id, placed(mug=1)) for order_id in range(1, 101)))
 
-    assert statements(lambda: follow_orders(batch)) == 7
+    assert statements(lambda: follow_orders(batch)) == counted(5, 7)
     assert level("mug") == (1000, 100, 900)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
+from django.db import connections
 
 from config import levels
 from config.levels import READS, Levels
@@ -26,8 +28,25 @@ def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers() -> Iterator[Levels[int]]:
     name = f"numbers-{uuid4().hex[:8]}"
     made: Levels[int] = Levels(name, seconds=lambda: 60)
+    wait_until_it_listens(made)
     yield made
     del levels._caches[name]
+
+
+def wait_until_it_listens(numbers: Levels[int]) -> None:
+    """When a process begins to listen, which may be late or again, it forgets what it has and what it is loading."""
+    if not levels._shares_redis():
+        return
+    heard = threading.Event()
+    levels.on_drop(numbers.name, lambda keys: heard.set())
+    levels._messages.listen()
+
+    def told() -> bool:
+        levels._messages.tell(numbers.name, ["listening"])
+        return heard.is_set()
+
+    wait_until(told)
+    del levels._listeners[numbers.name]
 
 
 class Source:
@@ -73,6 +92,41 @@ def test_a_thousand_who_ask_at_once_load_once(numbers: Levels[int]) -> None:
         may_end.set()
         assert {answer.result(30) for answer in answers} == {7}
     assert len(loaded) == 1
+
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_threads_that_wait_for_what_another_loads_leave_it_the_connections(
+    numbers: Levels[int],
+) -> None:
+    others = settings.DATABASE_POOL_SIZE
+    loading, have_connections = threading.Event(), threading.Barrier(others + 1)
+
+    def read() -> int:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT 7")
+            return int(cursor.fetchone()[0])
+
+    def load() -> int:
+        loading.set()
+        have_connections.wait(timeout=10)
+        return read()
+
+    def ask(*, first: bool) -> int | None:
+        try:
+            if not first:
+                read()
+                have_connections.wait(timeout=10)
+            return numbers.get("a", load)
+        finally:
+            connections.close_all()
+
+    connections.close_all()
+    with ThreadPoolExecutor(others + 1) as pool:
+        answers = [pool.submit(ask, first=True)]
+        assert loading.wait(10)
+        answers += [pool.submit(ask, first=False) for _ in range(others)]
+    assert [answer.result() for answer in answers] == [7] * (others + 1)
 
 
 def test_processes_wait_for_the_one_that_loads(numbers: Levels[int]) -> None:

@@ -547,7 +547,7 @@ def test_two_senders_at_once_send_each_mail_once(ada: User, mailoutbox: list[Ema
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
 
     assert errors == []
     assert sum(sent) == len(mailoutbox) == len({mail.subject for mail in mailoutbox}) == 20

@@ -158,6 +158,46 @@ class TestMoving:
 
         assert rows(TARGET)["eventing_inbox"] == 0
 
+    def test_the_target_shows_everything_of_the_bucket_at_once(self) -> None:
+        keyed = handlers.place_order(
+            placement(CUSTOMER), metadata(), idempotency=IdempotencyKey(key="k", fingerprint="f")
+        ).order_id
+        enter_inbox(keyed)
+        before = rows(SOURCE)
+        seen: dict[Step, dict[str, int]] = {}
+
+        moving.run(begin(), on_step=lambda step: seen.update({step: rows(TARGET)}))
+
+        assert set(seen[Step.DETACHED].values()) == {0}
+        assert seen[Step.ATTACHED] == before
+
+    def test_an_attempt_that_fails_leaves_no_transaction_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While one is open, every change since its beginning would be copied again by each pass."""
+        place(CUSTOMER)
+        detach, follow = copying.Copy.detach, copying.Copy.follow
+        failed: list[bool] = []
+        statuses = set()
+
+        def fail_once(copy: copying.Copy) -> None:
+            if not failed:
+                failed.append(True)
+                raise psycopg.errors.QueryCanceled("it took too long")
+            detach(copy)
+
+        def watch(copy: copying.Copy, *arguments: Any, **options: Any) -> copying.Pass:
+            if "seconds" not in options:  # the gate is open
+                statuses.add(copy.taking.info.transaction_status)
+            return follow(copy, *arguments, **options)
+
+        monkeypatch.setattr(moving, "PAUSE_SECONDS", 0.01)
+        monkeypatch.setattr(copying.Copy, "detach", fail_once)
+        monkeypatch.setattr(copying.Copy, "follow", watch)
+        moving.run(begin())
+
+        assert failed
+        assert owners() == [TARGET]
+        assert statuses == {psycopg.pq.TransactionStatus.IDLE}
+
     def test_a_writer_at_the_closed_gate_waits_and_a_reader_does_not(self, settings: Any) -> None:
         settings.SHARD_MOVE_WAIT_SECONDS = 60  # the machine may be busy
         order_id = place(CUSTOMER)
@@ -177,7 +217,7 @@ class TestMoving:
                     ask_at_source(order_id)
 
         moving.run(begin(), on_step=look)
-        writer.join(timeout=60)
+        writer.join(timeout=120)
 
         assert [shards.alias_of(one) for one in written] == [TARGET]
         assert len(selectors.orders_of(CUSTOMER, limit=5)) == 2

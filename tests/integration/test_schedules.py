@@ -6,12 +6,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
+from config.beat import LeaderScheduler
+from eventing.databases import SessionLock
 from monitoring import schedules
 
 pytestmark = pytest.mark.django_db
@@ -165,3 +168,25 @@ def test_the_list_says_when_each_task_runs_next() -> None:
     assert due(clocked=clocked, one_off=True) == clocked.clocked_time
     assert due(crontab=never) is None
     assert due(interval=minute, enabled=False) is None
+
+
+def test_beat_that_is_told_to_stop_in_the_middle_of_a_tick_tidies_up_after_it(
+    monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    """A statement that was interrupted keeps its connection locked: another one would wait for itself."""
+    scheduler = LeaderScheduler(app=current_app, lazy=True)
+    released: list[SessionLock] = []
+
+    def handle_signal(lock: SessionLock) -> bool:
+        with django_assert_num_queries(0):
+            scheduler.close()  # as Celery's handler does
+        raise SystemExit
+
+    monkeypatch.setattr(SessionLock, "hold", handle_signal)
+    monkeypatch.setattr(SessionLock, "release", lambda lock: released.append(lock))
+    with pytest.raises(SystemExit):
+        scheduler.tick()
+    assert released == []
+
+    scheduler.close()
+    assert len(released) == 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError, connections
 from django.test import Client
@@ -60,3 +63,30 @@ def test_a_pool_without_a_free_connection_is_unavailability_too(monkeypatch: pyt
     connections["default"].close()
     monkeypatch.setattr(ConnectionPool, "getconn", exhausted)
     assert_problem(api.get("/orders"), 503, "unavailable")
+
+
+@pytest.mark.services
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_threads_that_need_connections_of_two_databases_do_not_wait_for_each_other_in_a_circle() -> None:
+    """Half of them come from the one database and half from the other, and together they have all that there are."""
+    one, other = "default", shards.aliases()[0]
+    everybody = threading.Barrier(2 * settings.DATABASE_POOL_SIZE)
+
+    def ask(first: str, second: str) -> list[int]:
+        try:
+            answers = []
+            for alias in (first, second):
+                with connections[alias].cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                    answers += [answer for (answer,) in cursor.fetchall()]
+                if alias == first:
+                    everybody.wait(timeout=10)
+            return answers
+        finally:
+            connections.close_all()
+
+    connections.close_all()
+    ways = [(one, other), (other, one)] * settings.DATABASE_POOL_SIZE
+    with ThreadPoolExecutor(len(ways)) as pool:
+        asking = [pool.submit(ask, *way) for way in ways]
+    assert [one.result() for one in asking] == [[1, 1]] * len(ways)

@@ -18,7 +18,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -119,18 +119,18 @@ def patch_relay(module: ModuleType) -> None:
 
 
 def patch_publishing(module: ModuleType) -> None:
-    send = module.Publisher.send
+    send_all = module.Publisher.send_all
 
-    def send_thrice(self: Any, subscriber: str, envelopes: Sequence[Any], **options: Any) -> None:
+    def send_thrice(self: Any, wanted: Mapping[str, Sequence[Any]], **options: Any) -> None:
         if "relay" not in sys.argv or not (FOLDER / "thrice").exists():
-            send(self, subscriber, envelopes, **options)
+            send_all(self, wanted, **options)
             return
-        copies = [envelope for envelope in envelopes for _ in range(3)]
+        copies = [(name, envelope) for name, envelopes in wanted.items() for envelope in envelopes for _ in range(3)]
         random.shuffle(copies)
-        for envelope in copies:
-            send(self, subscriber, [envelope], **options)
+        for name, envelope in copies:
+            send_all(self, {name: [envelope]}, **options)
 
-    module.Publisher.send = send_thrice
+    module.Publisher.send_all = send_thrice
 
 
 def patch_settings(module: ModuleType) -> None:

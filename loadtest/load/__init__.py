@@ -1,0 +1,1 @@
+"""Load scenarios: many customers at once, then the audit and a report."""
