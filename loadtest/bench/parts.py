@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count, islice
 from typing import Any
 
 import django
@@ -23,7 +24,10 @@ PRICE = 1_000
 STOCK = 1_000_000
 BROKER_MESSAGES = 5_000
 BROKER_BYTES = 1_000
+STARTED = datetime.now(UTC)
 EVENTS = {1: 400, 16: 3_200, 64: 9_600, 256: 12_800}  # for each size of a batch, so that each takes some seconds
+
+_customers = count(1)
 
 
 def measure(share: float) -> dict[str, float]:
@@ -70,9 +74,10 @@ def _place(orders: int, skus: Sequence[str]) -> list[int]:
     ids: list[int] = []
 
     def commands() -> Iterator[PlaceOrder]:
-        for number in range(orders):
+        for number in islice(_customers, orders):
             wanted = dict.fromkeys((skus[number % len(skus)], skus[(number + 1) % len(skus)]))
-            order_id = numbers.new_order_id(number, now - timedelta(milliseconds=number))
+            # Each a moment of its own: orders of one bucket and millisecond may get the same number.
+            order_id = numbers.new_order_id(number, STARTED - timedelta(milliseconds=number))
             ids.append(order_id)
             yield PlaceOrder(
                 order_id=order_id,
