@@ -21,6 +21,7 @@ from eventing.wire import Envelope, Replay, encode
 TASK = "eventing.deliver"
 GATHER_SECONDS = 0.25
 BUSY_RATE = 400  # events a second, from which on they are gathered for as long
+REST = 0.8  # the part of that time after which relays read: what they have read earlier would wait in vain
 
 Wanted = Mapping[str, Sequence[Envelope]]  # subscriber → events
 
@@ -146,6 +147,7 @@ class SharedPublisher:
 
     The more events there are, the longer they are gathered, unless they fill a message: for six milliseconds when
     ten a second come, for GATHER_SECONDS from BUSY_RATE on, and also while `behind` says that workers do not keep up.
+    Relays that `rest` meanwhile read the more, and what they have read is younger when it leaves.
     """
 
     behind: Callable[[], bool] = bool
@@ -175,12 +177,18 @@ class SharedPublisher:
         if parcel.error is not None:
             raise parcel.error
 
+    def rest(self) -> float:
+        """For how many seconds a relay that has just emptied its outbox need not look into it again."""
+        return max(0.0, self._sent_at + REST * self._gather_seconds() - time.monotonic())
+
     def _gather(self) -> None:
         with self._list:
             events = sum(parcel.size for parcel in self._waiting)
         if events < settings.EVENTING_MESSAGE_EVENTS:
-            seconds = GATHER_SECONDS if self.behind() else min(GATHER_SECONDS, GATHER_SECONDS * self._rate / BUSY_RATE)
-            time.sleep(max(0.0, self._sent_at + seconds - time.monotonic()))
+            time.sleep(max(0.0, self._sent_at + self._gather_seconds() - time.monotonic()))
+
+    def _gather_seconds(self) -> float:
+        return GATHER_SECONDS if self.behind() else GATHER_SECONDS * min(1.0, self._rate / BUSY_RATE)
 
     def _count(self, events: int) -> None:
         now = time.monotonic()

@@ -85,6 +85,7 @@ class Relay:
     durable: bool = field(default_factory=lambda: settings.EVENTING_DURABLE_BROKER)
     # The subscribers whose queues are full. Their events wait in the outbox, and the others' go past them.
     full: Callable[[], frozenset[str]] = frozenset
+    rest: Callable[[], float] = float  # for how many seconds it need not look into an outbox that it has emptied
     sent: dict[int, Sent] = field(default_factory=dict)
     leading: bool = False
 
@@ -123,8 +124,8 @@ class Relay:
                 connections[self.alias].close()
                 return STANDBY_SECONDS
             logger.info("relay.leading", database=self.alias)
-        if self.publish_once():
-            return 0.0
+        if published := self.publish_once():
+            return 0.0 if published >= settings.EVENTING_RELAY_BATCH else self.rest()
         return HELD_SECONDS if self.full() else _next_pause(pause)
 
     def _start_over(self) -> None:
@@ -259,7 +260,7 @@ def start_threads(aliases: Iterable[str], stop: threading.Event, load: Load) -> 
     sender = SharedPublisher(behind=load.behind)
     threads = [
         threading.Thread(
-            target=Relay(alias, sender=sender, full=load.full).run,
+            target=Relay(alias, sender=sender, full=load.full, rest=sender.rest).run,
             args=[stop],
             name=f"relay-{alias}",
             daemon=True,
