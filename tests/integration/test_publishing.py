@@ -149,6 +149,20 @@ def test_events_are_gathered_the_longer_the_more_of_them_there_are(monkeypatch: 
     assert pauses[-1] >= 0.4
 
 
+def test_relays_rest_until_shortly_before_the_next_message_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "GATHER_SECONDS", 60.0)
+    slow = Slow()
+    slow.may_go.set()
+    behind = {"workers"}
+    shared = SharedPublisher(publisher=slow, behind=lambda: bool(behind))
+    send(shared, orders=events(*range(200)))()
+    assert 0 < 48.0 - shared.rest() < 10
+
+    behind.clear()
+    shared._rate = 0.0
+    assert shared.rest() == 0.0
+
+
 @pytest.fixture
 def confirmed(broker: None) -> Iterator[ConfirmedProducer]:
     producer = ConfirmedProducer()

@@ -11,6 +11,7 @@ import pytest
 from celery import current_app
 from django.db import connections
 from django.utils import timezone
+from pytest_django import Settings
 
 from eventing import relay, subscribers, topology
 from eventing.delivery import Delivery, deliver
@@ -110,6 +111,21 @@ def test_a_broker_that_forgets_is_given_the_event_again_after_a_restart(notes: N
 
     assert not OutboxMessage.objects.exists()
     assert second_life.sent == {}
+
+
+def test_an_emptied_outbox_is_looked_into_again_after_a_rest_and_a_full_one_at_once(
+    notes: Notes, settings: Settings
+) -> None:
+    settings.EVENTING_RELAY_BATCH = 2
+    turn = Relay("default", sender=Collector(), durable=True, rest=lambda: 7.0)
+    notes.write(1, "a", "b", "c")
+
+    try:
+        assert turn._turn(0.0) == 0.0
+        assert turn._turn(0.0) == 7.0
+        assert 0 < turn._turn(0.0) < 1, "nothing was there"
+    finally:
+        turn._start_over()
 
 
 def test_lag_is_the_age_of_the_oldest_unpublished_event(notes: Notes) -> None:

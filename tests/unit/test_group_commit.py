@@ -30,13 +30,14 @@ class Paper:
         return [ValueError(item) if item < 0 else item * 10 for item in items]
 
 
-def submitted(pool: ThreadPoolExecutor, group: GroupCommit[int, int], *items: int) -> list[Future[int]]:
-    """Each item in a thread of its own, in this order."""
+def submitted(pool: ThreadPoolExecutor, group: GroupCommit[int, int], paper: Paper, *items: int) -> list[Future[int]]:
+    """Each item in a thread of its own, in this order; who is to write has begun."""
     futures = []
     for item in items:
-        before = len(group._waiting), group._free
+        before = len(group._waiting), group._writing
         futures.append(pool.submit(group.submit, item))
-        wait_until(lambda before=before: (len(group._waiting), group._free) != before)
+        wait_until(lambda before=before: (len(group._waiting), group._writing) != before)
+        wait_until(lambda: paper.at_it == group._writing)
     return futures
 
 
@@ -53,7 +54,7 @@ def test_what_comes_during_a_write_is_written_together_afterwards() -> None:
     paper = Paper()
     group = GroupCommit(paper.write)
     with ThreadPoolExecutor(4) as pool:
-        futures = submitted(pool, group, 1, 2, 3, 4)
+        futures = submitted(pool, group, paper, 1, 2, 3, 4)
         paper.may_write.set()
 
     assert [future.result() for future in futures] == [10, 20, 30, 40]
@@ -64,30 +65,46 @@ def test_a_group_is_not_larger_than_allowed() -> None:
     paper = Paper()
     group = GroupCommit(paper.write, most=2)
     with ThreadPoolExecutor(6) as pool:
-        futures = submitted(pool, group, 1, 2, 3, 4, 5, 6)
+        futures = submitted(pool, group, paper, 1, 2, 3, 4, 5, 6)
         paper.may_write.set()
 
     assert [future.result() for future in futures] == [10, 20, 30, 40, 50, 60]
     assert paper.groups == [[1], [2, 3], [4, 5], [6]]
 
 
-def test_as_many_write_side_by_side_as_there_are_places() -> None:
+def test_a_further_one_writes_when_a_crowd_waits() -> None:
     paper = Paper()
-    group = GroupCommit(paper.write, writers=2)
-    with ThreadPoolExecutor(4) as pool:
-        futures = submitted(pool, group, 1, 2, 3)
+    group = GroupCommit(paper.write, writers=2, crowd=3, patience=SECONDS)
+    with ThreadPoolExecutor(10) as pool:
+        futures = submitted(pool, group, paper, 1, 2, 3)
+        assert paper.groups == [[1]]
+        futures += submitted(pool, group, paper, 4)
+        assert paper.groups == [[1], [2, 3, 4]]
+        futures += submitted(pool, group, paper, 5, 6, 7, 8)
+        assert paper.at_it == 2, "there is no third place"
+        paper.may_write.set()
+
+    assert [future.result() for future in futures] == [number * 10 for number in range(1, 9)]
+    assert paper.groups == [[1], [2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_a_further_one_writes_when_somebody_has_waited_for_long() -> None:
+    paper = Paper()
+    group = GroupCommit(paper.write, writers=2, crowd=3)
+    with ThreadPoolExecutor(2) as pool:
+        futures = submitted(pool, group, paper, 1, 2)
         wait_until(lambda: paper.at_it == 2)
         paper.may_write.set()
 
-    assert [future.result() for future in futures] == [10, 20, 30]
-    assert sorted(paper.groups) == [[1], [2], [3]]
+    assert [future.result() for future in futures] == [10, 20]
+    assert paper.groups == [[1], [2]]
 
 
 def test_an_error_is_raised_where_it_belongs() -> None:
     paper = Paper()
     group = GroupCommit(paper.write)
     with ThreadPoolExecutor(3) as pool:
-        _, bad, good = submitted(pool, group, 1, -2, 3)
+        _, bad, good = submitted(pool, group, paper, 1, -2, 3)
         paper.may_write.set()
 
     assert good.result() == 30
@@ -106,32 +123,10 @@ def test_a_write_that_fails_fails_for_all_who_are_in_it_and_for_nobody_else() ->
 
     group: GroupCommit[int, int] = GroupCommit(write, most=2)
     with ThreadPoolExecutor(4) as pool:
-        first, second, third, fourth = submitted(pool, group, 1, 2, 3, 4)
+        first, second, third, fourth = submitted(pool, group, paper, 1, 2, 3, 4)
         paper.may_write.set()
 
     assert (first.result(), fourth.result()) == (10, 40)
     for failed in (second, third):
         with pytest.raises(OSError, match="pen"):
             failed.result()
-
-
-def test_more_may_be_gathered_before_a_group_is_closed() -> None:
-    paper = Paper()
-    paper.may_write.set()
-    gathering, go_on = threading.Event(), threading.Event()
-    seen: list[list[int]] = []
-
-    def gather(waiting: Sequence[int]) -> None:
-        seen.append(list(waiting))
-        gathering.set()
-        assert go_on.wait(SECONDS)
-
-    group = GroupCommit(paper.write, gather=gather)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(group.submit, 1)
-        assert gathering.wait(SECONDS)
-        [second] = submitted(pool, group, 2)
-        go_on.set()
-
-    assert (first.result(), second.result()) == (10, 20)
-    assert (seen, paper.groups) == ([[1]], [[1, 2]])
