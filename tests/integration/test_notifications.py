@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.locmem import EmailBackend as LocmemBackend
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -366,6 +366,21 @@ def test_without_a_broker_the_periodic_task_sends(
 
     assert tasks.send_pending_messages() == 1
     assert [mail.subject for mail in mailoutbox] == ["Welcome to Wharf"]
+
+
+@pytest.mark.services
+@on_several_connections
+def test_a_round_that_loses_its_database_is_left_to_the_next_one(
+    ada: User, order_id: int, mailoutbox: list[EmailMessage]
+) -> None:
+    told(order_id, placed(ada.id))
+    connection = connections[database_of("notifications")]
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    assert tasks.send_pending_messages() == 0, "the broker would take it for a letter that nobody can deliver"
+    connection.close()
+    assert tasks.send_pending_messages() == 1
 
 
 def test_a_round_is_bounded(ada: User, order_id: int, mailoutbox: list[EmailMessage]) -> None:
