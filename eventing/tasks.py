@@ -59,14 +59,19 @@ def deliver_message(
 def collect_dead_letters(limit: int = 500) -> int:
     """Take what the broker has given up into the table of dead letters; returns how many messages.
 
-    Also looks what became of redriven letters, and takes up redrive runs whose worker died.
+    Also looks what became of redriven letters, and takes up redrive runs whose worker died. Without its database the
+    next run does it: a message that is not written down stays with the broker.
     """
-    deadletters.note_handled()
-    redrives.resume_stalled()
-    if not settings.EVENTING_DURABLE_BROKER:
+    try:
+        deadletters.note_handled()
+        redrives.resume_stalled()
+        if not settings.EVENTING_DURABLE_BROKER:
+            return 0
+        with current_app.connection_for_read() as connection:
+            return deadletters.collect(connection, limit)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("database.skipped", task="collect_dead_letters", error=str(error))
         return 0
-    with current_app.connection_for_read() as connection:
-        return deadletters.collect(connection, limit)
 
 
 @shared_task(name="eventing.prune_inbox")
