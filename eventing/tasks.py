@@ -17,6 +17,7 @@ from django.utils import timezone
 from eventing import deadletters, housekeeping, redrives, subscribers
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
+from eventing.periodic import left_to_the_next_run
 from eventing.publishing import TASK, Publisher
 from eventing.wire import Envelope, Replay
 
@@ -56,22 +57,19 @@ def deliver_message(
 
 
 @shared_task(name="eventing.collect_dead_letters")
+@left_to_the_next_run
 def collect_dead_letters(limit: int = 500) -> int:
     """Take what the broker has given up into the table of dead letters; returns how many messages.
 
-    Also looks what became of redriven letters, and takes up redrive runs whose worker died. Without its database the
-    next run does it: a message that is not written down stays with the broker.
+    Also looks what became of redriven letters, and takes up redrive runs whose worker died. A message that could not be
+    written down stays with the broker.
     """
-    try:
-        deadletters.note_handled()
-        redrives.resume_stalled()
-        if not settings.EVENTING_DURABLE_BROKER:
-            return 0
-        with current_app.connection_for_read() as connection:
-            return deadletters.collect(connection, limit)
-    except (OperationalError, InterfaceError) as error:
-        logger.warning("database.skipped", task="collect_dead_letters", error=str(error))
+    deadletters.note_handled()
+    redrives.resume_stalled()
+    if not settings.EVENTING_DURABLE_BROKER:
         return 0
+    with current_app.connection_for_read() as connection:
+        return deadletters.collect(connection, limit)
 
 
 @shared_task(name="eventing.prune_inbox")

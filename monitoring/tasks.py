@@ -6,6 +6,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+from eventing.periodic import left_to_the_next_run
 from monitoring import audit_runs, reports
 
 AUDIT_SECONDS = None if settings.EMBEDDED else 25 * 60  # threads cannot be interrupted
@@ -19,10 +20,12 @@ def run_audit(run_id: int | None = None) -> None:
 
 
 @shared_task(name="monitoring.summarise_sales")
+@left_to_the_next_run
 def summarise_sales() -> int:
     return reports.summarise_sales(timezone.localdate())
 
 
 @shared_task(name="monitoring.report_stuck_orders")
+@left_to_the_next_run
 def report_stuck_orders() -> int:
     return reports.report_stuck_orders(timezone.now())
