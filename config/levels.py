@@ -124,11 +124,13 @@ class Levels(Generic[T]):
         self, full: str, lease: str, key: str, load: Callable[[], T | None], future: Future[T | Nothing]
     ) -> T | Nothing:
         self._count("database")
-        loaded = load()
-        found: T | Nothing = NOTHING if loaded is None else loaded
-        if self._loading.get(key) is future:  # else it has changed meanwhile
-            cache.set(full, found, _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
-        cache.delete(lease)
+        try:
+            loaded = load()
+            found: T | Nothing = NOTHING if loaded is None else loaded
+            if self._loading.get(key) is future:  # else it has changed meanwhile
+                cache.set(full, found, _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
+        finally:
+            cache.delete(lease)  # after an error, too: nobody loads any more
         return found
 
     def forget(self, keys: Collection[str]) -> None:
@@ -199,8 +201,8 @@ class _Messages:
                     pubsub.subscribe(self._channel)
                     for message in pubsub.listen():
                         self._hear(message)
-            except RedisError as error:
-                logger.warning("cache.deaf", error=str(error))
+            except Exception as error:  # whatever it is: who does not go on listening shows what is old from now on
+                logger.warning("cache.deaf", error=repr(error))
                 self._tried.set()
                 time.sleep(RECONNECT_SECONDS)
 

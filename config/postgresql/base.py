@@ -7,6 +7,7 @@ and want one of that would wait for threads that have one of that and want one o
 from __future__ import annotations
 
 import select
+import time
 from typing import Any
 
 import psycopg
@@ -17,27 +18,36 @@ from eventing.databases import give_back_connections
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    @property
-    def pool(self) -> ConnectionPool[Any] | None:
-        pool: ConnectionPool[Any] | None = super().pool
-        if pool is not None:
-            pool._check = check
-        return pool
-
     def get_new_connection(self, conn_params: dict[str, Any]) -> psycopg.Connection[Any]:
-        if self.pool is not None and not self.pool.get_stats()["pool_available"]:
+        pool: ConnectionPool[Any] | None = self.pool
+        connection: psycopg.Connection[Any]
+        if pool is None:
+            connection = super().get_new_connection(conn_params)
+            return connection
+        if not pool.get_stats()["pool_available"]:
             give_back_connections()
-        connection: psycopg.Connection[Any] = super().get_new_connection(conn_params)
+        connection = super().get_new_connection(conn_params)
+        # The pool could look as well, but would pause for one second and then for two. After a restart of the server,
+        # when all that it has are cut, it would give up.
+        deadline = time.monotonic() + pool.timeout
+        while was_cut(connection) and time.monotonic() < deadline:
+            connection.close()
+            pool.putconn(connection)  # it makes another one in its place
+            connection = super().get_new_connection(conn_params)
         return connection
 
 
-def check(connection: psycopg.Connection[Any]) -> None:
-    """Raise OperationalError if the server has closed the connection.
+def was_cut(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has closed the connection.
 
     An idle connection has nothing to read, until its server says goodbye or the operating system does so for it. Only
     then is the server asked, which would cost a round trip each time.
     """
     poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        ConnectionPool.check_connection(connection)
+    try:
+        poll.register(connection.fileno(), select.POLLIN)
+        if poll.poll(0):
+            ConnectionPool.check_connection(connection)
+    except psycopg.Error:
+        return True
+    return False

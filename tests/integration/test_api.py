@@ -17,6 +17,7 @@ from pytest_django import Settings
 from config import levels, tokens
 from coupons import handlers as coupons
 from coupons.domain import Kind
+from eventing import pressure
 from eventing.models import Event
 from eventing.testing import drain
 from inventory import handlers as inventory
@@ -26,6 +27,7 @@ from orders.models import Order
 from sharding import numbers, shards
 from tests.integration.shop_api import METADATA, PASSWORD, Api, assert_problem, rows, stock_the_shop
 from tests.integration.statements import counted
+from tests.waiting import wait_until_changes_are_heard
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -274,9 +276,11 @@ def test_placing_an_order_asks_the_databases_little(
 ) -> None:
     settings.CATALOGUE_CACHE_SECONDS = 600  # what is remembered is so for longer than this takes on a busy machine
     monkeypatch.setattr(levels, "MEMORY_SECONDS", 600)
+    monkeypatch.setattr(pressure, "ASK_SECONDS", 600.0)
     monkeypatch.setattr(tokens._known, "_TTLCache__ttl", 600)
     alias = shards.alias_of_bucket(numbers.bucket_of_customer(api.customer.pk))
     body = {"lines": [{"sku": "BOOK", "quantity": 1}, {"sku": "PEN", "quantity": 2}]}
+    wait_until_changes_are_heard()
     api.place(("BOOK", 1), ("PEN", 1))  # the user's right to sign in and the prices are remembered for a while
     headers = api.headers(None, {"Idempotency-Key": uuid4().hex})
     with CaptureQueriesContext(connections["default"]) as default, CaptureQueriesContext(connections[alias]) as shard:

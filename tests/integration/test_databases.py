@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -139,9 +139,31 @@ def test_a_connection_that_was_cut_while_it_lay_in_the_pool_is_not_given_out() -
     connection = connections["default"]
     with closing(connection.copy()) as other, other.cursor() as killer:
         for _ in range(3):
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_backend_pid()")
-                backend = cursor.fetchone()
+            backend = backend_of(connection)
             connection.close()  # into the pool
-            killer.execute("SELECT pg_terminate_backend(%s, 5000)", backend)
+            killer.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
             assert killer.fetchone() == (True,)
+
+
+@services
+@pytest.mark.django_db(transaction=True)
+def test_when_all_that_lie_in_the_pool_were_cut_the_next_question_is_answered() -> None:
+    connection = connections["default"].copy("wide")
+    connection.settings_dict["OPTIONS"]["pool"]["max_size"] = 5
+    with ExitStack() as after:
+        after.callback(connection.close_pool)
+        with ExitStack() as opened:
+            several = [opened.enter_context(closing(connection.copy("wide"))) for _ in range(5)]
+            backends = [backend_of(one) for one in several]
+        with connections["default"].cursor() as killer:
+            killer.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) AS pid", [backends])
+
+        with closing(connection):
+            assert backend_of(connection) not in backends
+
+
+def backend_of(connection: BaseDatabaseWrapper) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [(backend,)] = cursor.fetchall()
+    return int(backend)

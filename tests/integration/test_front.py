@@ -19,6 +19,7 @@ from config.front import NOBODY, Front
 from eventing.recorded import Metadata
 from inventory import handlers, selectors
 from inventory.models import Product
+from tests.waiting import wait_until_changes_are_heard
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -75,6 +76,7 @@ def sku(settings: Settings) -> str:
 @pytest.fixture
 def web(sku: str) -> Iterator[Web]:
     """One that Django has answered before."""
+    wait_until_changes_are_heard()
     levels.drop_all()
     web = Web()
     web.get(f"/api/v1/products/{sku}")

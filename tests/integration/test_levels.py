@@ -9,13 +9,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
 
 from config import levels
 from config.levels import READS, Levels
-from tests.waiting import wait_until
+from tests.waiting import wait_until, wait_until_changes_are_heard
 
 
 @pytest.fixture(autouse=True)
@@ -27,26 +28,10 @@ def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def numbers() -> Iterator[Levels[int]]:
     name = f"numbers-{uuid4().hex[:8]}"
+    wait_until_changes_are_heard()
     made: Levels[int] = Levels(name, seconds=lambda: 60)
-    wait_until_it_listens(made)
     yield made
     del levels._caches[name]
-
-
-def wait_until_it_listens(numbers: Levels[int]) -> None:
-    """When a process begins to listen, which may be late or again, it forgets what it has and what it is loading."""
-    if not levels._shares_redis():
-        return
-    heard = threading.Event()
-    levels.on_drop(numbers.name, lambda keys: heard.set())
-    levels._messages.listen()
-
-    def told() -> bool:
-        levels._messages.tell(numbers.name, ["listening"])
-        return heard.is_set()
-
-    wait_until(told)
-    del levels._listeners[numbers.name]
 
 
 class Source:
@@ -173,6 +158,7 @@ def test_an_error_goes_to_all_who_wait_and_is_not_kept(numbers: Levels[int]) -> 
 
     with pytest.raises(LookupError):
         numbers.get("a", fail)
+    assert cache.get(f"{numbers.name}:a:loading") is None  # nobody waits for it
     assert numbers.get("a", Source()) == 7
 
 
@@ -218,6 +204,25 @@ def test_other_processes_hear_of_a_change(numbers: Levels[int]) -> None:
     wait_until(lambda: numbers.get("a", source) == 8)
 
 
+@pytest.mark.services
+def test_a_message_that_nobody_understands_leaves_no_process_deaf(
+    numbers: Levels[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(levels, "RECONNECT_SECONDS", 0.05)
+    source = Source()
+    numbers.get("a", source)
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.publish(levels._messages._channel, b"what is this?")
+    source.value = 8
+    cache.delete(f"{numbers.name}:a")
+
+    def is_heard() -> bool:
+        levels._messages.tell(numbers.name, ["a"])
+        return numbers.get("a", source) == 8
+
+    wait_until(is_heard)
+
+
 def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
     class Away:
         """What FailOpenRedisCache says while Redis does not answer."""
@@ -230,6 +235,8 @@ def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeyp
         def set(self, *args: Any) -> None: ...
 
         def delete(self, key: str) -> None: ...
+
+        def delete_many(self, keys: list[str]) -> None: ...
 
     monkeypatch.setattr(levels, "cache", Away())
     source = Source()
