@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
 from ninja import NinjaAPI, Swagger
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.openapi.schema import OpenAPISchema
@@ -44,6 +46,14 @@ class JSONRenderer(BaseRenderer):
         return msgspec.json.encode(data)
 
 
+class Documentation(Swagger):
+    """Its page, with scripts that come from here although ninja is none of the applications (see the settings)."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
+        settings = {**self.settings, "url": self.get_openapi_url(api, kwargs)}
+        return render(request, self.template, {"swagger_settings": json.dumps(settings), "api": api})
+
+
 class API(NinjaAPI):
     def get_openapi_schema(self, **kwargs: Any) -> OpenAPISchema:
         """The document, in which every operation can also answer with a problem."""
@@ -70,7 +80,7 @@ api = API(
     description=DESCRIPTION,
     urls_namespace="api",
     # The page would otherwise ask a server of Swagger's for a badge.
-    docs=Swagger(settings={"validatorUrl": None, "persistAuthorization": True}),
+    docs=Documentation(settings={"validatorUrl": None, "persistAuthorization": True}),
     parser=JSONParser(),
     renderer=JSONRenderer(),
 )

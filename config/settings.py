@@ -6,6 +6,7 @@ set the *services* profile runs: PostgreSQL, RabbitMQ, Redis, a process for each
 
 import secrets
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,12 @@ SHARDED_TABLES = {
     "orders_idempotencykey": "order_id",
 }
 
+# django-ninja is not one of them: every process would load it, and only the web server has a use for it.
+NINJA = Path(str(find_spec("ninja").origin)).parent  # type: ignore[union-attr]
+
 INSTALLED_APPS = [
     "unfold",
-    "django.contrib.admin",
+    "config.apps.BackOfficeConfig",  # instead of "django.contrib.admin"
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -71,7 +75,6 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django_celery_beat",
     "django_htmx",
-    "ninja",
     "config",
     "eventing",
     "sharding",
@@ -107,6 +110,7 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
+        "DIRS": [NINJA / "templates"],
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
@@ -131,7 +135,6 @@ def _postgresql(url: str) -> dict[str, Any]:
     config: dict[str, Any] = env.db_url_config(url)
     config["ENGINE"] = "config.postgresql"
     config["CONN_MAX_AGE"] = 0  # the pool keeps connections, not the thread
-    config["CONN_HEALTH_CHECKS"] = True  # see config.postgresql
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
         "connect_timeout": 3,
@@ -304,6 +307,7 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [NINJA / "static"]
 STATIC_ROOT = BASE_DIR / "var" / "static"
 WHITENOISE_USE_FINDERS = EMBEDDED or DEBUG
 if WHITENOISE_USE_FINDERS:

@@ -7,6 +7,8 @@ from config.api import api
 from monitoring import audit_pages, event_pages
 from monitoring import views as monitoring
 
+admin.autodiscover()
+
 urlpatterns = [
     path("admin/dashboard/", monitoring.dashboard, name="dashboard"),
     path("healthz", monitoring.healthz),

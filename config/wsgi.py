@@ -8,6 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 django = get_wsgi_application()
 
+from config import urls  # noqa: E402, F401 (every page is loaded before the first visitor comes)
 from config.front import Front  # noqa: E402 (needs the applications to be loaded)
 from monitoring import startup  # noqa: E402
 

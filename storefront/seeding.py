@@ -371,12 +371,12 @@ def _pipeline() -> Iterator[Callable[[Iterable[Question]], None]]:
         inline = Inline(free, skip=("integration",) if broker else (), keep_rows=broker)
 
         def settle(questions: Iterable[Question]) -> None:
+            inline.deliver()
+            if len(free) == len(settings.DATABASES):
+                return  # there is nobody else to wait for
             waiting = list(questions)
             deadline = time.monotonic() + PATIENCE_SECONDS
-            inline.deliver()
-            while waiting := [question for question in waiting if not question()]:
-                if len(free) == len(settings.DATABASES) or time.monotonic() > deadline:
-                    return
+            while (waiting := [question for question in waiting if not question()]) and time.monotonic() < deadline:
                 time.sleep(0.05)
                 inline.deliver()
 

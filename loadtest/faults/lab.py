@@ -35,7 +35,7 @@ from loadtest.stack import ROOT, Processes, Stack
 SABOTAGE = Path(__file__).resolve().parent / "sabotage"
 SHARDS = 4  # the last two on a PostgreSQL server of their own
 WATCH_SECONDS = 0.1
-QUIET_POLL_SECONDS = 0.2
+QUIET_POLL_SECONDS = 0.5
 
 AUDIT = """
 from datetime import timedelta
@@ -212,6 +212,12 @@ class Lab:
         """End a service at once; it is started again."""
         with self._lock:
             self.stack.kill(name)
+
+    def mutate(self, name: str, mutation: str) -> None:
+        """Break a service of this shop on purpose, from now on (see sabotage/sitecustomize.py)."""
+        with self._lock:
+            self.stack.env = {**self.stack.env, "SABOTAGE_MUTATION": mutation}
+            self.stack.restart(name)
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:

@@ -15,8 +15,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 
 class Command(BaseCommand):
+    requires_system_checks: list[str] = []  # they load every page of the shop
     help = "Prepare the databases and run web server, relay, worker and beat in this process (embedded profile)."
-    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -18,8 +18,7 @@ WAKE_SECONDS = 0.5
 
 
 class Command(BaseCommand):
-    # They would load every page of the shop, and whoever starts a relay has migrated, which runs them, before.
-    requires_system_checks: list[str] = []
+    requires_system_checks: list[str] = []  # they load every page of the shop
     help = (
         "Publish committed events to the broker until stopped. Several relays may run: each database is worked on by "
         "one of them, and another takes over when it dies. SIGTERM finishes the batch in hand."

@@ -55,6 +55,7 @@ def events_a_second(text: str) -> float:
 
 
 class Command(BaseCommand):
+    requires_system_checks: list[str] = []  # they load every page of the shop
     help = (
         "Send recorded events again to one subscriber, through its queue and its inbox, oldest first. What it has "
         "handled before it does not handle again, unless --forget. Ctrl-C stops it, --resume goes on. In the embedded "

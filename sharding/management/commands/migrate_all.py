@@ -12,7 +12,7 @@ import stamina
 from django.core.checks import Tags
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
@@ -97,6 +97,8 @@ class Command(BaseCommand):
         if not pending:
             self._say(alias, "up to date")
             return
+        # All in one go, or one app after another: `migrate` takes no more than one.
+        apps = [()] if alias == DEFAULT_DB_ALIAS else [(name,) for name in dict.fromkeys(m.app_label for m in pending)]
         try:
             for attempt in stamina.retry_context(
                 on=_is_lock_timeout, attempts=LOCK_TRIES, timeout=None, wait_initial=0.5, wait_max=5, wait_jitter=0.5
@@ -104,14 +106,16 @@ class Command(BaseCommand):
                 if attempt.num > 1:
                     self._say(alias, f"a lock was not free within {lock_timeout} s; try {attempt.num} of {LOCK_TRIES}")
                 with attempt, _lock_timeout(connection, lock_timeout):
-                    call_command(
-                        "migrate",
-                        database=alias,
-                        interactive=False,
-                        verbosity=max(verbosity - 1, 0),
-                        stdout=self.stdout,
-                        stderr=self.stderr,
-                    )
+                    for app in apps:
+                        call_command(
+                            "migrate",
+                            *app,
+                            database=alias,
+                            interactive=False,
+                            verbosity=max(verbosity - 1, 0),
+                            stdout=self.stdout,
+                            stderr=self.stderr,
+                        )
         except OperationalError as error:
             if not _is_lock_timeout(error):
                 raise
@@ -142,7 +146,18 @@ class Command(BaseCommand):
 
 def _pending(connection: BaseDatabaseWrapper) -> list[Migration]:
     executor = MigrationExecutor(connection)
-    return [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+    return [migration for migration, _ in executor.migration_plan(_leaves(executor))]
+
+
+def _leaves(executor: MigrationExecutor) -> list[tuple[str, str]]:
+    """The last migration of each app that has tables in this database, as (app, name).
+
+    `default` takes those of all apps: it has the content types and permissions of all their models. Elsewhere the
+    others would change nothing, and take nine tenths of the time.
+    """
+    alias = executor.connection.alias
+    leaves: list[tuple[str, str]] = executor.loader.graph.leaf_nodes()
+    return [leaf for leaf in leaves if alias == DEFAULT_DB_ALIAS or router.allow_migrate(alias, leaf[0])]
 
 
 def _counted(pending: list[Migration]) -> str:

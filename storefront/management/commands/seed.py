@@ -37,6 +37,7 @@ def number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 class Command(BaseCommand):
+    requires_system_checks: list[str] = []  # they load every page of the shop
     help = (
         "Fill a new shop: products and coupons of every kind, customers, a login for every role, and orders in every "
         "state, made through the commands that people use. What is there already is left alone, so it may be run "
