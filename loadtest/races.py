@@ -11,28 +11,31 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import connections
 from django.test import override_settings
 from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
 
+from eventing import store
 from eventing.inline import Inline, Message, deliver_until_settled
+from eventing.recorded import Recorded
 from eventing.testing import publish_all
 from loadtest.bulk import handle_all, metadata
 from orders import handlers, selectors
 from orders.commands import CancelOrder, Command, ConfirmOrder, PayOrder, PlaceOrder, RefundOrder, ShipOrder
 from orders.domain import OrderError, Status
-from orders.events import CancelReason, Check, Line, OrderCancelled, OrderPaid, OrderRefunded, OrderShipped
+from orders.events import CATEGORY, CancelReason, Check, Line, OrderCancelled, OrderPaid, OrderRefunded, OrderShipped
+from orders.selectors import OrderRow
 from payments import handlers as payments
 from payments import selectors as payments_selectors
 from payments.commands import RequestPayment
@@ -45,6 +48,8 @@ TERM = timedelta(minutes=30)
 STEP = timedelta(minutes=5)
 SECOND = timedelta(seconds=1)
 SWEEP_BATCH = 5
+READ_SECONDS = 60  # for a thousand orders
+ATTEMPTS = 10  # to pay an order, of which there are fewer
 DECISIVE = (OrderPaid, OrderCancelled, OrderShipped, OrderRefunded)
 
 _customers = count(1)
@@ -107,36 +112,68 @@ def run(race: Race, trials: int) -> Result:
             claims = zip(*threads.map(side, race.sides), strict=True)
         deliver()
     result = Result(trials=trials)
-    with ExitStack() as stack:
-        for alias in connections:
-            # All is over. Outside of a transaction each question would take a connection and a deadline of its own.
-            stack.enter_context(transaction.atomic(using=alias))
-        for prize, claimed in zip(prizes, claims, strict=True):
-            ways, problem = judge(race, prize.order_id)
-            result.outcomes[" → ".join(ways) or "nothing"] += 1
-            if not problem and None not in claimed and sum(map(bool, claimed)) != 1:
-                problem = f"{sum(map(bool, claimed))} sides believe to have won"
-            if problem:
-                result.wrong.append(f"order {numbers.to_text(prize.order_id)}: {problem}")
+    for end, claimed in zip(ends(prizes), claims, strict=True):
+        result.outcomes[" → ".join(end.ways) or "nothing"] += 1
+        problem = judge(race, end)
+        if not problem and None not in claimed and sum(map(bool, claimed)) != 1:
+            problem = f"{sum(map(bool, claimed))} sides believe to have won"
+        if problem:
+            result.wrong.append(f"order {numbers.to_text(end.order_id)}: {problem}")
     return result
 
 
-def judge(race: Race, order_id: int) -> tuple[tuple[str, ...], str]:
-    """What decided the race, in sequence, and what is wrong with the order (or nothing)."""
-    decided = [recorded.event for recorded in selectors.history(order_id) if isinstance(recorded.event, DECISIVE)]
-    ways = tuple(event.TYPE.removeprefix("order.") for event in decided)
-    order = selectors.get(order_id)
-    if order is None or ways not in race.final:
-        return ways, f"it was {', then '.join(ways) or 'left alone'}"
-    if order.status != ways[-1]:
-        return ways, f"its row says {order.status} after {ways[-1]}"
-    money = payments_selectors.payments_of(order_id)
-    captured = sum(one.amount for one in money if one.gateway_reference)
-    returned = sum(one.amount for one in money if one.refund_reference)
-    expected = order.total if order.status is Status.PAID else 0
-    if money and captured - returned != expected:
-        return ways, f"it is {order.status}, with {captured} captured and {returned} given back of {order.total}"
-    return ways, ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What became of an order.
+
+    `ways`: what decided the race, in sequence. `row`: None if there is no such order. `kept`: what was captured and not
+    given back; None if there is no payment.
+    """
+
+    order_id: int
+    ways: tuple[str, ...]
+    row: OrderRow | None
+    kept: int | None
+
+
+def ends(prizes: Sequence[Prize]) -> Iterator[End]:
+    """In the order of the prizes; two queries for each shard, and one for all payments."""
+    by_shard: dict[str, list[int]] = defaultdict(list)
+    for prize in prizes:
+        by_shard[shards.alias_of(prize.order_id)].append(prize.order_id)
+    histories: dict[int, list[Recorded[Any]]] = {}
+    for alias, order_ids in by_shard.items():
+        histories |= store.load_many(CATEGORY, order_ids, using=alias)
+    with override_settings(DATABASE_READ_SECONDS=READ_SECONDS):
+        rows = {row.id: row for row in selectors.several([prize.order_id for prize in prizes]).items}
+    money: dict[int, list[Any]] = defaultdict(list)
+    for payment in payments_selectors.recent(ATTEMPTS * len(prizes)):
+        money[payment.order_id].append(payment)
+    for prize in prizes:
+        decided = [r.event for r in histories.get(prize.order_id, ()) if isinstance(r.event, DECISIVE)]
+        yield End(
+            order_id=prize.order_id,
+            ways=tuple(event.TYPE.removeprefix("order.") for event in decided),
+            row=rows.get(prize.order_id),
+            kept=kept(money[prize.order_id]) if money[prize.order_id] else None,
+        )
+
+
+def kept(attempts: Sequence[Any]) -> int:
+    captured = sum(one.amount for one in attempts if one.gateway_reference)
+    return captured - sum(one.amount for one in attempts if one.refund_reference)
+
+
+def judge(race: Race, end: End) -> str:
+    """What is wrong with the order, or nothing."""
+    if end.row is None or end.ways not in race.final:
+        return f"it was {', then '.join(end.ways) or 'left alone'}"
+    status, total = end.row.status, end.row.total
+    if status != end.ways[-1]:
+        return f"its row says {status} after {end.ways[-1]}"
+    if end.kept is not None and end.kept != (total if status == Status.PAID else 0):
+        return f"it is {status}, with {end.kept} kept of {total}"
+    return ""
 
 
 def deliver() -> None:

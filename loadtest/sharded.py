@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from loadtest import resharding
+from loadtest import reading, resharding
 from loadtest.pending import unpublished
 from loadtest.shell import Shell
 from loadtest.stack import ROOT, Stack
@@ -83,10 +83,11 @@ def fill(orders: int, env: Mapping[str, str]) -> float:
     return run("manage.py", "seed", "--orders", str(orders), env=env)
 
 
-def read(orders: int, folder: Path, env: Mapping[str, str]) -> list[dict[str, Any]]:
+def read(orders: int, folder: Path, env: Mapping[str, str], *, rounds: int = reading.ROUNDS) -> list[dict[str, Any]]:
     """What reading costs in databases with so many orders: the figures of `loadtest.reading`."""
     file = folder / "reading.json"
-    run("-m", "loadtest.reading", "--at-least", str(orders), "--json", str(file), env=env, may_fail=True)
+    options = ["--rounds", str(rounds), "--at-least", str(orders), "--json", str(file)]
+    run("-m", "loadtest.reading", *options, env=env, may_fail=True)
     figures: list[dict[str, Any]] = json.loads(file.read_text())
     return figures
 

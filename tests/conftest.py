@@ -40,6 +40,8 @@ def pytest_configure() -> None:
     settings.ZEAL_ALLOWLIST.append({"model": "eventing.DeadLetter", "field": "get()"})
     # Tests look at what they have changed in transactions that never commit, so nobody would be told.
     settings.CATALOGUE_CACHE_SECONDS = 0
+    # Each test reads the shard map at its start; to read it again would be one query too many for those that count.
+    settings.SHARD_MAP_SECONDS = 600
     settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]
     # Static files are looked for when somebody wants one: each test client would read all of them.
     settings.WHITENOISE_AUTOREFRESH = True
@@ -75,7 +77,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     if SERVICES and templates.are_wanted(os.environ):
         names = templates.migrated(os.environ["DATABASE_URL"], shards=len(settings.DATABASES) - 1)
         for known, template in zip(settings.DATABASES.values(), names, strict=True):
-            known["TEST"]["TEMPLATE"] = template
+            known["TEST"] |= {"TEMPLATE": template, "MIGRATE": False}
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +90,8 @@ def nothing_remembered() -> Iterator[None]:
     levels.drop_all()
     tokens.forget()
     for connection in connections.all(initialized_only=True):
+        if is_postgresql(connection) and connection.connection is not None and connection.connection.closed:
+            connection.close()  # it was cut: this test fails, not all that come after it
         # A pool that could not connect waits longer each time before it tries again. (To ask for `pool` makes one.)
         pool = connection._connection_pools.get(connection.alias) if is_postgresql(connection) else None
         if pool is not None and pool.pop_stats().get("connections_errors"):
@@ -95,12 +99,19 @@ def nothing_remembered() -> Iterator[None]:
             connection.close_pool()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Tests find the first shard map in their databases (and leave it there: tests/emptying.py)."""
+    with django_db_blocker.unblock():
+        shards.install()
+
+
 @pytest.fixture(autouse=True)
 def shard_map(request: pytest.FixtureRequest) -> None:
-    """Tests with a database find the first shard map in it, also after a test that emptied all tables."""
+    """This process knows the shard map as it is in the databases, whatever the last test has made it believe."""
     if request.node.get_closest_marker("django_db"):
         request.getfixturevalue("_django_db_helper")
-        shards.install()
+        shards.refresh()
 
 
 @pytest.hookimpl(wrapper=True)

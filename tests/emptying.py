@@ -8,11 +8,14 @@ from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
 from django.core.management.color import no_style
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import TransactionTestCase
 
-# What `migrate` writes, and Django's own way of emptying would write again each time: a tenth of a second.
-KEPT = {model._meta.db_table for model in (ContentType, Permission)}
+from sharding import shards
+from sharding.models import Bucket
+
+# What is there before the first test. Django's own way of emptying would write it again each time: a tenth of a second.
+KEPT = {model._meta.db_table for model in (ContentType, Permission, Bucket)}
 
 # A file without a block holds no row. Asking for sizes costs a millisecond where emptying all partitions costs fifty.
 # Estimates of what was once in a table (-1: there is none) are to be forgotten, too.
@@ -31,6 +34,16 @@ def install() -> None:
 def _empty_all(test: Any) -> None:
     for alias in test._databases_names(include_mirrors=False):
         empty(alias)
+        if alias == DEFAULT_DB_ALIAS:
+            restore_shard_map()
+
+
+def restore_shard_map() -> None:
+    """Have the first shard map again, if it was changed."""
+    known = Bucket.objects.values_list("bucket", "alias", "version", "moving_to")
+    if list(known) != [(bucket, alias, 1, None) for bucket, alias in enumerate(shards.first_assignment())]:
+        Bucket.objects.all().delete()
+        shards.install()
 
 
 def empty(alias: str) -> None:

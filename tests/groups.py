@@ -19,6 +19,7 @@ T = TypeVar("T")
 GROUPS = (
     ("tests/faults/test_faults.py::test_nothing_is_lost", "laboratory"),
     ("tests/faults/test_faults.py::test_a_shard_that_is_down", "laboratory"),
+    ("tests/faults/test_faults.py::test_an_outbox", "laboratory"),
     ("tests/faults/test_beat", "shop"),
     ("tests/faults/test_degradation", "shop"),
     ("tests/faults/test_poison", "shop"),
@@ -27,7 +28,6 @@ GROUPS = (
     ("tests/flows/test_live_system", "shop"),
     ("tests/flows/test_live_bench", ""),
     ("tests/flows/test_live_loadtest", ""),
-    ("tests/faults/test_faults.py::test_an_outbox", ""),
     ("tests/flows/test_live_growth", ""),
     ("tests/browser/", "browser"),
 )

@@ -114,6 +114,7 @@ def running(folder: Path) -> Iterator[Live]:
             "CELERY_BROKER_URL": _through(broker, "CELERY_BROKER_URL"),
             "REDIS_URL": _through(redis, "REDIS_URL"),
             "DEBUG": "1",
+            "SEED_OPTIONS": "--orders=0",
         }
         with (
             temporary_stack(name, folder, env) as stack,

@@ -11,6 +11,7 @@ import json
 import math
 import platform
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from loadtest import sharded
+from loadtest import reading, sharded
 from loadtest.bench import floor, wrk
 from loadtest.bench.figures import FLOOR, Asked, Figure, as_json, table
 from loadtest.client import Client
@@ -111,10 +112,21 @@ class Effort:
     sustain_seconds: int
     precision: float  # a rate that is too high is found within this factor
     history_orders: int
+    history_rounds: int
 
 
-FULL = Effort(runs=3, seconds=10, share=1.0, sustain_seconds=60, precision=1.1, history_orders=100_000)
-QUICK = Effort(runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000)
+FULL = Effort(
+    runs=3,
+    seconds=10,
+    share=1.0,
+    sustain_seconds=60,
+    precision=1.1,
+    history_orders=100_000,
+    history_rounds=reading.ROUNDS,
+)
+QUICK = Effort(
+    runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000, history_rounds=reading.WARM_UP
+)
 
 
 def measure(groups: Sequence[str], effort: Effort, folder: Path, shards: int) -> list[Figure]:
@@ -281,16 +293,17 @@ Place = Callable[[float | None, int], wrk.Answered]
 
 
 def _accept(place: Place, effort: Effort, stack: Stack, shell: Shell) -> list[Figure]:
-    """What the web server takes while nobody reacts: relay and workers are stopped, and handle it all afterwards."""
+    """What the web server takes while nobody reacts: relay and workers are frozen, and handle it all afterwards."""
+    drain(shell)
     others = [name for name in stack.pids if name != "web"]
     for name in others:
-        stack.stop_service(name)
+        stack.kill(name, signal.SIGSTOP)
     at_best = [place(None, effort.seconds) for _ in range(effort.runs)]
     rate = sorted(answered.rate for answered in at_best)[len(at_best) // 2]
     at_ease = [place(0.7 * rate, effort.seconds) for _ in range(effort.runs)]
     accepted = sum(answered.requests for answered in at_best + at_ease)
     for name in others:
-        stack.start_service(name)
+        stack.kill(name, signal.SIGCONT)
     with _timed() as seconds:
         drain(shell)
     return [
@@ -316,13 +329,14 @@ def _highest_rate(place: Place, effort: Effort, shell: Shell) -> tuple[float, li
     """The highest rate at which orders are confirmed as they come, found by trying; also as figures."""
     good, bad = 0.0, float("inf")
     rate = FIRST_RATE
+    step = max(1.5, effort.precision)
     while not good or bad / good > effort.precision:
         if rate < 1:
             raise Unusable("the shop does not keep up with one order a second")
         kept = _sustain(place, rate, effort.seconds, shell)
         say(f"{rate:.0f} orders/s: {kept}")
         good, bad = (rate, bad) if kept.up else (good, rate)
-        rate = good * 1.5 if bad == float("inf") else (good * bad) ** 0.5 if good else bad / 1.5
+        rate = good * step if bad == float("inf") else (good * bad) ** 0.5 if good else bad / step
     kept = _sustain(place, good, effort.sustain_seconds, shell)
     while not kept.up:
         say(f"{good:.0f} orders/s for {effort.sustain_seconds} s: {kept}")
@@ -348,10 +362,13 @@ def _highest_rate(place: Place, effort: Effort, shell: Shell) -> tuple[float, li
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """How the shop kept up with orders at a rate; `oldest` in seconds, from placed to confirmed in milliseconds."""
+    """How the shop kept up with orders at a rate; `oldest` in seconds, from placed to confirmed in milliseconds.
+
+    `missing` is the part of the orders that should have been taken and were neither taken nor on their way at the end.
+    """
 
     rate: float
-    wanted: float
+    missing: float
     oldest: float
     p50: float
     p99: float
@@ -359,7 +376,7 @@ class Kept:
     @property
     def up(self) -> bool:
         behind = self.oldest >= BEHIND_SECONDS or self.p99 >= 1_000 * BEHIND_SECONDS
-        return self.rate >= 0.9 * self.wanted and not behind  # a few are always on their way at the end
+        return self.missing <= 0.1 and not behind
 
     def __str__(self) -> str:
         return (
@@ -389,9 +406,16 @@ def _sustain(place: Place, rate: float, seconds: int, shell: Shell) -> Kept:
     drain(shell)
     confirmed = shell.run(CONFIRMED.format(since=since.isoformat()))
     if len(confirmed) < 2:
-        return Kept(rate=0.0, wanted=rate, oldest=max(oldest), p50=math.inf, p99=math.inf)
+        return Kept(rate=0.0, missing=1.0, oldest=max(oldest), p50=math.inf, p99=math.inf)
     milliseconds = quantiles(confirmed, n=100)
-    return Kept(rate=answered.rate, wanted=rate, oldest=max(oldest), p50=milliseconds[49], p99=milliseconds[98])
+    on_their_way = 1 + min(wrk.CONNECTIONS, rate * answered.p99 / 1_000)
+    return Kept(
+        rate=answered.rate,
+        missing=1 - (answered.requests + on_their_way) / (rate * seconds),
+        oldest=max(oldest),
+        p50=milliseconds[49],
+        p99=milliseconds[98],
+    )
 
 
 def _latencies(
@@ -484,7 +508,7 @@ def _history(effort: Effort, folder: Path) -> list[Figure]:
                 asked=Asked(limit=sharded.ORDERS_PER_SECOND),
             )
         ]
-        for figure in sharded.read(orders, folder, env):
+        for figure in sharded.read(orders, folder, env, rounds=effort.history_rounds):
             asked = None if figure["asked"] is None else Asked(limit=figure["asked"], at_most=True)
             figures.append(Figure(name=figure["what"], unit=figure["unit"], runs=[figure["measured"]], asked=asked))
         events, seconds = sharded.rebuild(env)

@@ -12,6 +12,7 @@ from pathlib import Path
 from loadtest.probes import Unusable
 from loadtest.services import install
 
+CONNECTIONS = 64  # that orders are placed on
 # Each thread of wrk has Lua of its own; the last line of each prints what it has counted.
 ORDERS = """
 local tokens = { %(tokens)s }
@@ -88,13 +89,13 @@ def place_orders(
 ) -> Answered:
     """Each request is a new order of one of the customers, whose tokens these are.
 
-    They come at `rate` a second, or as fast as 64 connections get answers.
+    They come at `rate` a second, or as fast as CONNECTIONS get answers.
     """
     quoted = ", ".join(f'"{token}"' for token in tokens)
     script = ORDERS % {"tokens": quoted, "body": body}
     if rate is not None:
         script += PACE % {"rate": rate}
-    return _run(url, script, folder, seconds=seconds, headers={}, connections=64)
+    return _run(url, script, folder, seconds=seconds, headers={}, connections=CONNECTIONS)
 
 
 def _run(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from loadtest.faults.campaign import Campaign
 from loadtest.faults.lab import Lab, NotQuiet, Services, private_services
-from loadtest.faults.traffic import Traffic
+from loadtest.faults.traffic import SKUS, Traffic, new_customers
 from loadtest.faults.verdict import Verdict
 
 TRAFFIC_SECONDS = 8
@@ -46,23 +46,34 @@ MUTATIONS = (
 
 
 def try_mutation(services: Services, mutation: Mutation) -> Verdict:
-    """The verdict on a shop with this mutation, after some traffic in which processes die."""
+    """The verdict on a new shop with this mutation, after some traffic in which processes die."""
     name = f"selftest_{mutation.name.replace('-', '_') or 'control'}"
     with Lab(services, services.folder / name, name=name, mutation=mutation.name) as lab:
         campaign = Campaign(lab)
         campaign.prepare(wait=not mutation.harmful)
-        with lab.thrice() if mutation.thrice else nullcontext(), Traffic(lab, campaign.ledger):
-            for _ in range(ROUNDS):
-                for point in mutation.points:
-                    lab.order_death(point)
-                time.sleep(TRAFFIC_SECONDS / ROUNDS)
-            lab.cancel_deaths()
-        left = ""
-        try:
-            lab.wait_until_quiet(QUIET_SECONDS if mutation.harmful else CONTROL_QUIET_SECONDS)
-        except NotQuiet as error:
-            left = str(error)
-        return campaign.judge(left)
+        return hurt(campaign, mutation)
+
+
+def hurt(campaign: Campaign, mutation: Mutation) -> Verdict:
+    """The verdict on a shop that has this mutation, after some traffic in which processes die.
+
+    Until then the shop must work, or it would be found out for another reason: raises GaveUp.
+    """
+    lab = campaign.lab
+    [customer] = new_customers(lab, campaign.ledger, 1)
+    customer.wait_for(customer.place({SKUS[0]: 1}), "confirmed", seconds=CONTROL_QUIET_SECONDS)
+    with lab.thrice() if mutation.thrice else nullcontext(), Traffic(lab, campaign.ledger):
+        for _ in range(ROUNDS):
+            for point in mutation.points:
+                lab.order_death(point)
+            time.sleep(TRAFFIC_SECONDS / ROUNDS)
+        lab.cancel_deaths()
+    left = ""
+    try:
+        lab.wait_until_quiet(QUIET_SECONDS if mutation.harmful else CONTROL_QUIET_SECONDS)
+    except NotQuiet as error:
+        left = str(error)
+    return campaign.judge(left)
 
 
 def self_test() -> int:

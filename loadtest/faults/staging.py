@@ -50,4 +50,4 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = WAIT_SEC
     deadline = time.monotonic() + seconds
     while not condition():
         require(time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.1)

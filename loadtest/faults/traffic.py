@@ -156,7 +156,7 @@ class Customer:
         while (status := self.status(promise)) not in statuses:
             if time.monotonic() > deadline:
                 raise GaveUp(f"order {numbers.to_text(promise.order_id)} is {status}, not {' or '.join(statuses)}")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def _insist(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None

@@ -26,6 +26,7 @@ from loadtest.probes import Unusable
 from loadtest.shell import ShellError
 from loadtest.stack import ROOT, StackError
 
+DEFAULT = "monday-morning"
 ALL = "all"
 LONGEST_MINUTES = 50.0  # the customers' tokens are good for an hour
 DRAIN_SECONDS = 600.0
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     interrupts = Interrupts()
     interrupts.install()
-    names = list(SCENARIOS) if options.scenario == ALL else [options.scenario]
+    names = options.scenarios
     sections: list[Section] = []
     facts: dict[str, str] = {}
     complete = False
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("Interrupted.")
     if not sections:
         return 1
-    path = options.report or ROOT / "var" / "loadtest" / f"{options.scenario}-{time.strftime('%Y%m%d-%H%M%S')}.html"
+    what = names[0] if len(names) == 1 else f"{len(names)}-scenarios"
+    path = options.report or ROOT / "var" / "loadtest" / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report.html(sections, facts), encoding="utf-8")
     print(table(sections))
@@ -135,7 +137,7 @@ def _machine(shop: Shop) -> dict[str, str]:
 def _catalogue() -> str:
     width = max(len(name) for name in (*SCENARIOS, *FAULTS))
     lines = ["scenarios:", *(f"  {one.name:<{width}}  {one.summary}" for one in SCENARIOS.values())]
-    lines += [f"  {ALL:<{width}}  all of them, one after another (with --headless)"]
+    lines += [f"  {ALL:<{width}}  all of them"]
     lines += ["", "faults (--fault):", *(f"  {one.name:<{width}}  {one.summary}" for one in FAULTS.values())]
     return "\n".join(lines)
 
@@ -152,10 +154,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--scenario",
+        dest="scenarios",
+        action="append",
         choices=[*SCENARIOS, ALL],
-        default="monday-morning",
         metavar="NAME",
-        help="one of those below (default: %(default)s)",
+        help=f"one of those below (default: {DEFAULT}); may be repeated: one after another in the same shop, in one"
+        " report (with --headless)",
     )
     parser.add_argument("--headless", action="store_true", help="start at once and end by itself, without a page")
     parser.add_argument("--users", type=_count, metavar="N", help="how many at once (default: the scenario's)")
@@ -172,8 +176,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="FILE", help="default: a new file in var/loadtest")
     parser.add_argument("--list", action="store_true", help="name the scenarios and the faults, and end")
     options = parser.parse_args(arguments)
-    if options.scenario == ALL and not options.headless and not options.list:
-        parser.error("--scenario all needs --headless: a page belongs to one run")
+    chosen = options.scenarios or [DEFAULT]
+    options.scenarios = [one for name in chosen for one in (SCENARIOS if name == ALL else [name])]
+    if len(options.scenarios) > 1 and not options.headless and not options.list:
+        parser.error("several scenarios need --headless: a page belongs to one run")
     return options
 
 

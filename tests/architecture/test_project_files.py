@@ -48,6 +48,31 @@ def test_compose_file_fits_the_compose_schema() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_what_serves_no_pages_does_not_load_them() -> None:
+    """A relay or a worker would take a quarter longer to start, and more memory."""
+    code = "import django, sys; django.setup(); print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(ended.stdout.split())
+    assert "config.celery" in loaded
+    assert {"config.urls", "ninja", "pydantic", "unfold.admin"} & loaded == set()
+    for name, service in read_services(ROOT / "docker-compose.yml").items():
+        if "celery" in (arguments := service.arguments(EXAMPLE)):
+            assert "--skip-checks" in arguments, name
+
+
+def test_checks_of_the_back_office_see_its_pages() -> None:
+    code = """
+import django
+django.setup()
+from django.contrib import admin
+from django.core import checks
+checks.run_checks(tags=[checks.Tags.admin])
+print(*(type(page).__name__ for page in admin.site._registry.values()))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"OrderAdmin", "UserAdmin"} <= set(ended.stdout.split())
+
+
 def test_every_service_that_stays_has_a_health_check_and_comes_back() -> None:
     for name, service in COMPOSE.items():
         if name == "setup":

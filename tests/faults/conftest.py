@@ -11,6 +11,8 @@ from loadtest.faults.campaign import Campaign
 from loadtest.faults.lab import Lab, private_services
 from tests.groups import share
 
+RATE = 4.0  # orders a second: half of what `script/faults` lets come, because other tests run meanwhile
+
 
 class Laboratory:
     """Hands out the same shop until a test has found harm in it; the next one gets a new shop."""
@@ -26,7 +28,7 @@ class Laboratory:
             self._shops += 1
             name = f"faults_{self._shops}"
             lab = self._stack.enter_context(Lab(self.services, self.services.folder / name, name=name))
-            self._campaign = Campaign(lab)
+            self._campaign = Campaign(lab, rate=RATE)
             self._campaign.prepare()
         return self._campaign
 

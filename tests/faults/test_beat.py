@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.services]
 
-BEAT = ("-m", "celery", "--app=config", "beat")
+BEAT = ("-m", "celery", "--app=config", "--skip-checks", "beat")
 TASK = "eventing.collect_dead_letters"
 TAKE_OVER_SECONDS = 10
 

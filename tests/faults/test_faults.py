@@ -9,14 +9,15 @@ import pytest
 from loadtest.client import Client, RequestFailed
 from loadtest.faults.campaign import Campaign
 from loadtest.faults.catalogue import FAULTS
-from loadtest.faults.lab import Lab, private_services
-from loadtest.faults.selftest import MUTATIONS, try_mutation
+from loadtest.faults.lab import Lab
+from loadtest.faults.selftest import MUTATIONS, hurt
 from loadtest.faults.staging import Fault
 from loadtest.faults.traffic import SKUS, Customer, new_customers
 from loadtest.faults.verdict import DOUBLED, OVERSOLD
 from loadtest.stack import Embedded
 from monitoring.audit import CHECKS
 from sharding import numbers
+from tests.faults.conftest import Laboratory
 from tests.live import Live
 from tests.waiting import wait_until
 
@@ -72,14 +73,17 @@ def answers_503(client: Client, number: str) -> bool:
 
 @pytest.mark.services
 @pytest.mark.slow
-def test_an_outbox_that_is_written_outside_the_transaction_is_found_out() -> None:
-    """One of three mutations: each takes a shop of its own, so the others are left to `script/faults --self-test`."""
+def test_an_outbox_that_is_written_outside_the_transaction_is_found_out(
+    campaign: Campaign, laboratory: Laboratory
+) -> None:
+    """One of three mutations, in one service: `script/faults --self-test` gives each a whole shop of its own."""
     [mutation] = [mutation for mutation in MUTATIONS if mutation.name == "late-outbox"]
-
-    with private_services() as services:
-        verdict = try_mutation(services, mutation)
-
-    assert verdict.lost > 0
+    assert campaign.judge().findings == []
+    try:
+        campaign.lab.mutate("worker-orders", mutation.name)
+        assert hurt(campaign, mutation).lost > 0
+    finally:
+        laboratory.discard()
 
 
 def test_checks_that_count_as_doubled_or_oversold_are_checks_of_the_audit() -> None:

@@ -6,13 +6,12 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from loadtest import templates
 from loadtest.pending import pending
 from loadtest.shell import Shell
 from loadtest.stack import ROOT, Stack
@@ -30,9 +29,12 @@ answer = [check["name"] for check in report["checks"] if check["violations"]] + 
 """
 
 
+CONFIRMING = ("web", "relay", "worker-inventory", "worker-coupons", "worker-orders")
+
+
 @contextmanager
-def running(env: Mapping[str, str], folder: Path) -> Iterator[Live]:
-    with Stack(env=env, log_dir=folder) as stack, closing(Live(stack, dict(env))) as live:
+def running(env: Mapping[str, str], folder: Path, services: Sequence[str] | None = None) -> Iterator[Live]:
+    with Stack(env=env, log_dir=folder, services=services) as stack, closing(Live(stack, dict(env))) as live:
         yield live
 
 
@@ -47,11 +49,10 @@ def manage(env: Mapping[str, str], *arguments: str) -> str:
 @pytest.mark.slow
 def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None:
     given = {"DEBUG": "1", "SECRET_KEY": secrets.token_urlsafe(50), "SEED_OPTIONS": "--reference-data"}
-    given[templates.VARIABLE] = "0"  # the databases come one after another here
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "growth"]))
-    with temporary_installation(name, tmp_path, given) as env:
-        small, large = env | {"ORDER_SHARDS": "2"}, env | {"ORDER_SHARDS": "3"}
-        with running(small, tmp_path) as live:
+    with temporary_installation(name, tmp_path, given, shards=2) as small:
+        large = small | {"ORDER_SHARDS": "3"}
+        with running(small, tmp_path, CONFIRMING) as live:
             live.product("GROWS", 1_000)
             clients = live.shoppers(8)
             placed = [(client, client.place(("GROWS", 1))) for client in clients]

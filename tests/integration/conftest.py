@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
 from celery import current_app
-from django.db import transaction
+from django.db import connections, transaction
 
 from eventing import registry, store, subscribers, topology
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.subscribers import Subscriber
+from sharding import shards
+
+
+@pytest.fixture(scope="module")
+def shared_databases(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """What a fixture of the module writes is there for each of its tests, as it was, and gone after the last one.
+
+    The tests run inside of a transaction, so none of the module may be marked `transaction=True`.
+    """
+    with django_db_blocker.unblock(), ExitStack() as transactions:
+        shards.refresh()
+        for alias in connections:
+            transactions.enter_context(_rolled_back(alias))
+        yield
+
+
+@contextmanager
+def _rolled_back(alias: str) -> Iterator[None]:
+    around = transaction.atomic(using=alias)
+    around._from_testcase = True  # type: ignore[attr-defined]  # code that wants none around itself overlooks this one
+    with around:
+        yield
+        transaction.set_rollback(True, using=alias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from orders.commands import DeliverOrder, RefundOrder, ShipOrder
 from sharding import numbers
 from tests.integration.shop_api import METADATA, PASSWORD, Api, assert_problem, rows, stock_the_shop
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
 
 ONE_BOOK = {"lines": [{"sku": "BOOK", "quantity": 1}]}
 NOW = datetime.now(UTC)

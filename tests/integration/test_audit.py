@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -16,7 +17,7 @@ from celery import current_app
 from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, OperationalError, connections, transaction
+from django.db import IntegrityError, connections, transaction
 
 from coupons.events import REDEMPTION, CouponRedeemed
 from coupons.models import Coupon
@@ -28,7 +29,6 @@ from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import drain
 from inventory.events import RESERVATION
 from monitoring.audit import CHECKS, Report, audit
-from monitoring.selectors import Answer
 from notifications.models import Message
 from orders import projections
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
@@ -40,7 +40,6 @@ from sharding import numbers, shards
 from sharding.numbers import to_text
 from sharding.partitions import attached_buckets, create_partitions
 from tests.flows.conftest import Shop
-from tests.integration.test_admin import down
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -113,9 +112,17 @@ def inbox_entry(recorded: Recorded[Any], subscriber: str, at: datetime) -> Inbox
     )  # fmt: skip
 
 
-@pytest.fixture
-def world(db: None) -> World:
+@pytest.fixture(scope="module")
+def first_world(shared_databases: None) -> World:
     return World(Shop(customer=User.objects.create_user("ann", "ann@example.org"), deliver=drain))
+
+
+@pytest.fixture
+def world(db: None, first_world: World) -> World:
+    """A world whose clock and whose rows are this test's own."""
+    mine = copy(first_world)
+    mine.shop = copy(first_world.shop)
+    return mine
 
 
 def run(sql: str, *parameters: Any, using: str = "default") -> int:
@@ -609,40 +616,7 @@ def test_a_capture_that_payments_has_not_written_down_yet_is_under_way(world: Wo
     assert "charges_have_payments" not in verdict()
 
 
-# --- Databases and brokers that are away ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("alias", ["orders_1", "default"])
-def test_a_database_that_does_not_answer_is_named_and_nothing_is_claimed_of_it(
-    world: World, alias: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("monitoring.selectors.ask_all", answers_but(alias))
-    with down(alias):
-        report = audit(settle=timedelta(0))
-
-    assert report.unavailable == (alias,)
-    assert not report.clean
-    assert broken(report) == {}
-    not_done = {result.check.name for result in report.results if alias in result.unavailable}
-    assert {"read_model_matches_events", "keys_have_one_order", "events_published"} <= not_done
-    assert ("stock_adds_up" in not_done) == (alias == "default")
-
-
-def test_a_database_that_goes_away_in_the_middle_is_named(world: World) -> None:
-    asked = []
-
-    def refuse_later(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        asked.append(sql)
-        if "orders_order" in sql or len(asked) > 5:
-            raise refusal
-        return execute(sql, params, many, context)
-
-    refusal = OperationalError("server closed the connection unexpectedly")
-    with connections["orders_1"].execute_wrapper(refuse_later):
-        report = audit(settle=timedelta(0))
-
-    assert report.unavailable == ("orders_1",)
-    assert broken(report) == {}
+# --- A broker that is away -----------------------------------------------------------------------------------------
 
 
 def test_a_broker_that_does_not_answer_is_named_and_nothing_is_called_lost(
@@ -679,13 +653,6 @@ def test_an_event_that_may_be_in_its_subscribers_queue_is_under_way(world: World
 
     assert report.clean
     assert "not handled yet: notifications 1" in " ".join(result.note for result in report.results)
-
-
-def answers_but(away: str) -> Callable[..., Any]:
-    """Stands in for the threads that ask, which have connections of their own."""
-    return lambda questions, seconds: {
-        alias: Answer(error="away") if alias == away else Answer(value=True) for alias in questions
-    }
 
 
 # --- The command ---------------------------------------------------------------------------------------------------
@@ -756,18 +723,3 @@ def test_the_checks_can_be_listed() -> None:
     said = command("--list", code=0)
 
     assert [line.split()[0] for line in said.splitlines()] == [check.name for check in CHECKS]
-
-
-# --- A seeded shop -------------------------------------------------------------------------------------------------
-
-
-def test_a_seeded_shop_is_clean(settings: LazySettings) -> None:
-    settings.DEBUG = True
-    call_command("seed", "--orders=40", stdout=StringIO())
-    drain()
-    pretend_handled(OTHERS)
-    # Where the broker is a program of its own the seed leaves its events to the relay.
-    report = audit(settle=timedelta(0))
-
-    assert broken(report) == {}
-    assert {result.check.name: result.checked for result in report.results}["read_model_matches_events"] == 40

@@ -179,9 +179,8 @@ def test_the_outbox_shows_what_waits_in_each_database(office: Client) -> None:
     page = text(office.get("/admin/eventing/outbox/"))
 
     assert "default empty" in page
-    assert f"{shards.alias_of(order_id)} 1 waiting, the oldest from now order.placed" in re.sub(
-        r"\d+ \w+, \d\d:\d\d:\d\d ", "", page
-    )
+    age = r"(now|a second ago|\d+\sseconds ago) \d+ \w+, \d\d:\d\d:\d\d"  # however slow the page was
+    assert re.search(f"{shards.alias_of(order_id)} 1 waiting, the oldest from {age} order.placed", page)
 
 
 def test_events_that_wait_are_shown_up_to_a_limit() -> None:

@@ -21,7 +21,7 @@ from schemathesis.generation.case import Case
 from eventing.testing import drain
 from tests.integration.shop_api import Api, stock_the_shop
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
 
 OPERATIONS = {
     ("post", "/api/v1/token"),

@@ -232,14 +232,15 @@ def test_a_filter_leads_to_the_first_page_of_what_it_leaves(office: Client, monk
     assert not [href for href in filters if "before" in href]
 
 
-@pytest.mark.parametrize("place", ["nonsense", "1~2~3", "~", f"{10**30}~1", f"1~{10**30}", "1~not-a-key", "\x00"])
 @models
 def test_a_place_that_makes_no_sense_is_the_first_page(
-    office: Client, model: type[Model], place: str, monkeypatch: pytest.MonkeyPatch
+    office: Client, model: type[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = list_of(model, monkeypatch)
+    first = keys(office.get(path))
 
-    assert keys(office.get(path, {"before": place})) == keys(office.get(path))
+    for place in ("nonsense", "1~2~3", "~", f"{10**30}~1", f"1~{10**30}", "1~not-a-key", "\x00"):
+        assert keys(office.get(path, {"before": place})) == first, place
 
 
 def test_rows_that_came_meanwhile_do_not_shift_the_pages(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:

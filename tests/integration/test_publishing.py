@@ -128,7 +128,7 @@ def test_events_are_gathered_while_workers_are_behind(monkeypatch: pytest.Monkey
     with in_threads(*(send(shared, orders=events(version)) for version in (2, 3, 4))):
         """They wait, and then leave together."""
     assert [len(taken["orders"]) for taken in slow.taken] == [1, 3]
-    assert slow.times[1] - slow.times[0] >= 0.4
+    assert slow.times[1] - slow.times[0] >= 0.9 * 0.4  # waiting ends a little early at times
 
     monkeypatch.setattr(publishing, "GATHER_SECONDS", 60.0)
     send(shared, orders=events(*range(5, 205)))()  # as many as go into a message
@@ -146,7 +146,7 @@ def test_events_are_gathered_the_longer_the_more_of_them_there_are(monkeypatch: 
         send(shared, orders=events(*range(first, first + 100)))()
         pauses.append(slow.times[-1] - slow.times[max(0, len(slow.times) - 2)])
     assert pauses[0] < 0.2, "who comes alone does not wait"
-    assert pauses[-1] >= 0.4
+    assert pauses[-1] >= 0.9 * 0.4
 
 
 def test_relays_rest_until_shortly_before_the_next_message_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from tests.integration.statements import statements
 from tests.integration.test_admin import park
 
 # The dashboard asks in threads, which see only what is committed.
-pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__", transaction=True)]
 
 MOST = 30
 REPEATED = 4  # a statement sent so often to one database is sent for each row

@@ -19,7 +19,7 @@ from orders import admin as orders_admin
 from tests.integration.order_samples import NOON, place
 from tests.integration.test_admin import ORDERS, client_of, link, listed
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
 
 committed = pytest.mark.django_db(databases="__all__", transaction=True)  # each request gives its connections back
 

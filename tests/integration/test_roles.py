@@ -29,7 +29,7 @@ from sharding.models import Bucket, BucketMove
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, park, text
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
 
 STOCK = {"inventory.category", "inventory.product", "inventory.stockmovement", "inventory.reservation"}
 SCHEDULES = {f"django_celery_beat.{name}" for name in ("periodictask", "intervalschedule", "crontabschedule")}

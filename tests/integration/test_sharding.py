@@ -47,7 +47,6 @@ services = pytest.mark.services
 def shard_map(db: None, monkeypatch: pytest.MonkeyPatch) -> shards.ShardMap:
     """The first assignment, and a cache of this test's own: the map's changes are rolled back with the test."""
     monkeypatch.setattr(shards, "_cache", shards._Cache())
-    shards.install()
     return shards.refresh()
 
 

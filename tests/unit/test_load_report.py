@@ -6,11 +6,12 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from loadtest.load import report, series
+from loadtest.load import report, run, series
 from loadtest.load.charts import Span, chart, nice_ceiling, number
 from loadtest.load.crowd import parse
 from loadtest.load.recording import Reader, Recorder, Recording, Request
@@ -215,6 +216,7 @@ def test_the_table_names_broken_promises() -> None:
     "arguments",
     [
         ["--scenario", "all"],
+        ["--scenario", "browsing", "--scenario", "coupon-rush"],
         ["--scenario", "unheard-of"],
         ["--fault", "unheard-of"],
         ["--headless", "--users", "0"],
@@ -226,6 +228,19 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("good, code", [(True, 0), (False, 1)])
+def test_the_exit_code_says_whether_every_promise_was_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: bool, code: int
+) -> None:
+    def stage(options: Any, scenarios: Any, interrupts: Any, sections: list[Section], facts: dict[str, str]) -> None:
+        sections += [section(good=good) for _ in scenarios]
+
+    monkeypatch.setattr(run, "_run", stage)
+    monkeypatch.setattr(run.Interrupts, "install", lambda self: None)
+    several = ["--scenario", "browsing", "--scenario", "coupon-rush", "--headless"]
+    assert main([*several, "--report", str(tmp_path / "report.html")]) == code
 
 
 def test_all_scenarios_and_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,10 +143,10 @@ def patch_store(module: ModuleType) -> None:
         return
     append = module.append
 
-    def append_and_publish_later(category: str, writes: Any, *, using: str) -> Any:
+    def append_and_publish_later(category: str, writes: Any, *, using: str, **options: Any) -> Any:
         from django.db import connections, transaction
 
-        recorded = append(category, writes, using=using)
+        recorded = append(category, writes, using=using, **options)
         rows = [recorded_event.key for recorded_event in recorded]
 
         def publish() -> None:
