@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from orders.selectors import OrderRow
 
 ORDERS = 1_000_000  # what the figures are asked for
-ROUNDS = 100
-WARM_UP = 10  # rounds that are not counted
+ROUNDS = 110  # the first tenth of them warms up, and is not counted
 FAR = 1_000  # the page that must be as fast as the first
 CHUNK = 1_000  # orders that are passed at a time on the way there
 LIST = "/admin/orders/order/"
@@ -115,7 +114,8 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
     found = count()
     if found < max(at_least, 1):
         raise TooFewOrders(f"there are {found:,} orders in these databases; the figures are asked for {at_least:,}")
-    some = some_orders(rounds + WARM_UP)
+    some = some_orders(rounds)
+    fewest = max(2, rounds // 5)
     customers = User.objects.in_bulk({order.customer_id for order in some})
     known = [order for order in some if order.customer_id in customers]
     application = WSGIHandler()
@@ -135,6 +135,7 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
             "history of a customer, whole request",
             [partial(shoppers[one.customer_id].get, "/orders/") for one in known],
             asked=25,
+            fewest=fewest,
         )
         first = [partial(operator.get, LIST)] * len(some)
         yield from spread("back office: first page", first, asked=150)
@@ -147,7 +148,8 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
             ratio = median(times[1::2]) / median(times[::2])
             yield Figure(what=f"page {FAR:,} against page 1, p50", measured=ratio, asked=1.3, unit="times")
         for what, looked_for in searches(some, [customers[one.customer_id] for one in known]).items():
-            yield from spread(what, [partial(operator.follow, f"{LIST}?{urlencode(one)}") for one in looked_for])
+            pages = [partial(operator.follow, f"{LIST}?{urlencode(one)}") for one in looked_for]
+            yield from spread(what, pages, fewest=fewest)
 
 
 def searches(some: Sequence[OrderRow], customers: Sequence[User]) -> dict[str, list[dict[str, Any]]]:
@@ -251,19 +253,21 @@ def somebody_of_the_office() -> Iterator[User]:
 # --- Figures --------------------------------------------------------------------------------------------------------
 
 
-def spread(what: str, actions: Sequence[Callable[[], object]], asked: float | None = None) -> list[Figure]:
+def spread(
+    what: str, actions: Sequence[Callable[[], object]], *, asked: float | None = None, fewest: int = 2
+) -> list[Figure]:
     """The figures of actions that are done one after the other; none if there are too few of them."""
-    return figures_of(what, timed(actions), asked) if len(actions) >= 2 * WARM_UP else []
+    return figures_of(what, timed(actions), asked) if len(actions) >= fewest else []
 
 
 def timed(actions: Sequence[Callable[[], object]]) -> list[float]:
-    """How many milliseconds each takes, without the first ones."""
+    """How many milliseconds each takes, without the first tenth of them."""
     times = []
     for action in actions:
         started = time.perf_counter()
         action()
         times.append((time.perf_counter() - started) * 1000)
-    return times[WARM_UP:]
+    return times[len(times) // 10 :]
 
 
 def figures_of(what: str, times: Sequence[float], asked: float | None) -> list[Figure]:
@@ -288,8 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
     options = parser.parse_args(arguments)
-    if options.rounds < WARM_UP:
-        parser.error(f"there must be at least {WARM_UP} rounds")
+    if options.rounds < 2:
+        parser.error("there must be at least 2 rounds")
     figures = []
     try:
         for figure in measure(rounds=options.rounds, at_least=options.at_least):

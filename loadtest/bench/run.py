@@ -125,7 +125,7 @@ FULL = Effort(
     history_rounds=reading.ROUNDS,
 )
 QUICK = Effort(
-    runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000, history_rounds=reading.WARM_UP
+    runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000, history_rounds=3
 )
 
 
@@ -549,6 +549,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="everything once and shortly: does it work?")
     parser.add_argument("--seconds", type=int, metavar="N", help="how long each run of a figure takes")
+    parser.add_argument("--sustain", type=int, metavar="N", help="for how many seconds the highest rate is kept up")
     parser.add_argument(
         "--shards",
         type=int,
@@ -570,6 +571,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.seconds < 1:
             parser.error("--seconds must be at least 1")
         effort = replace(effort, seconds=options.seconds)
+    if options.sustain is not None:
+        if options.sustain < 1:
+            parser.error("--sustain must be at least 1")
+        effort = replace(effort, sustain_seconds=options.sustain)
     if options.share is not None:
         effort = replace(effort, share=options.share)
     if options.precision is not None:

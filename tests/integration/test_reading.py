@@ -69,7 +69,7 @@ def test_everything_is_measured_and_nobody_stays_signed_in(monkeypatch: pytest.M
     monkeypatch.setattr(reading, "FAR", 2)
     monkeypatch.setattr(orders_admin, "PAGE_SIZE", PAGE)
 
-    figures = {figure.what: figure for figure in reading.measure(rounds=10, at_least=4)}
+    figures = {figure.what: figure for figure in reading.measure(rounds=2, at_least=4)}
 
     assert figures["history of a customer, in the database, p95"].asked == 5
     assert figures["history of a customer, whole request, p95"].asked == 25
@@ -86,7 +86,7 @@ def test_few_orders_are_refused_in_plain_words(capsys: pytest.CaptureFixture[str
 
     with pytest.raises(TooFewOrders, match=r"there are 1 orders .* asked for 1,000,000"):
         list(reading.measure())
-    assert reading.main(["--rounds", "10"]) == 2
+    assert reading.main(["--rounds", "2"]) == 2
     assert "there are 1 orders" in capsys.readouterr().err
 
 
