@@ -14,7 +14,6 @@ import json
 import os
 import random
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from loadtest.client import Client
-from loadtest.faults.moves import FINISH, GO_ON, MOVER
+from loadtest.faults.moves import FINISH, GO_ON, movers
 from loadtest.faults.traffic import NEW_PRODUCT
 from loadtest.flow import NEW_CUSTOMERS, Flow, Request
 from loadtest.pending import unpublished
@@ -134,7 +133,7 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
         killed: list[Request] = []
         clean, findings = 0, []
         killed_moves = set(random.sample(range(moves), kills))
-        with flow.running():
+        with movers(shell) as move_and_die, flow.running():
             for number in range(moves):
                 target = f"orders_{(int(home.rpartition('_')[2]) + 1) % SHARDS}"
                 time.sleep(WARM_UP_SECONDS)
@@ -142,7 +141,8 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> Report:
                 time.sleep(BASE_SECONDS)
                 before += flow.take()
                 if number in killed_moves:
-                    home = _move_with_a_death(shell, bucket, target, KILLED_AT[number % len(KILLED_AT)])
+                    move_and_die(bucket, target, KILLED_AT[number % len(KILLED_AT)])
+                    home = shell.run(FINISH.format(how=GO_ON, bucket=bucket))
                     killed += flow.take()
                     say(f"{number + 1} of {moves}: to {home}, its mover killed")
                 else:
@@ -199,13 +199,6 @@ def _capacity(clients: Sequence[Client], shell: Shell) -> float:
     if not taken:
         raise SystemExit(f"The shop takes no orders: {requests[0].failure if requests else 'it does not answer'}")
     return taken / seconds
-
-
-def _move_with_a_death(shell: Shell, bucket: int, target: str, step: Step) -> str:
-    mover = shell.spawn("-c", MOVER, str(bucket), target, step.name)
-    if (status := mover.wait(120)) != -signal.SIGKILL:
-        raise RuntimeError(f"the mover ended with {status} and did not come to {step.value}")
-    return str(shell.run(FINISH.format(how=GO_ON, bucket=bucket)))
 
 
 def _p99_ms(requests: Sequence[Request]) -> float:

@@ -31,6 +31,8 @@ GROUPS = (
     ("tests/flows/test_live_growth", ""),
     ("tests/browser/", "browser"),
 )
+# Modules whose tests share what one fixture writes into the databases: each process would write it anew.
+WORLDS = tuple(f"tests/integration/test_{name}.py" for name in ("api_bad_input", "audit", "seeded_shop"))
 SHOPS = 2  # that run at the same time: more would only wait for each other, and their customers for them
 AHEAD = 1  # tests that a process has at hand beside the one that it runs: it wants to know which one is next
 
@@ -43,7 +45,10 @@ def place_of(nodeid: str) -> int:
 
 
 def scope_of(nodeid: str) -> str:
-    """The group of a test, or the test itself."""
+    """The group of a test, its module if that has a world of its own, or the test itself."""
+    module = nodeid.partition("::")[0]
+    if module in WORLDS:
+        return module
     return next((group for start, group in GROUPS if nodeid.startswith(start)), "") or nodeid
 
 

@@ -105,7 +105,10 @@ def running(folder: Path) -> Iterator[Live]:
     """Start a shop on the profile under test, and remove all traces of it afterwards."""
     if profile.PROFILE == "embedded":
         env = {"PROFILE": "embedded", "DEMO_DIR": str(folder), "EVENTING_NAMESPACE": ""}
-        with Embedded(data_dir=folder, env=env) as embedded, closing(Live(embedded, env)) as live:
+        with (
+            Embedded(data_dir=folder, env=env, arguments=["--orders=0"]) as embedded,
+            closing(Live(embedded, env)) as live,
+        ):
             yield live
         return
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "live"]))

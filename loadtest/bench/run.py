@@ -124,9 +124,7 @@ FULL = Effort(
     history_orders=100_000,
     history_rounds=reading.ROUNDS,
 )
-QUICK = Effort(
-    runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000, history_rounds=3
-)
+QUICK = Effort(runs=1, seconds=3, share=0.1, sustain_seconds=5, precision=1.5, history_orders=1_000, history_rounds=3)
 
 
 def measure(groups: Sequence[str], effort: Effort, folder: Path, shards: int) -> list[Figure]:

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from subprocess import PIPE
+from typing import IO, cast
 
 from loadtest.faults.lab import Lab
 from loadtest.faults.ledger import Ledger
 from loadtest.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require
+from loadtest.shell import Shell
 from sharding.numbers import bucket_of_customer
 from sharding.steps import Step
 
-# Moves a bucket, and dies at a step.
-MOVER = """
+# For each line: a process that moves a bucket to a database and dies at a step, and how it has ended.
+MOVERS = """
 import os, signal, sys
 import django
 django.setup()
 from sharding import moving
 
-def die(reached):
-    if reached.name == sys.argv[3]:
-        os.kill(os.getpid(), signal.SIGKILL)
+def move(bucket, target, step):
+    def die(reached):
+        if reached.name == step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-moving.run(moving.start(int(sys.argv[1]), sys.argv[2], drop_source=True), on_step=die)
+    moving.run(moving.start(int(bucket), target, drop_source=True), on_step=die)
+
+for line in sys.stdin:
+    mover = os.fork()
+    if mover == 0:
+        move(*line.split())
+        os._exit(0)
+    _, status = os.waitpid(mover, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 # The locks of the dead go with their connections, which the database may notice a moment later.
 FINISH = """
@@ -44,19 +60,37 @@ GO_ON, GIVE_UP = "moving.run", "moving.abort"
 TRIALS = [(step, GO_ON) for step in Step] + [(step, GIVE_UP) for step in (Step.COPIED, Step.CLOSED, Step.DETACHED)]
 
 
+@contextmanager
+def movers(shell: Shell) -> Iterator[Callable[[int, str, Step], None]]:
+    """A function that moves a bucket to a database in a process that dies at a step; it raises FaultFailed."""
+    process = shell.spawn("-c", MOVERS, stdin=PIPE, stdout=PIPE, start_new_session=True)
+    ends = cast("IO[str]", process.stdout)
+
+    def move(bucket: int, target: str, step: Step) -> None:
+        print(bucket, target, step.name, file=process.stdin, flush=True)
+        ended = ends.readline().strip() if select.select([ends], [], [], WAIT_SECONDS)[0] else "not at all"
+        require(ended == str(-signal.SIGKILL), f"the mover ended with {ended} instead of dying at {step.value}")
+
+    with process:
+        try:
+            yield move
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 @fault
 def mover_killed(lab: Lab, ledger: Ledger) -> Staging:
     """A bucket is moved under its customers, its mover killed at each step; the next one goes on or gives up."""
     bucket = bucket_of_customer(max(ledger.customers))  # that of somebody who is ordering just now
     aliases = [alias for alias in lab.databases if alias != "default"]
-    for number, (step, how) in enumerate(TRIALS):
-        home = lab.shell.run(FINISH.format(how=GO_ON, bucket=bucket))
-        target = next(alias for alias in aliases[number % len(aliases) :] + aliases if alias != home)
-        mover = lab.shell.spawn("-c", MOVER, str(bucket), target, step.name)
-        require(mover.wait(WAIT_SECONDS) == -signal.SIGKILL, f"the mover did not come to {step.value}")
-        owner = lab.shell.run(FINISH.format(how=how, bucket=bucket))
-        require(owner == (target if how == GO_ON else home), f"{how} after {step.value} left it in {owner}")
-        attached = lab.shell.run(OWNERS.format(bucket=bucket))
-        require(attached == [owner], f"{how} after {step.value} left it in {attached}")
+    with movers(lab.shell) as move:
+        for number, (step, how) in enumerate(TRIALS):
+            home = lab.shell.run(FINISH.format(how=GO_ON, bucket=bucket))
+            target = next(alias for alias in aliases[number % len(aliases) :] + aliases if alias != home)
+            move(bucket, target, step)
+            owner = lab.shell.run(FINISH.format(how=how, bucket=bucket))
+            require(owner == (target if how == GO_ON else home), f"{how} after {step.value} left it in {owner}")
+            attached = lab.shell.run(OWNERS.format(bucket=bucket))
+            require(attached == [owner], f"{how} after {step.value} left it in {attached}")
     yield 1
     yield HEALED

@@ -40,7 +40,8 @@ def axe() -> str:
 def violations(page: Page, axe: str) -> list[str]:
     """What is gravely wrong with the page, each with the elements that are concerned."""
     page.evaluate(axe)  # not as a script element, which the page's security policy may refuse
-    found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run()).violations")
+    # What has passed is not looked up again: of the results, only these are wanted.
+    found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run({resultTypes: ['violations']})).violations")
     return [
         f"{page.url} {violation['id']}: {violation['help']} {[node['target'] for node in violation['nodes']][:5]}"
         for violation in found

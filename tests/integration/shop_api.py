@@ -12,7 +12,7 @@ from uuid import uuid4
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import router
+from django.db import connections, router
 from django.http import HttpResponse
 from django.test import Client
 
@@ -87,13 +87,15 @@ class Api:
 
 def rows() -> dict[tuple[str, str], int]:
     """How many rows there are: events, orders, outbox and everything else, in every database."""
-    return {
-        (alias, model._meta.label): model._default_manager.using(alias).count()
-        for alias in settings.DATABASES
-        for label in WATCHED
-        for model in apps.get_app_config(label).get_models()
-        if router.allow_migrate_model(alias, model)
-    }
+    models = [model for label in WATCHED for model in apps.get_app_config(label).get_models()]
+    found: dict[tuple[str, str], int] = {}
+    for alias in settings.DATABASES:
+        here = [model for model in models if router.allow_migrate_model(alias, model)]
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT " + ", ".join(f"(SELECT count(*) FROM {model._meta.db_table})" for model in here))
+            labels = [(alias, model._meta.label) for model in here]
+            found |= dict(zip(labels, cursor.fetchone(), strict=True))
+    return found
 
 
 def assert_problem(response: HttpResponse, status: int, code: str) -> dict[str, Any]:

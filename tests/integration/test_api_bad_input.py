@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
 
 from config import tokens
 from coupons import handlers as coupons
@@ -29,10 +31,15 @@ NOW = datetime.now(UTC)
 LONG = "x" * 100_000
 
 
-@pytest.fixture
-def api(db: None) -> Api:
+@pytest.fixture(scope="module")
+def customer(shared_databases: None) -> User:
     stock_the_shop()
-    return Api.of("ann")
+    return User.objects.create_user("ann", "ann@example.org")
+
+
+@pytest.fixture
+def api(db: None, customer: User) -> Api:
+    return Api(copy(customer))
 
 
 def line(sku: Any, quantity: Any) -> dict[str, Any]:

@@ -11,21 +11,27 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
+
+from storefront.management.commands import seed
 
 
-class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
-    help = "Prepare the databases and run web server, relay, worker and beat in this process (embedded profile)."
+class Command(seed.Command):
+    help = (
+        "Prepare the databases, fill an empty shop as `seed` would, whose options it takes, and run web server, relay, "
+        "worker and beat in this process (embedded profile)."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
         parser.add_argument(
             "--port", type=int, default=int(os.environ.get("PORT", "8000")), help="port (default: $PORT, else 8000)"
         )
         parser.add_argument("--no-seed", action="store_true", help="do not fill an empty shop with products and orders")
 
-    def handle(self, *args: Any, host: str, port: int, no_seed: bool, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port = options["host"], options["port"]
         if not settings.EMBEDDED:
             raise CommandError(
                 "DATABASE_URL is set, so this is the services profile: `script/stack` runs it. "
@@ -40,8 +46,8 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"Cannot listen on {host}:{port}: {error}. PORT=8001 chooses another port.") from error
         call_command("migrate_all", stdout=self.stdout)
-        if not no_seed:
-            call_command("seed", stdout=self.stdout)
+        if not options["no_seed"]:
+            super().handle(*args, **options)
         stop = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
