@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -283,11 +283,18 @@ class SessionLock:
         except (DatabaseError, InterfaceError):
             held = False
         if not held:
-            self.release()
+            self._close()
         return held
 
     def release(self) -> None:
-        """Give the lock back by closing its connection."""
+        """Give the lock back. Others can have it at once, unless the database is away."""
+        if self._connection is not None:
+            # A connection that is closed is gone for the server a moment later.
+            with suppress(DatabaseError, InterfaceError):
+                release_session_lock(self._connection, self._name)
+        self._close()
+
+    def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None

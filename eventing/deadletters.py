@@ -15,7 +15,7 @@ from kombu.connection import Connection
 from kombu.exceptions import ContentDisallowed, KombuError
 from kombu.message import Message
 
-from eventing import registry, subscribers, topology
+from eventing import queues, registry, subscribers, topology
 from eventing.errors import EventingError, NotRedrivable
 from eventing.models import DeadLetter, InboxEntry
 from eventing.publishing import Publisher
@@ -260,15 +260,17 @@ def _key(letter: DeadLetter) -> tuple[int, str, int]:
 def collect(connection: Connection, limit: int) -> int:
     """Move up to `limit` messages from the broker's dead-letter queue into rows; returns how many.
 
-    A message is acknowledged after its rows are written, so it may be collected twice, into the same rows.
+    A message is acknowledged after its rows are written, so it may be collected twice, into the same rows. Raises
+    BrokerUnavailable.
     """
-    queue = topology.dead_letter_queue()(connection.default_channel)
-    for collected in range(limit):
-        message = queue.get(no_ack=False)
-        if message is None:
-            return collected
-        _collect(message)
-        message.ack()
+    with queues.answering(connection):
+        queue = topology.dead_letter_queue()(connection.default_channel)
+        for collected in range(limit):
+            message = queue.get(no_ack=False)
+            if message is None:
+                return collected
+            _collect(message)
+            message.ack()
     return limit
 
 

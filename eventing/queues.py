@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from celery import current_app
@@ -66,17 +67,25 @@ def connect(*, seconds: float) -> Connection:
     limits = {"read_timeout": seconds, "write_timeout": seconds}
     connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits)
     try:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
-    except (OSError, KombuError, *connection.connection_errors) as error:
+        with answering(connection):
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
+    except BrokerUnavailable:
         connection.collect()
-        raise BrokerUnavailable(type(error).__name__) from error
+        raise
     return connection
 
 
 def ask(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:
     """How full these queues are; raises BrokerUnavailable, after which the connection is of no use."""
-    try:
+    with answering(connection):
         return [_depth(connection, queue.name) for queue in queues]
+
+
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """Raises BrokerUnavailable if the broker leaves this connection without an answer, or makes none."""
+    try:
+        yield
     except (OSError, KombuError, *connection.connection_errors) as error:
         raise BrokerUnavailable(type(error).__name__) from error
 

@@ -13,13 +13,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from eventing.databases import (
     Insertion,
+    SessionLock,
     insert,
     insert_alone,
     insert_together,
     look_up,
     prepared,
     relation,
+    release_session_lock,
     time_from_db,
+    try_session_lock,
 )
 
 pytestmark = pytest.mark.django_db
@@ -167,3 +170,14 @@ def backend_of(connection: BaseDatabaseWrapper) -> int:
         cursor.execute("SELECT pg_backend_pid()")
         [(backend,)] = cursor.fetchall()
     return int(backend)
+
+
+@services
+def test_a_lock_that_is_given_back_can_be_had_at_once() -> None:
+    lock, other = SessionLock("default", "tests"), connections["default"]
+    for _ in range(30):
+        assert lock.hold()
+        assert not try_session_lock(other, "tests")
+        lock.release()
+        assert try_session_lock(other, "tests")
+        release_session_lock(other, "tests")

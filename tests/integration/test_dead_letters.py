@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 from celery import current_app
+from django.conf import settings
 from django.utils import timezone
 from kombu.connection import Connection
 from kombu.messaging import Producer
@@ -14,7 +16,9 @@ from kombu.messaging import Producer
 from eventing import deadletters, topology
 from eventing.models import DeadLetter
 from eventing.publishing import Publisher
+from eventing.tasks import collect_dead_letters
 from eventing.wire import Envelope
+from loadtest.proxy import Proxy
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import deliver, envelopes
 from tests.waiting import wait_until
@@ -55,6 +59,26 @@ def test_events_of_a_message_that_was_given_up_become_dead_letters(connection: C
     assert letters[0].error == "GivenUpByBroker"
     assert letters[0].data == {"text": "a", "author": "ann"}
     assert deadletters.collect(connection, 10) == 0
+
+
+def test_collecting_is_left_to_the_next_run_while_the_broker_is_lost(
+    connection: Connection, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes.write(1, "a")
+    with Publisher() as publisher:
+        publisher.send("notes", envelopes(), published_at=timezone.now(), attempt=1)
+    give_up(connection)
+    url = urlsplit(settings.CELERY_BROKER_URL)
+    login, _, _ = url.netloc.rpartition("@")
+    with Proxy(url.hostname or "127.0.0.1", url.port or 5672) as proxy:
+        through = url._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
+        monkeypatch.setattr(current_app.conf, "broker_read_url", through)
+        proxy.cut()
+        assert collect_dead_letters() == 0, "a task that fails would become a dead letter itself"
+        proxy.mend()
+        wait_until(lambda: collect_dead_letters() > 0)
+
+    assert DeadLetter.objects.get().subscriber == "notes"
 
 
 @pytest.mark.parametrize("body", [b"not json", b"[[], {}, {}]", b"\xff\x00"])
