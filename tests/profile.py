@@ -36,7 +36,7 @@ os.environ["DEMO_DIR"] = str(Path(__file__).resolve().parent.parent / "var" / "t
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "0" * 40)
 os.environ["EVENTING_NAMESPACE"] = "_".join(filter(None, ["test", RUN, WORKER]))
 os.environ["SANDBOX_SLOW_SECONDS"] = "0.1"
-os.environ["EVENTING_POLL_SECONDS"] = "0.05"  # a shop that has nothing to do leaves the machine to the others
+os.environ["EVENTING_POLL_SECONDS"] = "0.1"  # a shop that has nothing to do leaves the machine to the others
 os.environ["HTTPS"] = "false"  # the tests' clients speak plain HTTP
 if PROFILE == "services":
     # The live shop of the flow tests has all eight shards.

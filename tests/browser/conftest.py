@@ -95,8 +95,8 @@ def browser(chromium: str) -> Browser:
 
 @pytest.fixture(scope="session")
 def shop_url(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a shop with the products and logins that `manage.py seed` makes."""
-    return share(Embedded(data_dir=tmp_path_factory.mktemp("shop"))).url
+    """The address of a shop with the products and logins that `manage.py seed` makes, and some of its orders."""
+    return share(Embedded(data_dir=tmp_path_factory.mktemp("shop"), arguments=["--orders=60"])).url
 
 
 @pytest.fixture

@@ -50,8 +50,8 @@ def manage(env: Mapping[str, str], *arguments: str) -> str:
 def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None:
     given = {"DEBUG": "1", "SECRET_KEY": secrets.token_urlsafe(50), "SEED_OPTIONS": "--reference-data"}
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "growth"]))
-    with temporary_installation(name, tmp_path, given, shards=2) as small:
-        large = small | {"ORDER_SHARDS": "3"}
+    with temporary_installation(name, tmp_path, given, shards=4) as small:
+        large = small | {"ORDER_SHARDS": "5"}
         with running(small, tmp_path, CONFIRMING) as live:
             live.product("GROWS", 1_000)
             clients = live.shoppers(8)
@@ -59,9 +59,9 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
             for client, number in placed:
                 client.wait_for(number, "confirmed")
 
-        assert "orders_2 is ready and empty" in manage(large, "reshard", "add-database", "orders_2")
+        assert "orders_4 is ready and empty" in manage(large, "reshard", "add-database", "orders_4")
         *planned, total = manage(large, "reshard", "plan").splitlines()
-        assert all(" --to orders_2 " in step for step in planned)
+        assert all(" --to orders_4 " in step for step in planned)
         assert total.startswith(f"{len(planned)} moves")
         with running(large, tmp_path) as live, closing(Shell(large)) as shell:
             for client, number in placed:
@@ -70,8 +70,8 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
                 assert client.order(number)["status"] == "confirmed"
             moved = {numbers.bucket_of(numbers.parse(number)) for _, number in placed[:2]}
             for bucket in moved:
-                assert f"Bucket {bucket} is in orders_2" in manage(
-                    large, "reshard", "move", "--bucket", str(bucket), "--to", "orders_2", "--drop-source"
+                assert f"Bucket {bucket} is in orders_4" in manage(
+                    large, "reshard", "move", "--bucket", str(bucket), "--to", "orders_4", "--drop-source"
                 )
             for client, number in placed:
                 client.pay(number)
@@ -81,4 +81,4 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
             assert live.shell(AUDIT) == []
             assert live.stock("GROWS") == (1_000, 16, 984)
             owners = live.shell("from sharding import shards\nanswer = shards.refresh().owners")
-        assert {owners[bucket] for bucket in moved} == {"orders_2"}
+        assert {owners[bucket] for bucket in moved} == {"orders_4"}

@@ -28,7 +28,7 @@ from eventing.queues import BrokerUnavailable
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import drain
 from inventory.events import RESERVATION
-from monitoring.audit import CHECKS, Report, audit
+from monitoring.audit import CHECKS, Report, audit, cases
 from notifications.models import Message
 from orders import projections
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
@@ -46,6 +46,12 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 
 POSTGRESQL = os.environ["TEST_PROFILE"] == "services"
 OTHERS = "integration"
+
+
+@pytest.fixture(autouse=True)
+def one_part_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is next to nothing to read, and each part is a snapshot of every database."""
+    monkeypatch.setattr(cases, "NEIGHBOURS", 64)
 
 
 class World:
