@@ -62,7 +62,7 @@ def hurt(campaign: Campaign, mutation: Mutation) -> Verdict:
     lab = campaign.lab
     [customer] = new_customers(lab, campaign.ledger, 1)
     customer.wait_for(customer.place({SKUS[0]: 1}), "confirmed", seconds=CONTROL_QUIET_SECONDS)
-    with lab.thrice() if mutation.thrice else nullcontext(), Traffic(lab, campaign.ledger):
+    with lab.thrice() if mutation.thrice else nullcontext(), Traffic(lab, campaign.ledger, rate=campaign.rate):
         for _ in range(ROUNDS):
             for point in mutation.points:
                 lab.order_death(point)
