@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import chain
 from typing import Any
 from uuid import uuid4
 
@@ -97,17 +99,18 @@ class World:
 def pretend_handled(*names: str) -> None:
     """Inbox rows, without any effect, for all events that these subscribers have not handled."""
     now = datetime.now(UTC)
+    entries: dict[str, list[InboxEntry]] = defaultdict(list)
     for alias in settings.DATABASES:
-        for row in Event.objects.using(alias).all():
-            [recorded] = [
-                item for item in store.load(row.category, row.stream_id, using=alias) if item.version == row.version
-            ]
-            for name in names:
-                subscriber = subscribers.get(name)
-                if subscriber.wants(row.type):
-                    InboxEntry.objects.using(subscriber.database(recorded)).bulk_create(
-                        [inbox_entry(recorded, name, now)], ignore_conflicts=True
-                    )
+        streams: dict[str, list[int]] = defaultdict(list)
+        for category, stream_id in Event.objects.using(alias).values_list("category", "stream_id"):
+            streams[category].append(stream_id)
+        for category, ids in streams.items():
+            for recorded in chain.from_iterable(store.load_many(category, ids, using=alias).values()):
+                for subscriber in map(subscribers.get, names):
+                    if subscriber.wants(recorded.event.TYPE):
+                        entries[subscriber.database(recorded)].append(inbox_entry(recorded, subscriber.name, now))
+    for alias, rows in entries.items():
+        InboxEntry.objects.using(alias).bulk_create(rows, ignore_conflicts=True)
 
 
 def inbox_entry(recorded: Recorded[Any], subscriber: str, at: datetime) -> InboxEntry:

@@ -176,7 +176,7 @@ def test_a_run_that_is_killed_is_completed_by_the_next(quiet: None) -> None:
     for _ in range(3):
         begin_and_kill()
 
-    assert 0 < len(orders_in_all()) < 40_000
+    assert 0 < len(orders_in_all()) < 10_000
     written = sum(BulkBatch.objects.filter(unfinished__isnull=True).values_list("orders", flat=True))
     seed(written + 100)
 
@@ -197,7 +197,7 @@ import django
 django.setup()
 from storefront.bulk import run
 run.BATCH = 100
-run.Run(orders=40_000, hot=0, days=100).go()
+run.Run(orders=10_000, hot=0, days=100).go()
 """
 
 
