@@ -112,10 +112,10 @@ def running(folder: Path) -> Iterator[Live]:
             yield live
         return
     name = "_".join(filter(None, ["wharf", profile.RUN, profile.WORKER, "live"]))
-    with _proxy("CELERY_BROKER_URL") as broker, _proxy("REDIS_URL") as redis:
+    with proxy_of("CELERY_BROKER_URL") as broker, proxy_of("REDIS_URL") as redis:
         env = {
-            "CELERY_BROKER_URL": _through(broker, "CELERY_BROKER_URL"),
-            "REDIS_URL": _through(redis, "REDIS_URL"),
+            "CELERY_BROKER_URL": through(broker, "CELERY_BROKER_URL"),
+            "REDIS_URL": through(redis, "REDIS_URL"),
             "DEBUG": "1",
             "SEED_OPTIONS": "--orders=0",
         }
@@ -126,12 +126,13 @@ def running(folder: Path) -> Iterator[Live]:
             yield live
 
 
-def _proxy(variable: str) -> Proxy:
+def proxy_of(variable: str) -> Proxy:
+    """A proxy before the service that this variable of the environment names."""
     url = urlsplit(os.environ[variable])
     return Proxy(url.hostname or "127.0.0.1", url.port or {"amqp": 5672, "redis": 6379}[url.scheme])
 
 
-def _through(proxy: Proxy, variable: str) -> str:
+def through(proxy: Proxy, variable: str) -> str:
     """The URL of a service, with the proxy's address in place of its own."""
     url = urlsplit(os.environ[variable])
     login = f"{url.netloc.rpartition('@')[0]}@" if "@" in url.netloc else ""

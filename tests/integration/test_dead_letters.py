@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 from celery import current_app
-from django.conf import settings
 from django.utils import timezone
 from kombu.connection import Connection
 from kombu.messaging import Producer
@@ -18,9 +16,9 @@ from eventing.models import DeadLetter
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
 from eventing.wire import Envelope
-from loadtest.proxy import Proxy
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import deliver, envelopes
+from tests.live import proxy_of, through
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.services]
@@ -68,11 +66,8 @@ def test_collecting_is_left_to_the_next_run_while_the_broker_is_lost(
     with Publisher() as publisher:
         publisher.send("notes", envelopes(), published_at=timezone.now(), attempt=1)
     give_up(connection)
-    url = urlsplit(settings.CELERY_BROKER_URL)
-    login, _, _ = url.netloc.rpartition("@")
-    with Proxy(url.hostname or "127.0.0.1", url.port or 5672) as proxy:
-        through = url._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
-        monkeypatch.setattr(current_app.conf, "broker_read_url", through)
+    with proxy_of("CELERY_BROKER_URL") as proxy:
+        monkeypatch.setattr(current_app.conf, "broker_read_url", through(proxy, "CELERY_BROKER_URL"))
         proxy.cut()
         assert collect_dead_letters() == 0, "a task that fails would become a dead letter itself"
         proxy.mend()
