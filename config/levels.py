@@ -115,7 +115,10 @@ class Levels(Generic[T]):
         until = time.monotonic() + LEASE_SECONDS
         while (found := cache.get(full)) is None:
             if cache.add(lease, 1, LEASE_SECONDS) or cache.get(lease) is None or time.monotonic() > until:
-                return self._load(full, lease, key, load, future)
+                if (found := cache.get(full)) is None:
+                    return self._load(full, lease, key, load, future)
+                cache.delete(lease)  # who had it before has brought the answer between the two questions
+                break
             time.sleep(POLL_SECONDS)  # Redis tells nobody when a key comes
         self._count("redis")
         return cast("T | Nothing", found)

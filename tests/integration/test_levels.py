@@ -134,6 +134,26 @@ def test_processes_wait_for_the_one_that_loads(numbers: Levels[int]) -> None:
     assert source.loaded == 0
 
 
+def test_what_comes_just_before_the_lease_is_free_is_not_loaded_again(
+    numbers: Levels[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overtaken:
+        """The cache, in which another process brings its answer and gives the lease back before ours is taken."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cache, name)
+
+        def add(self, key: str, *arguments: Any) -> bool:
+            cache.set(f"{numbers.name}:a", 8, 60)
+            return bool(cache.add(key, *arguments))
+
+    monkeypatch.setattr(levels, "cache", Overtaken())
+    source = Source()
+
+    assert (numbers.get("a", source), source.loaded) == (8, 0)
+    assert cache.get(f"{numbers.name}:a:loading") is None
+
+
 def test_who_loads_and_dies_holds_nobody_up_for_long(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "LEASE_SECONDS", 1)
     cache.add(f"{numbers.name}:a:loading", 1, 60)
