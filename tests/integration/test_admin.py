@@ -40,7 +40,7 @@ from storefront import checkout
 from tests.integration.order_samples import NOON, order_in, place
 from tests.integration.shop_api import stock_the_shop
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
+pytestmark = pytest.mark.django_db(databases="__all__")
 
 ORDERS = "/admin/orders/order/"
 

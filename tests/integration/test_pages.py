@@ -39,7 +39,7 @@ from storefront import accounts, pictures, throttle
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
+pytestmark = pytest.mark.django_db(databases="__all__")
 
 ADDRESS = {"name": "Ann Lee", "street": "Quay 1", "postal_code": "20457", "city": "Hamburg", "country": "DE"}
 HIDDEN = re.compile(r'name="(key|prices)" value="([^"]*)"')
