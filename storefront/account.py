@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -16,12 +15,13 @@ from django.views.decorators.http import require_http_methods
 
 from storefront import accounts, addresses, throttle
 from storefront.forms import AddressForm, DetailsForm, NewPasswordForm
+from storefront.redirects import for_customers
 
 
 @sensitive_post_parameters()
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@for_customers
 def account(request: HttpRequest) -> HttpResponse:
     """Three forms, of which one is sent at a time."""
     user = User.objects.get(pk=cast(User, request.user).pk)  # a form may change it without the page saying so

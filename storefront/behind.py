@@ -8,7 +8,6 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -20,6 +19,7 @@ from orders.domain import Order
 from orders.selectors import OrderDetail
 from storefront import journey, journey_picture, progress
 from storefront.journey import Moment
+from storefront.redirects import for_customers
 from storefront.templatetags.shop import money
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -40,7 +40,7 @@ class Fact:
 
 
 @require_safe
-@login_required
+@for_customers
 def behind(request: HttpRequest, number: str) -> HttpResponse:
     """The whole page; `?at=` with the id of an event chooses the moment whose state is shown."""
     order = _visible_order(request, number)

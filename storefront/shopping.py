@@ -8,15 +8,13 @@ from urllib.parse import urlencode
 
 import stamina
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
 from config.middleware import RETRY_SECONDS
 from coupons.domain import CouponError
@@ -31,6 +29,7 @@ from storefront import addresses, checkout
 from storefront.cart import Cart, CartError, Contents
 from storefront.checkout import Quote
 from storefront.forms import QUANTITY, AddForm, CartForm, CheckoutForm
+from storefront.redirects import for_customers, form_on, local_page, session_has_ended
 
 PAGE_OF_PRODUCTS = 24
 MAX_SEARCH = 100
@@ -122,7 +121,7 @@ def _product(request: HttpRequest, found: ProductView, form: AddForm) -> HttpRes
 # --- The cart --------------------------------------------------------------------------------------------------------
 
 
-@require_POST
+@form_on("storefront:product")
 def add(request: HttpRequest, sku: str) -> HttpResponse:
     """Put a product into the cart and go back to where it was found."""
     found = _find(sku)
@@ -136,10 +135,7 @@ def add(request: HttpRequest, sku: str) -> HttpResponse:
         form.add_error("quantity", str(error))
         return _product(request, found, form)
     messages.success(request, f"Added to your cart: {found.name}" + (f", {quantity} pieces." if quantity > 1 else "."))
-    here = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(here, {request.get_host()}, require_https=request.is_secure()):
-        here = reverse("storefront:product", args=[sku])
-    return redirect(here)
+    return redirect(local_page(request, request.POST.get("next", "")) or reverse("storefront:product", args=[sku]))
 
 
 @never_cache
@@ -151,6 +147,8 @@ def cart(request: HttpRequest) -> HttpResponse:
     lines = [(line.sku, line.name, line.quantity) for line in contents.lines]
     if request.method != "POST":
         return _cart(request, contents, CartForm(None, lines))
+    if session_has_ended(request):
+        return _cart_is_gone(request)
     form = CartForm(request.POST, lines)
     if not form.is_valid():
         return _cart(request, contents, form)
@@ -158,9 +156,16 @@ def cart(request: HttpRequest) -> HttpResponse:
     return redirect("storefront:checkout" if request.POST.get("action") == "checkout" else "storefront:cart")
 
 
-@require_POST
+@form_on("storefront:cart")
 def remove(request: HttpRequest) -> HttpResponse:
+    if session_has_ended(request):
+        return _cart_is_gone(request)
     Cart(request.session).set_quantities({request.POST.get("sku", ""): 0})
+    return redirect("storefront:cart")
+
+
+def _cart_is_gone(request: HttpRequest) -> HttpResponse:
+    messages.warning(request, "Your session has ended, so nothing was changed.")
     return redirect("storefront:cart")
 
 
@@ -182,7 +187,7 @@ class Summary:
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@for_customers
 def checkout_page(request: HttpRequest) -> HttpResponse:
     """The last look at everything before it is ordered."""
     customer = cast(User, request.user)
@@ -246,9 +251,11 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
     return _checkout(request, contents, form)
 
 
-@require_POST
+@form_on("storefront:checkout")
 def quote(request: HttpRequest) -> HttpResponse:
     """What the cart would cost with the coupon that is being typed."""
+    if not request.user.is_authenticated:
+        return HttpResponse(status=204, headers={"HX-Refresh": "true"})  # the page itself leads to signing in
     form = CheckoutForm(request.POST)
     contents = Cart(request.session).contents()
     context = {"summary": _summary(request, contents, form), "form": form}

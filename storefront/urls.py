@@ -1,6 +1,5 @@
 """The addresses of the shop's pages."""
 
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from storefront import account, behind, shopping, views
@@ -27,7 +26,7 @@ urlpatterns = [
     path("account/", account.account, name="account"),
     path("inbox/", views.inbox, name="inbox"),
     path("sign-in/", views.SignIn.as_view(), name="login"),
-    path("sign-out/", LogoutView.as_view(), name="logout"),
+    path("sign-out/", views.SignOut.as_view(), name="logout"),
     path("register/", views.Register.as_view(), name="register"),
     path("pictures/<str:sku>.svg", views.picture, name="picture"),
 ]

@@ -7,13 +7,12 @@ from typing import Any, cast
 
 from django.contrib import messages
 from django.contrib.auth import login
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.contrib.auth.views import LoginView, RedirectURLMixin
+from django.contrib.auth.views import LoginView, LogoutView
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 from django.views.generic import FormView
 
 from inventory import selectors as inventory
@@ -31,6 +30,7 @@ from sharding import numbers
 from storefront import accounts, checkout, pictures, progress, throttle
 from storefront.cart import Cart, CartError
 from storefront.forms import PaymentForm, RegistrationForm, SignInForm
+from storefront.redirects import LocalNext, for_customers, form_on
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
 PAGE_OF_ORDERS = 20
@@ -56,7 +56,7 @@ def picture(request: HttpRequest, sku: str) -> HttpResponse:
 
 
 @require_safe
-@login_required
+@for_customers
 def orders(request: HttpRequest) -> HttpResponse:
     """The customer's orders, newest first, some at a time."""
     before = None
@@ -75,7 +75,7 @@ def orders(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-@login_required
+@for_customers
 def order(request: HttpRequest, number: str) -> HttpResponse:
     found = _own_order(request, number)
     if number != found.number:
@@ -96,39 +96,37 @@ def order_live(request: HttpRequest, number: str) -> HttpResponse:
     return render(request, "storefront/_order.html", {**context, "live": True})
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@form_on("storefront:order")
+@for_customers
 def pay(request: HttpRequest, number: str) -> HttpResponse:
     found = _own_order(request, number)
-    if request.method == "POST":
-        form = PaymentForm(request.POST)
-        if not form.is_valid():
-            return _order(request, found, form)
-        customer_id = _customer_id(request)
-        try:
-            checkout.pay(found.id, customer_id, form.cleaned_data["token"], checkout.metadata_for(customer_id))
-        except PaymentInProgress as error:
-            messages.info(request, str(error))
-        except (OrderError, PaymentError) as error:
-            messages.error(request, str(error))
+    form = PaymentForm(request.POST)
+    if not form.is_valid():
+        return _order(request, found, form)
+    customer_id = _customer_id(request)
+    try:
+        checkout.pay(found.id, customer_id, form.cleaned_data["token"], checkout.metadata_for(customer_id))
+    except PaymentInProgress as error:
+        messages.info(request, str(error))
+    except (OrderError, PaymentError) as error:
+        messages.error(request, str(error))
     return redirect("storefront:order", found.number)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@form_on("storefront:order")
+@for_customers
 def cancel(request: HttpRequest, number: str) -> HttpResponse:
     found = _own_order(request, number)
-    if request.method == "POST":
-        customer_id = _customer_id(request)
-        try:
-            checkout.cancel(found.id, customer_id, checkout.metadata_for(customer_id))
-        except OrderError as error:
-            messages.error(request, str(error))
+    customer_id = _customer_id(request)
+    try:
+        checkout.cancel(found.id, customer_id, checkout.metadata_for(customer_id))
+    except OrderError as error:
+        messages.error(request, str(error))
     return redirect("storefront:order", found.number)
 
 
-@require_POST
-@login_required
+@form_on("storefront:order")
+@for_customers
 def again(request: HttpRequest, number: str) -> HttpResponse:
     """Put everything of an order into the cart once more, at the prices of today."""
     found = _own_order(request, number)
@@ -186,7 +184,7 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@for_customers
 def inbox(request: HttpRequest) -> HttpResponse:
     """The customer's messages, newest first, some at a time; POST marks all of them as read."""
     customer_id = _customer_id(request)
@@ -214,7 +212,7 @@ def _position(text: str) -> tuple[datetime, int] | None:
     return position
 
 
-class SignIn(LoginView):
+class SignIn(LocalNext, LoginView):
     template_name = "storefront/sign_in.html"
     authentication_form = SignInForm
     redirect_authenticated_user = True
@@ -232,7 +230,22 @@ class SignIn(LoginView):
         return throttle.address_of(self.request), self.request.POST.get("username", "").strip().lower()
 
 
-class Register(RedirectURLMixin, FormView):
+class SignOut(LocalNext, LogoutView):
+    """Ends the session on a form. Whoever opens the address by itself stays signed in."""
+
+    http_method_names = ["get", "head", "post", "options"]
+    next_page = "storefront:shop"
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return redirect("storefront:shop")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().post(request, *args, **kwargs)
+        messages.success(request, "You are signed out.")
+        return response
+
+
+class Register(LocalNext, FormView):
     """Makes an account and signs in to it."""
 
     template_name = "storefront/register.html"
