@@ -13,11 +13,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from config.backoffice import ReadOnlyModelAdmin, order_link
+from config.editing import EditableModelAdmin
 from config.keyset import KeysetPaging
 from coupons.events import REDEMPTION
 from eventing.admin import DeadLetterAdmin
@@ -40,7 +40,7 @@ for model in (User, Group, DeadLetter, BucketMove):
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):
+class UserAdmin(DjangoUserAdmin, EditableModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -57,7 +57,8 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
         return ((None, {"fields": (*person, ("date_joined", "last_login"))}),)
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        fields = super().get_readonly_fields(request, obj)
+        # When somebody signed in is written by signing in, and would be written back as it was.
+        fields = (*super().get_readonly_fields(request, obj), "last_login", "date_joined")
         return fields if request.user.is_superuser else (*fields, "is_superuser")
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
@@ -73,7 +74,7 @@ def _may_touch(request: HttpRequest, user: User | None) -> bool:
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(DjangoGroupAdmin, EditableModelAdmin):
     """Operators get their permissions from groups."""
 
 

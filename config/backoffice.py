@@ -17,9 +17,9 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
+from config.editing import EditableModelAdmin
 from config.keyset import KeysetChangeList, KeysetPaging
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata
@@ -165,28 +165,19 @@ class MinorUnitsField(forms.DecimalField):
         return None if amount is None else int(amount * 100)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
+        if isinstance(initial, Decimal):  # as it was opened in a form
+            initial = int(initial * 100)
         try:
             return bool(self.clean(data) != initial)
         except ValidationError:
             return True
 
 
-class CarefulModelAdmin(ModelAdmin):
-    """Nothing is deleted, and only what the operator has changed is written.
-
-    Rows have columns that workers count in; saving a whole row would write back an old count.
-    """
+class CarefulModelAdmin(EditableModelAdmin):
+    """Nothing is deleted."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
-
-    def save_model(self, request: HttpRequest, obj: Any, form: forms.ModelForm, change: bool) -> None:
-        if not change:
-            super().save_model(request, obj, form, change)
-        elif fields := {field.name for field in obj._meta.concrete_fields} & set(form.changed_data):
-            obj.save(update_fields=[*fields, *self.save_always])
-
-    save_always: tuple[str, ...] = ()
 
 
 class ReadOnlyModelAdmin(KeysetPaging):

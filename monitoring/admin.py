@@ -21,11 +21,12 @@ from django_celery_beat.models import (
     PeriodicTask,
     SolarSchedule,
 )
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from config.backoffice import ReadOnlyModelAdmin, order_link
+from config.editing import EditableModelAdmin
 from eventing.html import stamp
 from monitoring import schedules
 from monitoring.models import DailySales, StuckOrder
@@ -68,7 +69,7 @@ class CrontabForm(forms.ModelForm):
 
 
 @admin.register(PeriodicTask)
-class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
+class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
     form = PeriodicTaskForm
     change_form_template = (
         None  # django-celery-beat's own runs a script within the page, which browsers are told not to
@@ -87,6 +88,9 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Who may only look neither runs nor stops a task."""
         return super().get_actions(request) if self.has_change_permission(request) else {}
+
+    def save_model(self, request: HttpRequest, obj: PeriodicTask, form: forms.ModelForm, change: bool) -> None:
+        obj.save()  # the whole row, which is locked: form and model derive columns from other fields
 
     def has_delete_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
         return super().has_delete_permission(request, obj) and (obj is None or obj.name not in schedules.OWN)
@@ -146,7 +150,7 @@ class PeriodicTaskInline(TabularInline):
 
 
 @admin.register(IntervalSchedule)
-class IntervalScheduleAdmin(ModelAdmin):
+class IntervalScheduleAdmin(EditableModelAdmin):
     inlines = (PeriodicTaskInline,)
 
 
@@ -193,6 +197,6 @@ class StuckOrderAdmin(ReadOnlyModelAdmin):
 
 
 @admin.register(CrontabSchedule)
-class CrontabScheduleAdmin(beat.CrontabScheduleAdmin, ModelAdmin):
+class CrontabScheduleAdmin(beat.CrontabScheduleAdmin, EditableModelAdmin):
     form = CrontabForm
     inlines = (PeriodicTaskInline,)

@@ -37,6 +37,7 @@ from orders.events import OrderDeadlineExtended
 from payments.models import Payment
 from sharding import numbers, shards
 from storefront import checkout
+from tests.integration.browser_forms import opened
 from tests.integration.order_samples import NOON, order_in, place
 from tests.integration.shop_api import stock_the_shop
 
@@ -530,7 +531,7 @@ def test_a_price_is_typed_as_an_amount_and_kept_in_minor_units(office: Client, b
     path = f"/admin/inventory/product/{book.pk}/change/"
     assert 'value="10.00"' in office.get(path).content.decode()
 
-    office.post(path, product_form(book, price="12.34"))
+    office.post(path, product_form(book, price="12.34") | opened(office, path))
 
     book.refresh_from_db()
     assert (book.price, book.currency) == (1234, "EUR")
@@ -538,7 +539,8 @@ def test_a_price_is_typed_as_an_amount_and_kept_in_minor_units(office: Client, b
 
 @pytest.mark.parametrize("price", ["0", "-1", "1.234", "free", ""])
 def test_a_price_that_is_none_is_refused_beside_the_field(office: Client, book: Product, price: str) -> None:
-    response = office.post(f"/admin/inventory/product/{book.pk}/change/", product_form(book, price=price))
+    path = f"/admin/inventory/product/{book.pk}/change/"
+    response = office.post(path, product_form(book, price=price) | opened(office, path))
 
     assert response.status_code == 200
     book.refresh_from_db()
@@ -546,7 +548,8 @@ def test_a_price_that_is_none_is_refused_beside_the_field(office: Client, book: 
 
 
 def test_saving_a_product_does_not_touch_its_number_or_stock(office: Client, book: Product) -> None:
-    office.post(f"/admin/inventory/product/{book.pk}/change/", product_form(book, sku="OTHER", on_hand="5", name="New"))
+    path = f"/admin/inventory/product/{book.pk}/change/"
+    office.post(path, product_form(book, sku="OTHER", on_hand="5", name="New") | opened(office, path))
 
     book.refresh_from_db()
     assert (book.sku, book.name, book.stock.on_hand) == ("BOOK", "New", 1000)
@@ -688,8 +691,10 @@ def test_saving_a_coupon_leaves_alone_how_often_it_is_used(office: Client, monke
         Coupon.objects.filter(pk=coupon.pk).update(redeemed=3)  # a worker was faster
         save(self, *args, **kwargs)
 
+    fields = opened(office, f"/admin/coupons/coupon/{coupon.pk}/change/")
     monkeypatch.setattr(Coupon, "save", save_late)
-    office.post(f"/admin/coupons/coupon/{coupon.pk}/change/", coupon_form(code="OTHER", total_limit="9"))
+    path = f"/admin/coupons/coupon/{coupon.pk}/change/"
+    office.post(path, coupon_form(code="OTHER", total_limit="9") | fields)
 
     coupon.refresh_from_db()
     assert (coupon.code, coupon.total_limit, coupon.redeemed) == ("TEN", 9, 3)
@@ -942,7 +947,8 @@ def test_schedules_can_be_changed(office: Client) -> None:
     for page in ("/admin/django_celery_beat/periodictask/", path, "/admin/django_celery_beat/crontabschedule/"):
         assert office.get(page).status_code == 200
     empty = {"args": "[]", "kwargs": "{}", "headers": "{}", "regtask": ""}
-    office.post(path, {"name": "Another name", "task": task.task, "interval": interval.pk} | empty)
+    fields = {"name": "Another name", "task": task.task, "interval": interval.pk} | empty
+    office.post(path, fields | opened(office, path))
 
     task.refresh_from_db()
     assert (task.name, task.enabled) == ("Another name", False)

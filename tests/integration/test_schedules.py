@@ -16,6 +16,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from config.beat import LeaderScheduler
 from eventing.databases import SessionLock
 from monitoring import schedules
+from tests.integration.browser_forms import opened
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +50,8 @@ def form_of(task: PeriodicTask, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def save(office: Client, saved: PeriodicTask, /, **changes: Any) -> str:
-    response = office.post(f"{LIST}{saved.pk}/change/", form_of(saved, changes), follow=True)
+    path = f"{LIST}{saved.pk}/change/"
+    response = office.post(path, form_of(saved, changes) | opened(office, path), follow=True)
     return response.content.decode()
 
 
