@@ -8,8 +8,18 @@ import sys
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
+    from django.db import DatabaseError, OperationalError
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except DatabaseError as error:
+        # The second is what SQLite says of a file that is no database; its subclasses are mistakes of a program.
+        if type(error) not in (OperationalError, DatabaseError) or "--traceback" in sys.argv:
+            raise
+        from django.conf import settings
+
+        where = f" The data is kept in {settings.DATA_DIR}." if settings.EMBEDDED else ""
+        sys.exit(f"A database cannot be used: {' '.join(str(error).split())}.{where}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""All settings. They come from the command line, then the environment, then `.env`, then the defaults here.
+"""All settings. They come from the command line, then the environment, then `.env`, then the defaults.
 
 Without any of them the *embedded* profile runs: SQLite files, an in-memory broker, one process. With `DATABASE_URL`
-set the *services* profile runs: PostgreSQL, RabbitMQ, Redis, a process for each role.
+set the *services* profile runs: PostgreSQL, RabbitMQ, Redis, a process for each role. What comes from the environment
+is declared in config/environment.py.
 """
 
-import secrets
+import os
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,39 +13,44 @@ from typing import Any
 
 import environ
 import structlog
-from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
+
+from config import secret_key
+from config.environment import Environment, refuse
+from config.forms import NAME_BYTES
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+environ.Env.read_env(BASE_DIR / ".env")
+env = Environment(os.environ)
 
-PROFILE = env.str("PROFILE", default="services" if "DATABASE_URL" in env.ENVIRON else "embedded")
-if PROFILE not in ("embedded", "services"):
-    raise ImproperlyConfigured(f"PROFILE is {PROFILE!r}; it can be 'embedded' or 'services'")
+PROFILE = env.profile
 EMBEDDED = PROFILE == "embedded"
-DATA_DIR = Path(env.str("DEMO_DIR", default=str(BASE_DIR / "var" / "demo"))).resolve()
+DATA_DIR = Path(env.text("DEMO_DIR", otherwise=str(BASE_DIR / "var" / "demo"))).resolve()
+PORT = env.integer("PORT")
+DEBUG = env.boolean("DEBUG")
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        refuse(f"The folder {path} cannot be made: {error.strerror}. DEMO_DIR names another for the data.")
+    return path
 
 
 def _secret_key() -> str:
     """The key of the environment; the embedded profile makes one of its own and keeps it with its data."""
-    if key := env.str("SECRET_KEY", default=""):
+    if key := env.text("SECRET_KEY", otherwise=""):
         return key
     if not EMBEDDED and not DEBUG:
-        raise ImproperlyConfigured("Set SECRET_KEY to a long random text: the services profile needs its own.")
-    file = DATA_DIR / "secret_key"
-    if not file.exists():
-        DATA_DIR.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(50))
-    return file.read_text()
+        refuse("SECRET_KEY is not set; it can be a long random text: the services profile needs its own.")
+    return secret_key.kept_in(_folder(DATA_DIR) / "secret_key")
 
 
-DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = _secret_key()
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = env.texts("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.texts("CSRF_TRUSTED_ORIGINS")
 
 # --- Applications -----------------------------------------------------------------------------------------------
 
@@ -125,14 +131,16 @@ TEMPLATES = [
 
 # What one process may hold per database. The sum over processes must fit the servers' max_connections
 # (see `sharding.checks`), so connections are pooled, opened when needed and given back after use.
-DATABASE_POOL_SIZE = env.int("DATABASE_POOL_SIZE", default=2)
+DATABASE_POOL_SIZE = env.integer("DATABASE_POOL_SIZE")
 # How long a page waits for one of several databases; without those that are late it comes, and says so.
-DATABASE_READ_SECONDS = env.float("DATABASE_READ_SECONDS", default=2)
-TEST_RUN = env.str("TEST_RUN", default="run")  # tells apart the databases of tests that run side by side
+DATABASE_READ_SECONDS = env.number("DATABASE_READ_SECONDS")
+TEST_RUN = env.text("TEST_RUN")  # tells apart the databases of tests that run side by side
 
 
 def _postgresql(url: str) -> dict[str, Any]:
-    config: dict[str, Any] = env.db_url_config(url)
+    config: dict[str, Any] = environ.Env.db_url_config(url)
+    if len(config["NAME"]) > NAME_BYTES:
+        refuse(f"The database's name {config['NAME']!r} is too long; it can have {NAME_BYTES} characters.")
     config["ENGINE"] = "config.postgresql"
     config["CONN_MAX_AGE"] = 0  # the pool keeps connections, not the thread
     config["OPTIONS"] = {
@@ -161,30 +169,35 @@ def _sqlite(alias: str) -> dict[str, Any]:
 
 def _shard_urls(url: str) -> list[str]:
     """The shards' URLs; without them, databases beside the default one, named after it."""
-    if urls := env.list("ORDER_SHARD_URLS", default=[]):
-        return list(urls)
+    if urls := env.texts("ORDER_SHARD_URLS"):
+        return urls
     head, _, query = url.partition("?")
-    return [f"{head}_orders_{number}" + (f"?{query}" if query else "") for number in range(env.int("ORDER_SHARDS", 8))]
+    return [f"{head}_orders_{number}" + (f"?{query}" if query else "") for number in range(env.integer("ORDER_SHARDS"))]
 
 
 DATABASES: dict[str, dict[str, Any]]
 if EMBEDDED:
-    DATA_DIR.mkdir(parents=True, exist_ok=True)
+    _folder(DATA_DIR)
     DATABASES = {alias: _sqlite(alias) for alias in ("default", "orders_0", "orders_1")}
 else:
-    _url = env.str("DATABASE_URL")
+    _url = env.text("DATABASE_URL")
     DATABASES = {"default": _postgresql(_url)}
     DATABASES |= {f"orders_{number}": _postgresql(shard) for number, shard in enumerate(_shard_urls(_url))}
     for _context in CONTEXTS:
-        if _context_url := env.str(f"{_context.upper()}_DATABASE_URL", default=""):
+        if _context_url := env.text(f"{_context.upper()}_DATABASE_URL"):
             DATABASES[_context] = _postgresql(_context_url)
+    _known: dict[tuple[str, str, str], str] = {}
+    for _alias, _config in DATABASES.items():
+        _other = _known.setdefault((_config["HOST"], str(_config["PORT"] or 5432), _config["NAME"]), _alias)
+        if _other != _alias:
+            refuse(f"{_other} and {_alias} are one database, {_config['NAME']!r}; their URLs can only name two.")
 
 # Role: processes, connections that each may hold to a database, and whether to every database or none of the shards'.
 CONNECTION_BUDGET = {
-    "web": (env.int("WEB_WORKERS", default=2), DATABASE_POOL_SIZE, True),
+    "web": (env.integer("WEB_WORKERS"), DATABASE_POOL_SIZE, True),
     "relay": (1, 1, True),
-    "workers of orders and notifications": (2 * env.int("WORKER_CONCURRENCY", default=2), 1, True),
-    "other workers": (4 * env.int("WORKER_CONCURRENCY", default=2), 1, False),
+    "workers of orders and notifications": (2 * env.integer("WORKER_CONCURRENCY"), 1, True),
+    "other workers": (4 * env.integer("WORKER_CONCURRENCY"), 1, False),
     "beat": (1, 2, False),
     # On top of its worker's or command's: one connection each to `default`, to the source and to the target of a move.
     "the mover of a bucket": (3, 1, False),
@@ -195,9 +208,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Cache: never the only copy of anything, so its loss costs time and nothing else ------------------------------
 
-EVENTING_NAMESPACE = env.str("EVENTING_NAMESPACE", default="")  # a prefix for names on the broker and in the cache
-REDIS_URL = env.str("REDIS_URL", default="")
-if REDIS_URL and not EMBEDDED:
+EVENTING_NAMESPACE = env.text("EVENTING_NAMESPACE")  # a prefix for names on the broker and in the cache
+REDIS_URL = "" if EMBEDDED else env.text("REDIS_URL")
+if REDIS_URL:
     CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "config.cache.FailOpenRedisCache",
@@ -212,9 +225,7 @@ SESSION_ENGINE = "django.contrib.sessions.backends.db"
 
 # --- Celery and the backbone --------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = (
-    "memory://localhost/" if EMBEDDED else env.str("CELERY_BROKER_URL", default="amqp://guest:guest@127.0.0.1:5672//")
-)
+CELERY_BROKER_URL = "memory://localhost/" if EMBEDDED else env.text("CELERY_BROKER_URL")
 # Celery prefers a CELERY_BROKER_URL of the environment to the setting above, but not to these.
 CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
@@ -247,7 +258,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # the workers' stop_grace_period and far below the 30 minutes after which RabbitMQ takes a message back. SIGQUIT waits
 # for this long, then hands everything back.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 10
-_seconds = env.int("TASK_SOFT_TIME_LIMIT", default=30)
+_seconds = env.integer("TASK_SOFT_TIME_LIMIT")
 CELERY_TASK_SOFT_TIME_LIMIT = None if EMBEDDED else _seconds  # threads cannot be interrupted
 CELERY_TASK_TIME_LIMIT = None if EMBEDDED else _seconds + 10
 CELERY_TIMEZONE = "UTC"
@@ -255,29 +266,29 @@ CELERY_BEAT_SCHEDULER = "config.beat:LeaderScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_BEAT_SYNC_EVERY = 1  # a successor must know what has run already
 
-EVENTING_SOURCE = env.str("EVENTING_SOURCE", default="urn:wharf")  # who speaks in the CloudEvents for other programs
+EVENTING_SOURCE = env.text("EVENTING_SOURCE")  # who speaks in the CloudEvents for other programs
 EVENTING_INTEGRATION_DATABASE = "default"
 EVENTING_DURABLE_BROKER = not EMBEDDED
-EVENTING_POLL_SECONDS = env.float("EVENTING_POLL_SECONDS", default=0.015 if EMBEDDED else 0.02)
+EVENTING_POLL_SECONDS = env.number("EVENTING_POLL_SECONDS")
 EVENTING_RELAY_BATCH = 500  # outbox rows of one poll
 EVENTING_MESSAGE_EVENTS = 200  # events of one message, at most
 EVENTING_MESSAGE_BYTES = 256 * 1024
-EVENTING_MAX_ATTEMPTS = env.int("EVENTING_MAX_ATTEMPTS", default=12)
+EVENTING_MAX_ATTEMPTS = env.integer("EVENTING_MAX_ATTEMPTS")
 EVENTING_MAX_BACKOFF_SECONDS = 300
 # How long it is known which events were handled; audits look back no further.
-EVENTING_INBOX_RETENTION_DAYS = env.int("EVENTING_INBOX_RETENTION_DAYS", default=30)
+EVENTING_INBOX_RETENTION_DAYS = env.integer("EVENTING_INBOX_RETENTION_DAYS")
 EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
 # Back-pressure, see eventing.pressure; 0 turns each off. In the embedded profile events stay in the outbox until they
 # are handled, so their age does not tell that the relay is behind.
-EVENTING_QUEUE_HIGH_WATER = env.int("EVENTING_QUEUE_HIGH_WATER", default=1000)  # messages (batches of events)
-EVENTING_MAX_LAG_SECONDS = 0.0 if EMBEDDED else env.float("EVENTING_MAX_LAG_SECONDS", default=30)
+EVENTING_QUEUE_HIGH_WATER = env.integer("EVENTING_QUEUE_HIGH_WATER")  # messages (batches of events)
+EVENTING_MAX_LAG_SECONDS = 0.0 if EMBEDDED else env.number("EVENTING_MAX_LAG_SECONDS")
 
 # --- Domain -------------------------------------------------------------------------------------------------------
 
 SHOP_CURRENCY = "EUR"
-ORDER_PAYMENT_TIMEOUT = timedelta(seconds=env.int("ORDER_PAYMENT_TIMEOUT", default=120 if EMBEDDED else 1800))
+ORDER_PAYMENT_TIMEOUT = timedelta(seconds=env.integer("ORDER_PAYMENT_TIMEOUT"))
 PAYMENT_GATEWAY = "payments.gateway.SandboxGateway"
-SANDBOX_SLOW_SECONDS = env.float("SANDBOX_SLOW_SECONDS", default=3.0)
+SANDBOX_SLOW_SECONDS = env.number("SANDBOX_SLOW_SECONDS")
 CATALOGUE_CACHE_SECONDS = 5
 SHARD_MAP_SECONDS = 5
 SHARD_MOVE_WAIT_SECONDS = 2
@@ -294,9 +305,9 @@ AUTH_PASSWORD_VALIDATORS = [
 API_TOKEN_SECONDS = 3600
 
 EMAIL_TIMEOUT = 10  # seconds that a mail server may take before the message is tried again later
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Wharf <shop@localhost>")
-if _mail_url := env.str("EMAIL_URL", default=""):
-    vars().update(env.email_url_config(_mail_url))
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL")
+if _mail_url := env.text("EMAIL_URL"):
+    vars().update(environ.Env.email_url_config(_mail_url))
 else:
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
@@ -311,7 +322,7 @@ STATICFILES_DIRS = [NINJA / "static"]
 STATIC_ROOT = BASE_DIR / "var" / "static"
 WHITENOISE_USE_FINDERS = EMBEDDED or DEBUG
 if WHITENOISE_USE_FINDERS:
-    STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # empty, but WhiteNoise wants to look into it
+    _folder(STATIC_ROOT)  # empty, but WhiteNoise wants to look into it
 UNFOLD = {
     "SITE_TITLE": "Wharf back office",
     "SITE_HEADER": "Wharf",
@@ -342,10 +353,10 @@ UNFOLD = {
 
 # --- Security: HTTPS is taken for granted where the shop is not run for trying it out ------------------------------
 
-HTTPS = env.bool("HTTPS", default=not EMBEDDED and not DEBUG)
+HTTPS = env.boolean("HTTPS", otherwise=not EMBEDDED and not DEBUG)
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_PROXY") else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
@@ -358,7 +369,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
 
 # --- Logging: one line an event; JSON where programs read it -------------------------------------------------------
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING" if EMBEDDED else "INFO")
+LOG_LEVEL = env.text("LOG_LEVEL")
 _shared_processors: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,

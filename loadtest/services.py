@@ -100,6 +100,13 @@ def install(packages: Sequence[str]) -> None:
 # --- Which service to take -----------------------------------------------------------------------------------------
 
 
+def _port(variables: Mapping[str, str], name: str) -> int:
+    """Ends the program with one line if it is none."""
+    from config.environment import Environment  # loads Celery, which few of this module's users want
+
+    return Environment(variables).integer(name)
+
+
 KINDS = (
     Kind(
         name="postgresql",
@@ -111,7 +118,7 @@ KINDS = (
         probe=probe_postgresql,
         guesses=guess_postgresql,
         compose_url=lambda variables: postgresql_url(
-            DATABASE, variables["POSTGRES_PASSWORD"], int(variables.get("POSTGRES_PORT", "5432"))
+            DATABASE, variables["POSTGRES_PASSWORD"], _port(variables, "POSTGRES_PORT")
         ),
         start=start_postgresql,
     ),
@@ -125,7 +132,7 @@ KINDS = (
         probe=probe_rabbitmq,
         guesses=guess_rabbitmq,
         compose_url=lambda variables: rabbitmq_url(
-            DATABASE, variables["RABBITMQ_PASSWORD"], int(variables.get("RABBITMQ_PORT", "5672"))
+            DATABASE, variables["RABBITMQ_PASSWORD"], _port(variables, "RABBITMQ_PORT")
         ),
         start=start_rabbitmq,
     ),
@@ -138,7 +145,7 @@ KINDS = (
         is_installed=lambda: shutil.which("redis-server") is not None,
         probe=probe_redis,
         guesses=guess_redis,
-        compose_url=lambda variables: redis_url(int(variables.get("REDIS_PORT", "6379"))),
+        compose_url=lambda variables: redis_url(_port(variables, "REDIS_PORT")),
         start=start_redis,
     ),
 )

@@ -341,12 +341,15 @@ def _free_port() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    from config.environment import Environment, port  # names the settings module to whoever imports it
+
+    values = Environment({**read_dotenv(ROOT / ".env"), **os.environ})
     parser = argparse.ArgumentParser(
         prog="script/stack",
         description="Migrate, then run the services profile with local processes. Ctrl-C stops them all.",
     )
     parser.add_argument(
-        "--port", type=int, default=int(os.environ.get("PORT", "8000")), help="of the web server (default: $PORT, 8000)"
+        "--port", type=port, default=values.integer("PORT"), help="of the web server (default: $PORT, 8000)"
     )
     parser.add_argument("--database-url", help="default: $DATABASE_URL, else what script/services finds")
     parser.add_argument("--broker-url", help="default: $CELERY_BROKER_URL, else what script/services finds")

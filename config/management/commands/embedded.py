@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from argparse import ArgumentParser
@@ -13,6 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from config.environment import port
 from storefront.management.commands import seed
 
 
@@ -25,13 +25,11 @@ class Command(seed.Command):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-        parser.add_argument(
-            "--port", type=int, default=int(os.environ.get("PORT", "8000")), help="port (default: $PORT, else 8000)"
-        )
+        parser.add_argument("--port", type=port, default=settings.PORT, help="port (default: $PORT, else 8000)")
         parser.add_argument("--no-seed", action="store_true", help="do not fill an empty shop with products and orders")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        host, port = options["host"], options["port"]
+        host, number = options["host"], options["port"]
         if not settings.EMBEDDED:
             raise CommandError(
                 "DATABASE_URL is set, so this is the services profile: `script/stack` runs it. "
@@ -42,9 +40,9 @@ class Command(seed.Command):
         from config.wsgi import application
 
         try:
-            front = embedded.web(application, host, port)
+            front = embedded.web(application, host, number)
         except OSError as error:
-            raise CommandError(f"Cannot listen on {host}:{port}: {error}. PORT=8001 chooses another port.") from error
+            raise CommandError(f"Cannot listen on {host}:{number}: {error}. PORT=8001 chooses another port.") from error
         call_command("migrate_all", stdout=self.stdout)
         if not options["no_seed"]:
             super().handle(*args, **options)
@@ -55,7 +53,7 @@ class Command(seed.Command):
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
-        address = f"http://{host}:{port}/"
+        address = f"http://{host}:{number}/"
         self.stdout.write(
             f"\nWharf is open at {address}\n"
             f"  shop      {address}           demo / demo\n"

@@ -1,0 +1,370 @@
+"""The settings that come from the environment: what each may be, its default and its meaning.
+
+config/settings.py reads them by name. A value that cannot be ends the program with one line, before anything starts.
+`python -m config.environment` prints docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from config.forms import (
+    ANYTHING,
+    BROKER,
+    DATABASE,
+    HOSTS,
+    MAIL,
+    NAMESPACE,
+    ORIGINS,
+    PATH,
+    PORT,
+    REDIS,
+    YES_OR_NO,
+    Form,
+    list_of,
+    number,
+    one_of,
+    or_empty,
+    whole,
+    written_as,
+)
+
+SHOWN_CHARACTERS = 80
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """`default` and `embedded` (the default there, if it is another) are written as they would be in `.env`.
+
+    Without a default, `otherwise` says what holds. `services` is said of what the embedded profile does not read.
+    """
+
+    name: str
+    form: Form
+    meaning: str
+    default: str | None = None
+    embedded: str | None = None
+    otherwise: str = "none"
+    services: bool = False
+    secret: bool = False
+
+
+def refuse(line: str) -> NoReturn:
+    """End this program, whichever it is, with one line and no traceback."""
+    raise SystemExit(line)
+
+
+SETTINGS = (
+    Setting(
+        name="PROFILE",
+        form=one_of("embedded", "services"),
+        otherwise="services if DATABASE_URL is set, else embedded",
+        meaning="SQLite and one process, or PostgreSQL, RabbitMQ, Redis and a process for each role",
+    ),
+    Setting(name="DEMO_DIR", form=PATH, otherwise="var/demo", meaning="where the embedded profile keeps its data"),
+    Setting(name="PORT", form=PORT, default="8000", meaning="the port of the web server on this machine"),
+    Setting(
+        name="DEBUG",
+        form=YES_OR_NO,
+        default="0",
+        meaning="1 for development: plain HTTP, known logins, details of errors",
+    ),
+    Setting(
+        name="SECRET_KEY",
+        form=ANYTHING,
+        otherwise="embedded and development: a key of their own, kept in DEMO_DIR",
+        meaning="signs sessions and tokens; a long random text",
+        secret=True,
+    ),
+    Setting(
+        name="ALLOWED_HOSTS",
+        form=HOSTS,
+        default="localhost,127.0.0.1,[::1]",
+        meaning="the names by which the shop may be asked",
+    ),
+    Setting(
+        name="CSRF_TRUSTED_ORIGINS", form=ORIGINS, default="", meaning="other origins whose forms the shop accepts"
+    ),
+    Setting(
+        name="HTTPS",
+        form=YES_OR_NO,
+        otherwise="1; embedded or with DEBUG=1: 0",
+        meaning="redirect to HTTPS, and send cookies over HTTPS only",
+    ),
+    Setting(
+        name="BEHIND_PROXY",
+        form=YES_OR_NO,
+        default="0",
+        meaning="1 if a proxy ends HTTPS and sets X-Forwarded-Proto on every request",
+    ),
+    Setting(
+        name="LOG_LEVEL",
+        form=one_of(*LOG_LEVELS),
+        default="INFO",
+        embedded="WARNING",
+        meaning="what is logged at least",
+    ),
+    Setting(
+        name="EMAIL_URL",
+        form=or_empty(MAIL),
+        default="",
+        meaning="the mail server; empty: mail is written to files (docker compose: to the log)",
+        secret=True,
+    ),
+    Setting(
+        name="DEFAULT_FROM_EMAIL",
+        form=written_as(
+            r"[^\r\n<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+", "an address such as Shop <shop@example.com>"
+        ),
+        default="Wharf <shop@localhost>",
+        meaning="the sender of the shop's mail",
+    ),
+    Setting(
+        name="ORDER_PAYMENT_TIMEOUT",
+        form=whole(1, 30 * 24 * 3600),
+        default="1800",
+        embedded="120",
+        meaning="seconds until an unpaid order is cancelled",
+    ),
+    Setting(
+        name="SANDBOX_SLOW_SECONDS",
+        form=number(0, 60),
+        default="3",
+        meaning="seconds that the sandbox of the payment gateway takes for a slow payment",
+    ),
+    Setting(
+        name="DATABASE_URL",
+        form=DATABASE,
+        meaning="PostgreSQL for everything that is not an order; its presence chooses the services profile",
+        services=True,
+        secret=True,
+    ),
+    Setting(
+        name="ORDER_SHARD_URLS",
+        form=list_of(DATABASE, f"comma-separated: {DATABASE.may_be}; or empty"),
+        default="",
+        otherwise="databases beside the one of DATABASE_URL, named after it",
+        meaning="the databases of the orders, from orders_0 on",
+        services=True,
+        secret=True,
+    ),
+    Setting(
+        name="ORDER_SHARDS",
+        form=whole(1, 64),
+        default="8",
+        meaning="how many databases of orders there are, without ORDER_SHARD_URLS",
+        services=True,
+    ),
+    *(
+        Setting(
+            name=f"{context}_DATABASE_URL",
+            form=or_empty(DATABASE),
+            default="",
+            meaning=f"a database of its own for {context.lower()}",
+            services=True,
+            secret=True,
+        )
+        for context in ("INVENTORY", "COUPONS", "PAYMENTS", "NOTIFICATIONS")
+    ),
+    Setting(
+        name="DATABASE_POOL_SIZE",
+        form=whole(1, 1000),
+        default="2",
+        meaning="connections that one process may hold to one database",
+    ),
+    Setting(
+        name="DATABASE_READ_SECONDS",
+        form=number(0.05, 60),
+        default="2",
+        meaning="seconds that a page waits for a database before it comes without it, and says so",
+    ),
+    Setting(
+        name="CELERY_BROKER_URL",
+        form=BROKER,
+        default="amqp://guest:guest@127.0.0.1:5672//",
+        meaning="RabbitMQ",
+        services=True,
+        secret=True,
+    ),
+    Setting(
+        name="REDIS_URL",
+        form=or_empty(REDIS),
+        default="",
+        meaning="cache; without it, or when it is down, everything works, slower",
+        services=True,
+        secret=True,
+    ),
+    Setting(
+        name="TASK_SOFT_TIME_LIMIT",
+        form=whole(1, 1500),
+        default="30",
+        meaning="seconds after which a worker hands back what is left of a batch (services profile)",
+    ),
+    Setting(
+        name="EVENTING_NAMESPACE",
+        form=NAMESPACE,
+        default="",
+        meaning="a prefix for names on the broker and in the cache, for several shops on one",
+    ),
+    Setting(
+        name="EVENTING_SOURCE",
+        form=written_as(r"[!-~]{1,200}", "a URI of at most 200 characters"),
+        default="urn:wharf",
+        meaning="who speaks in the CloudEvents for other programs",
+    ),
+    Setting(
+        name="EVENTING_POLL_SECONDS",
+        form=number(0.001, 10),
+        default="0.02",
+        embedded="0.015",
+        meaning="seconds between two looks of the relay into an outbox",
+    ),
+    Setting(
+        name="EVENTING_MAX_ATTEMPTS",
+        form=whole(1, 1000),
+        default="12",
+        meaning="how often an event is tried before it becomes a dead letter",
+    ),
+    Setting(
+        name="EVENTING_INBOX_RETENTION_DAYS",
+        form=whole(1, 3650),
+        default="30",
+        meaning="days for which it is known which events were handled; audits look back no further",
+    ),
+    Setting(
+        name="EVENTING_QUEUE_HIGH_WATER",
+        form=whole(0, 1_000_000),
+        default="1000",
+        meaning="messages in a queue from which on its events wait in the outbox; 0: no limit",
+    ),
+    Setting(
+        name="EVENTING_MAX_LAG_SECONDS",
+        form=number(0, 86_400),
+        default="30",
+        meaning="orders get 503 while events of their database wait for longer than this; 0: never (services profile)",
+    ),
+    Setting(name="WEB_WORKERS", form=whole(1, 256), default="2", meaning="processes of the web server", services=True),
+    Setting(
+        name="WORKER_CONCURRENCY", form=whole(1, 256), default="2", meaning="processes of each worker", services=True
+    ),
+)
+COMPOSE = (
+    Setting(name="POSTGRES_PASSWORD", form=ANYTHING, meaning="of the user wharf of PostgreSQL; required", secret=True),
+    Setting(name="RABBITMQ_PASSWORD", form=ANYTHING, meaning="of the user wharf of RabbitMQ; required", secret=True),
+    *(
+        Setting(name=f"{service}_PORT", form=PORT, default=number, meaning=f"the port of {title} on this machine")
+        for service, number, title in (
+            ("POSTGRES", "5432", "PostgreSQL"),
+            ("RABBITMQ", "5672", "RabbitMQ"),
+            ("RABBITMQ_MANAGEMENT", "15672", "RabbitMQ's own pages"),
+            ("REDIS", "6379", "Redis"),
+        )
+    ),
+    Setting(
+        name="SEED_OPTIONS",
+        form=ANYTHING,
+        default="--reference-data",
+        meaning="what the set-up fills the shop with: options of `manage.py seed`",
+    ),
+)
+FOR_TESTS = (
+    Setting(
+        name="TEST_RUN",
+        form=written_as(r"[A-Za-z0-9_]{1,40}", "up to 40 letters, digits and _"),
+        default="run",
+        meaning="tells apart the databases of tests that run side by side",
+    ),
+)
+
+
+class Environment:
+    """The values of the declared settings. Every one that is there is checked at once, whoever will read it."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._declared = {setting.name: setting for setting in (*SETTINGS, *COMPOSE, *FOR_TESTS)}
+        self._variables = variables
+        self.profile = self.text("PROFILE", otherwise="services" if "DATABASE_URL" in variables else "embedded")
+        for setting in self._declared.values():
+            if setting.name in variables and (self.profile == "services" or not setting.services):
+                self._value(setting.name)
+
+    def text(self, name: str, *, otherwise: str | None = None) -> str:
+        return str(self._value(name, otherwise))
+
+    def texts(self, name: str) -> list[str]:
+        return list(self._value(name))
+
+    def integer(self, name: str) -> int:
+        return int(self._value(name))
+
+    def number(self, name: str) -> float:
+        return float(self._value(name))
+
+    def boolean(self, name: str, *, otherwise: bool | None = None) -> bool:
+        return bool(self._value(name, otherwise))
+
+    def _value(self, name: str, otherwise: Any = None) -> Any:
+        if name not in self._declared:
+            raise LookupError(f"{name} is not declared in config/environment.py")
+        setting = self._declared[name]
+        text = self._variables.get(name)
+        if text is None:
+            default = setting.default
+            if setting.embedded is not None and self.profile == "embedded":
+                default = setting.embedded
+            if default is None:
+                if otherwise is None:
+                    refuse(f"{name} is not set; it can be {setting.form.may_be}.")
+                return otherwise
+            text = default
+        try:
+            return setting.form.read(text)
+        except ValueError:
+            refuse(f"{name} is {_shown(setting, text)}; it can be {setting.form.may_be}.")
+
+
+def port(text: str) -> int:
+    """A port of the command line, or of PORT, for argparse."""
+    return int(PORT.read(text))
+
+
+def _shown(setting: Setting, text: str) -> str:
+    """The value as a message may show it: in one line, cut, and of a secret one only what follows the password."""
+    if setting.secret and text:
+        kind, _, address = text.partition("://")
+        text = f"{kind}://…{address[address.rindex('@') :] if '@' in address else ''}" if address else "…"
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
+
+
+def page() -> Iterator[str]:
+    """The lines of docs/settings.md."""
+    yield from (
+        "# Settings",
+        "",
+        "Made by `python -m config.environment` from the declarations in",
+        "[config/environment.py](../config/environment.py). The same declarations are checked at every start: a value",
+        "that cannot be ends the program with one line that names the setting, its value and what it can be.",
+        "",
+        "A setting comes from the command line, else the environment, else `.env`, else the default. The embedded",
+        "profile does not read those that say (services).",
+    )
+    yield from _table("The shop", SETTINGS)
+    yield from _table("`docker compose` and `script/services` only", COMPOSE)
+
+
+def _table(title: str, settings: Iterable[Setting]) -> Iterator[str]:
+    yield from ("", f"## {title}", "", "| setting | default | can be | meaning |", "|---|---|---|---|")
+    for setting in settings:
+        default = f"`{setting.default}`" if setting.default else setting.otherwise
+        if setting.embedded is not None:
+            default += f", embedded `{setting.embedded}`"
+        name = f"`{setting.name}`" + (" (services)" if setting.services else "")
+        yield f"| {name} | {default} | {setting.form.may_be} | {setting.meaning} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{line}\n" for line in page())

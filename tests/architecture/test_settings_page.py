@@ -1,0 +1,52 @@
+"""What is written about settings is what config/environment.py declares."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from config.environment import COMPOSE, FOR_TESTS, SETTINGS, page
+from loadtest.compose import read_services
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DECLARED = {setting.name: setting for setting in (*SETTINGS, *COMPOSE, *FOR_TESTS)}
+# Read by the programs of the embedded profile and by docker compose itself.
+NOT_OF_CONTAINERS = {"DEMO_DIR", "PORT"}
+
+pytestmark = pytest.mark.once
+
+
+def test_page_of_settings_is_made_from_the_declarations() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text().splitlines() == list(page())
+
+
+def test_every_declared_setting_is_read_and_every_setting_that_is_read_is_declared() -> None:
+    source = (ROOT / "config" / "settings.py").read_text()
+    read = set(re.findall(r'env\.(?:text|texts|integer|number|boolean)\("(\w+)"', source)) | {"PROFILE"}
+    assert "_DATABASE_URL" in source
+    contexts = {name for name in DECLARED if name.endswith("_DATABASE_URL")}
+    assert read | contexts == {setting.name for setting in (*SETTINGS, *FOR_TESTS)}
+
+
+def test_readme_shows_declared_settings_with_their_defaults() -> None:
+    rows = re.findall(r"^\| (`[A-Z_]+`.*?) \| (.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for names, default in rows:
+        settings = [DECLARED[name] for name in re.findall(r"`([A-Z_]+)`", names)]
+        values = re.findall(r"[\w:/@.]*\d[\w:/@.]*", default)
+        known = {value for setting in settings for value in (setting.default, setting.embedded, setting.otherwise)}
+        assert set(values) <= known, names
+
+
+def test_example_environment_names_declared_settings_with_values_that_they_may_have() -> None:
+    named = re.findall(r"(?:^|[# ])([A-Z][A-Z_]+)=(\S*)", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert len(named) > 15
+    for name, value in named:
+        DECLARED[name].form.read(value.rstrip(","))
+
+
+def test_containers_get_every_setting_of_the_services_profile() -> None:
+    handed_on = set(read_services()["web"].environment)
+    assert {setting.name for setting in SETTINGS} - NOT_OF_CONTAINERS <= handed_on

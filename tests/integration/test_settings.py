@@ -1,0 +1,137 @@
+"""Every program ends with one line, and no traceback, when a setting or the data folder is not what it must be."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import secret_key
+from loadtest.stack import ROOT
+
+pytestmark = pytest.mark.once
+
+BIN = Path(sys.executable).parent
+MANAGE = [sys.executable, "manage.py"]
+PROGRAMS = {
+    "check": [*MANAGE, "check"],
+    "embedded": [*MANAGE, "embedded", "--no-seed"],
+    "relay": [*MANAGE, "relay"],
+    "worker": [str(BIN / "celery"), "--app=config", "--skip-checks", "worker"],
+    "beat": [str(BIN / "celery"), "--app=config", "--skip-checks", "beat"],
+    "web": [str(BIN / "granian"), "--interface=wsgi", "--port=0", "config.wsgi:application"],
+    "stack": [sys.executable, "-m", "loadtest.stack"],
+}
+
+
+def ended(program: list[str], *, file_bytes: int | None = None, **variables: str) -> tuple[int, str]:
+    """The exit code and what was written to standard error; with `file_bytes` files cannot grow beyond that."""
+    named = {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "PROFILE": "embedded",
+        "PYTHONDONTWRITEBYTECODE": "1",  # it would be cut, too
+        **variables,
+    }
+
+    def limit() -> None:
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+    done = subprocess.run(program, cwd=ROOT, env=named, preexec_fn=limit, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_with_a_setting_that_cannot_be_ends_with_one_line(name: str, tmp_path: Path) -> None:
+    code, said = ended(PROGRAMS[name], ORDER_PAYMENT_TIMEOUT="0", DEMO_DIR=str(tmp_path))
+    assert code != 0
+    assert "Traceback" not in said
+    assert said.count("ORDER_PAYMENT_TIMEOUT is '0'; it can be a whole number from 1 to 2592000.") == 1
+
+
+def test_two_urls_of_one_database_are_refused() -> None:
+    urls = "postgres://db/one,postgres://db/two,postgres://db:5432/one"
+    code, said = ended(
+        PROGRAMS["check"],
+        PROFILE="services",
+        DATABASE_URL="postgres://db/wharf",
+        SECRET_KEY="k" * 20 + "only-for-this-test-0123456789",
+        ORDER_SHARD_URLS=urls,
+    )
+    assert (code, said) == (1, "orders_0 and orders_2 are one database, 'one'; their URLs can only name two.\n")
+
+
+@pytest.mark.parametrize("program", ["check", "embedded"])
+def test_data_folder_that_cannot_be_made_is_said_in_one_line(program: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "data"
+    code, said = ended(PROGRAMS[program], DEMO_DIR=str(folder))
+    assert (code, said.count("\n")) == (1, 1)
+    assert f"The folder {folder} cannot be made: Not a directory." in said
+
+
+@pytest.mark.parametrize("file_bytes", [0, 20, 4096])
+def test_full_disk_is_said_in_one_line_and_the_next_start_is_whole(file_bytes: int, tmp_path: Path) -> None:
+    code, said = ended(PROGRAMS["embedded"], file_bytes=file_bytes, DEMO_DIR=str(tmp_path))
+    assert code == 1
+    assert "Traceback" not in said
+    assert str(tmp_path) in said
+    code, said = ended(PROGRAMS["check"], DEMO_DIR=str(tmp_path))
+    assert (code, said) == (0, "")
+
+
+def test_database_file_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "default.sqlite3"
+    file.mkdir()
+    code, said = ended([*MANAGE, "migrate_all"], DEMO_DIR=str(tmp_path))
+    where = f"The data is kept in {tmp_path}.\n"
+    assert (code, said) == (1, f"A database cannot be used: unable to open database file. {where}")
+    file.rmdir()
+    file.write_bytes(b"no database" * 1000)
+    code, said = ended([*MANAGE, "migrate_all"], DEMO_DIR=str(tmp_path))
+    assert (code, said) == (1, f"A database cannot be used: file is not a database. {where}")
+
+
+def test_secret_key_is_made_once(tmp_path: Path) -> None:
+    file = tmp_path / "secret_key"
+    key = secret_key.kept_in(file)
+    assert secret_key.kept_in(file) == key
+    assert len(key) >= secret_key.CHARACTERS
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_empty_secret_key_is_made_anew_and_said(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "secret_key"
+    file.write_bytes(content)
+    key = secret_key.kept_in(file)
+    assert file.read_text() == key
+    assert f"{file} is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"short", b"a" * 60, b"\0" * 60, os.urandom(60), b"two lines of\n" * 6])
+def test_secret_key_that_is_none_is_refused_and_stays(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "secret_key"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit, match="is not a secret key"):
+        secret_key.kept_in(file)
+    assert file.read_bytes() == content
+
+
+def test_processes_that_start_together_use_one_key(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.touch()
+    program = f"import pathlib, config.secret_key; print(config.secret_key.kept_in(pathlib.Path({str(file)!r})))"
+    together = [
+        subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(4)
+    ]
+    assert len({process.communicate()[0] for process in together}) == 1
