@@ -68,13 +68,16 @@ def relation(
 
     `columns` gives the type of each in PostgreSQL, which gets the rows as one text of JSON. It reads that about three
     times as fast as it reads VALUES, and writing it costs a tenth of what binding each value does; and the statement is
-    the same for any number of rows. Values are numbers, texts (an object of JSON for jsonb), times and None.
+    the same for any number of rows. Values are numbers, texts (an object of JSON for jsonb), times, bytes and None.
     """
     if is_postgresql(connection):
         named = [dict(zip(columns, row, strict=True)) for row in rows]
         for column in (column for column, kind in columns.items() if kind == "jsonb"):
             for row in named:
                 row[column] = msgspec.Raw(row[column].encode())
+        for column in (column for column, kind in columns.items() if kind == "bytea"):
+            for row in named:
+                row[column] = row[column] and f"\\x{row[column].hex()}"
         return _recordset(name, tuple(columns.items())), [msgspec.json.encode(named).decode()]
     rows = list(rows)
     if not rows:

@@ -31,6 +31,7 @@ class Event(EventKey):
     data = models.JSONField()
     metadata = models.JSONField()
     recorded_at = models.DateTimeField()
+    hash = models.BinaryField(null=True)  # see eventing.chain; events of versions before have none
 
     class Meta:
         constraints = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -53,7 +53,7 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded(Generic[E_co]):
-    """An event in its stream; versions count from 1 without gaps."""
+    """An event in its stream; versions count from 1 without gaps. `hash` is known of what was read from the store."""
 
     category: str
     stream_id: int
@@ -61,6 +61,7 @@ class Recorded(Generic[E_co]):
     event: E_co
     metadata: Metadata
     recorded_at: datetime
+    hash: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def stream(self) -> str:
@@ -78,9 +79,13 @@ class Recorded(Generic[E_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEvents:
-    """Events for one stream that is at `expected_version` (0: it does not exist yet)."""
+    """Events for one stream that is at `expected_version` (0: it does not exist yet).
+
+    `previous` is the hash of the event of that version; who does not give it has it looked up.
+    """
 
     stream_id: int
     expected_version: int
     events: Sequence[Event]
     metadata: Metadata
+    previous: bytes | None = None

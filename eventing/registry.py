@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from eventing import chain
 from eventing.errors import EventingError, UnknownEventType, UnknownSchemaVersion
 from eventing.recorded import Event
 
@@ -47,7 +48,8 @@ def event_classes() -> Iterator[type[Event]]:
 
 
 def encode(event: Event) -> str:
-    return msgspec.json.encode(event).decode()
+    """The event as it is stored and hashed."""
+    return chain.canonical(event)
 
 
 def decode(event_type: str, schema_version: int, data: str | dict[str, Any]) -> Event:

@@ -228,7 +228,7 @@ def _settled(subscriber: Subscriber, envelope: Envelope) -> bool:
 
 def envelope_of_row(row: Sequence[Any]) -> Envelope:
     """A row of `eventing.store.COLUMNS` as it travels."""
-    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at = row
+    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at, _ = row
     return Envelope(
         stream_id=stream_id,
         category=category,

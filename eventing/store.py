@@ -7,27 +7,27 @@ of every handler, so it is two plain multi-row statements rather than model inst
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from django.db import connections
 from django.utils import timezone
 
-from eventing import registry
+from eventing import chain, registry
 from eventing.databases import Insertion, insert_together, look_up, time_from_db
 from eventing.errors import TransactionRequired, WrongExpectedVersion
 from eventing.recorded import Event, Metadata, NewEvents, Recorded, stream_name
 
 KEY_TYPES = {"stream_id": "bigint", "category": "text", "version": "integer"}
-TYPES = KEY_TYPES | {
+CONTENT_TYPES = KEY_TYPES | {
     "type": "text",
     "schema_version": "integer",
     "data": "jsonb",
     "metadata": "jsonb",
     "recorded_at": "timestamptz",
 }
+TYPES = CONTENT_TYPES | {"hash": "bytea"}
 COLUMNS = ", ".join(TYPES)
 
 
@@ -63,10 +63,12 @@ def append(
     ]
     if not recorded:
         return []
+    known = {(write.stream_id, category): write.previous for write in reversed(writes) if write.previous is not None}
+    rows = rows_of(recorded, known, using=using)
     new = insert_together(
         connection,
         # A conflict leaves the transaction usable for the question that explains it.
-        Insertion(table="eventing_event", columns=TYPES, rows=map(row_of, recorded), then="ON CONFLICT DO NOTHING"),
+        Insertion(table="eventing_event", columns=TYPES, rows=rows, then="ON CONFLICT DO NOTHING"),
         Insertion(table="eventing_outbox", columns=KEY_TYPES, rows=[item.key for item in recorded]),
         *along(recorded),
     )
@@ -115,16 +117,43 @@ def load_many(category: str, stream_ids: Iterable[int], *, using: str) -> dict[i
     return streams
 
 
-def row_of(recorded: Recorded[Any]) -> tuple[int, str, int, str, int, str, str, datetime]:
-    """The event as a row of `COLUMNS`."""
+def content_of(recorded: Recorded[Any]) -> chain.Content:
+    """The event as a row of `COLUMNS`, without its hash."""
     event: Event = recorded.event
-    metadata = msgspec.json.encode(recorded.metadata).decode()
+    metadata = chain.canonical(recorded.metadata)
     return *recorded.key, event.TYPE, event.SCHEMA_VERSION, registry.encode(event), metadata, recorded.recorded_at
 
 
-def recorded_from_row(row: tuple[int, str, int, str, int, str, str, datetime | str]) -> Recorded[Any]:
+def rows_of(
+    events: Sequence[Recorded[Any]], known: Mapping[tuple[int, str], bytes | None], *, using: str
+) -> list[tuple[Any, ...]]:
+    """New events as rows of `COLUMNS`, each stream's in the order of their versions, each with its hash.
+
+    The hashes of the streams' last stored events, by stream id and category, are looked up unless they are `known`.
+    """
+    heads = {(item.stream_id, item.category): None for item in events if item.version == 1} | dict(known)
+    wanted: dict[tuple[int, str], int] = {}
+    for item in events:
+        stream = item.stream_id, item.category
+        if stream not in heads:
+            wanted.setdefault(stream, item.version - 1)
+    keys = [(*stream, version) for stream, version in wanted.items()]
+    for stream_id, category, head in look_up(
+        connections[using], "eventing_event", ("stream_id", "category", "hash"), tuple(KEY_TYPES), keys
+    ):
+        heads[stream_id, category] = head
+    rows = []
+    for item in events:
+        content = content_of(item)
+        stream = item.stream_id, item.category
+        heads[stream] = head = chain.digest(heads.get(stream), content)
+        rows.append((*content, head))
+    return rows
+
+
+def recorded_from_row(row: tuple[Any, ...]) -> Recorded[Any]:
     """A row of `COLUMNS` as an event."""
-    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at = row
+    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at, digest = row
     return Recorded(
         category=category,
         stream_id=stream_id,
@@ -132,4 +161,5 @@ def recorded_from_row(row: tuple[int, str, int, str, int, str, str, datetime | s
         event=registry.decode(event_type, schema_version, data),
         metadata=msgspec.json.decode(metadata, type=Metadata),
         recorded_at=time_from_db(recorded_at),
+        hash=digest,
     )

@@ -153,7 +153,13 @@ def handle_batch(pairs: Sequence[tuple[Command, Metadata]], *, using: str) -> Ba
             continue
         if events:
             writes.append(
-                NewEvents(stream_id=order_id, expected_version=versions[order_id], events=events, metadata=metadata)
+                NewEvents(
+                    stream_id=order_id,
+                    expected_version=versions[order_id],
+                    events=events,
+                    metadata=metadata,
+                    previous=histories[order_id][-1].hash if histories[order_id] else None,
+                )
             )
             versions[order_id] += len(events)
             orders[order_id] = fold(events, start=orders[order_id])

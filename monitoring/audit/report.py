@@ -17,7 +17,7 @@ Finding = tuple[int, Iterable[str]]  # how many things were looked at, and those
 NOTHING: Finding = (0, ())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Moment:
     """The time that an audit is about. What was recorded after `cutoff` may still be under way and is left out."""
 
@@ -25,6 +25,7 @@ class Moment:
     settle: timedelta
     broker: Broker
     pending: Counter[str] = field(default_factory=Counter)  # deliveries under way, by subscriber
+    hashed_since: datetime | None = None  # from then on, every database writes events with their hashes
 
     @property
     def cutoff(self) -> datetime:

@@ -16,6 +16,8 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
+from eventing import chain
+from eventing.databases import time_from_db
 from monitoring import selectors
 from monitoring.audit import orders, streams, tables
 from monitoring.audit.broker import Broker
@@ -115,14 +117,18 @@ class _Run:
         self.of_databases = [(tally, tally.check.of_database) for tally in tallies if tally.check.of_database]
 
     def go(self) -> None:
-        def ping(alias: str) -> bool:
+        def ping(alias: str) -> datetime | None:
             with connections[alias].cursor() as cursor:
-                cursor.execute("SELECT 1")
-            return True
+                cursor.execute(
+                    "SELECT max(applied) FROM django_migrations WHERE app = 'eventing' AND name = %s", [chain.MIGRATION]
+                )
+                [applied] = cursor.fetchone()
+            return None if applied is None else time_from_db(applied)
 
         questions = {alias: (lambda alias=alias: ping(alias)) for alias in settings.DATABASES}
         answers = selectors.ask_all(questions, seconds=PING_SECONDS)
-        self.away = {alias for alias, answer in answers.items() if not answer.value}
+        self.away = {alias for alias, answer in answers.items() if answer.value is None}
+        self.moment.hashed_since = max((answer.value for answer in answers.values() if answer.value), default=None)
         if DEFAULT_DB_ALIAS not in self.away:
             self._guard([DEFAULT_DB_ALIAS], lambda: bool(shards.refresh()))
         if DEFAULT_DB_ALIAS in self.away:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
 from django.db import connections
 
 from coupons.events import REDEMPTION, CouponRedeemed, CouponRefused, CouponReleased
-from eventing import subscribers
+from eventing import chain, subscribers
 from eventing.databases import time_to_db
 from eventing.errors import EventingError
 from eventing.recorded import Recorded, event_id
 from inventory.events import PRODUCT, RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
-from monitoring.audit.cases import Case
+from monitoring.audit.cases import Case, Row
 from monitoring.audit.report import NOTHING, Check, Finding, Moment
 from notifications.events import CATEGORY as MESSAGE
 from notifications.events import MessageSent
@@ -75,6 +76,16 @@ def nothing_after_the_end(case: Case, moment: Moment) -> Finding:
         for version in streams[category]
         if version > end
     ]
+
+
+def as_written(case: Case, moment: Moment) -> Finding:
+    """Of each stream the first event whose hash does not fit: what comes after it was written after it."""
+    streams: dict[str, list[Row]] = defaultdict(list)
+    for _, row in case.stored:
+        streams[row[1]].append(row)
+    since = moment.hashed_since or moment.now
+    broken = (chain.first_broken(sorted(rows, key=itemgetter(2)), since) for rows in streams.values())
+    return len(case.stored), [event_id(row[1], row[0], row[2]) for row in broken if row is not None]
 
 
 def readable(case: Case, moment: Moment) -> Finding:
@@ -186,6 +197,15 @@ CHECKS = (
         hint="An event was deleted, or written by hand. Restore the missing rows of eventing_event from a backup; "
         "writers refuse the stream until then.",
         of_case=gapless,
+        at_once=True,
+    ),
+    Check(
+        name="events_as_written",
+        title="Every stored event is what was written: its hash fits its content and its predecessor's hash.",
+        counts="events",
+        hint="Somebody has changed, inserted or removed events by hand. Compare the named event with a backup and "
+        "restore it; what was made of it in the meantime is in the read model and the messages.",
+        of_case=as_written,
         at_once=True,
     ),
     Check(

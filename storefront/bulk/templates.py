@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, models
 from coupons import handlers as coupons
 from coupons.commands import ReleaseCoupon
 from coupons.events import REDEMPTION
-from eventing import store, subscribers
+from eventing import chain, store, subscribers
 from eventing.crockford import encode
 from eventing.models import InboxEntry
 from eventing.recorded import Recorded
@@ -45,6 +46,7 @@ TRACKING = "WH-X-Y-Z-Z-Y"
 RANDOM = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"
 )
+HASH = b"\t\\\\x"  # between the other columns of an event and the digits of its hash
 PUBLISHED = timedelta(milliseconds=6)  # from an event to its message
 HANDLED = timedelta(milliseconds=18)  # from an event to its effect
 
@@ -63,6 +65,16 @@ Pick = Callable[[Sequence[bytes]], Sequence[bytes]]  # the pieces of a text from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Link:
+    """An event of a story: its row for COPY without the hash, and what is hashed of it. Streams differ by category."""
+
+    table: Table
+    category: str
+    row: Pick
+    text: Pick
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Template:
     """A story's rows. `inbox` are those that are pruned after a time.
 
@@ -71,6 +83,7 @@ class Template:
     """
 
     rows: tuple[tuple[Table, Pick], ...]
+    events: tuple[Link, ...]
     inbox: tuple[tuple[Table, Pick], ...]
     literals: tuple[bytes, ...]
     randoms: tuple[bool, ...]
@@ -81,6 +94,11 @@ class Template:
     def fill(self, texts: Mapping[Table, bytearray], values: Sequence[bytes], *, inbox: bool) -> None:
         """Add the text of one order's rows to that of each table; `values` fill `GAPS` and `randoms`."""
         pieces = (*values, *self.literals)
+        heads: dict[str, bytes] = {}
+        for link in self.events:
+            hashed = sha256(heads.get(link.category, chain.START) + b"".join(link.text(pieces)))
+            heads[link.category] = hashed.digest()
+            texts[link.table] += b"".join((*link.row(pieces), HASH, hashed.hexdigest().encode(), b"\n"))
         for table, pick in self.rows:
             texts[table] += b"".join(pick(pieces))
         if inbox:
@@ -92,14 +110,26 @@ def template_of(steps: Sequence[str], basket: Basket, chance: random.Random) -> 
     course = Course(order_id=ORDER_ID, customer_id=CUSTOMER_ID, tracking=TRACKING, basket=basket, chance=chance)
     for step in ("place", *steps):
         course.take(step)
+    events = [(recorded, store.content_of(recorded)) for recorded in course.events]
+    lines = [copy_line(content)[:-1] for _, content in events]
     rows, inbox = _texts(_rows(course)), _texts(_inbox(course))
-    randoms = list(dict.fromkeys(found for text in (*rows.values(), *inbox.values()) for found in RANDOM.findall(text)))
+    randoms = list(
+        dict.fromkeys(found for text in (*lines, *rows.values(), *inbox.values()) for found in RANDOM.findall(text))
+    )
     gaps = [*GAPS, *randoms]
     literals: list[bytes] = []
-    picks = [_picks(texts, gaps, literals) for texts in (rows, inbox)]
     return Template(
-        rows=picks[0],
-        inbox=picks[1],
+        rows=tuple((table, _pick(text, gaps, literals)) for table, text in rows.items()),
+        events=tuple(
+            Link(
+                table=(SHARD if recorded.category == ORDER else DEFAULT_DB_ALIAS, "eventing_event", store.COLUMNS),
+                category=recorded.category,
+                row=_pick(line, gaps, literals),
+                text=_pick(chain.text_of(content).decode(), gaps, literals),
+            )
+            for line, (recorded, content) in zip(lines, events, strict=True)
+        ),
+        inbox=tuple((table, _pick(text, gaps, literals)) for table, text in inbox.items()),
         literals=tuple(literals),
         randoms=tuple("-" in found for found in randoms),
         millisecond=course.fraction // timedelta(milliseconds=1),
@@ -108,21 +138,17 @@ def template_of(steps: Sequence[str], basket: Basket, chance: random.Random) -> 
     )
 
 
-def _picks(texts: Mapping[Table, str], gaps: Sequence[str], literals: list[bytes]) -> tuple[tuple[Table, Pick], ...]:
-    """Cut the texts at their gaps. What is between them is added to `literals`."""
+def _pick(text: str, gaps: Sequence[str], literals: list[bytes]) -> Pick:
+    """Cut a text at its gaps. What is between them is added to `literals`."""
     position = {gap: number for number, gap in enumerate(gaps)}
-    cut = re.compile(f"({'|'.join(map(re.escape, gaps))})")
-    picks = []
-    for table, text in texts.items():
-        picked = []
-        for piece in cut.split(text):
-            if piece not in position:
-                picked.append(len(gaps) + len(literals))
-                literals.append(piece.encode())
-            else:
-                picked.append(position[piece])
-        picks.append((table, itemgetter(*picked)))
-    return tuple(picks)
+    picked = []
+    for piece in re.split(f"({'|'.join(map(re.escape, gaps))})", text):
+        if piece not in position:
+            picked.append(len(gaps) + len(literals))
+            literals.append(piece.encode())
+        else:
+            picked.append(position[piece])
+    return itemgetter(*picked)
 
 
 def _used(course: Course) -> dict[str, inventory.Used]:
@@ -142,15 +168,16 @@ def _coupons(course: Course) -> dict[str, int]:
 
 
 def all_rows(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
-    """The order's rows in all tables of all databases."""
+    """The order's rows in all tables of all databases, without the hashes of its events."""
+    for recorded in course.events:
+        where = SHARD if recorded.category == ORDER else DEFAULT_DB_ALIAS
+        yield (where, "eventing_event", ", ".join(store.CONTENT_TYPES)), store.content_of(recorded)
     yield from _rows(course)
     yield from _inbox(course)
 
 
 def _rows(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
-    for recorded in course.events:
-        where = SHARD if recorded.category == ORDER else DEFAULT_DB_ALIAS
-        yield (where, "eventing_event", store.COLUMNS), store.row_of(recorded)
+    """All but its events and their inbox rows."""
     read_model = orders.rows_of(course.history(ORDER))
     yield (SHARD, "orders_order", ", ".join(orders.ORDER_COLUMNS)), read_model.order
     for line in read_model.lines:
@@ -232,5 +259,5 @@ def _copy_value(value: Any) -> str:
         case datetime():
             return value.isoformat()
         case _:
-            text = str(value)
+            text = f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
             return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

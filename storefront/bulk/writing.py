@@ -114,8 +114,10 @@ def _book(batch: Batch, note: int, now: datetime) -> None:
     """Bring in the stock and count the coupons that the batch has used."""
     metadata = Metadata(correlation_id=f"seed-bulk-{note}", actor="seed")
     texts: dict[Table, bytearray] = defaultdict(bytearray)
-    for recorded in inventory.supply(batch.used, "delivery for orders in bulk", now, metadata):
-        texts[DEFAULT_DB_ALIAS, "eventing_event", store.COLUMNS] += copy_line(store.row_of(recorded)).encode()
+    supplied = inventory.supply(batch.used, "delivery for orders in bulk", now, metadata)
+    for event in store.rows_of(supplied, {}, using=DEFAULT_DB_ALIAS):
+        texts[DEFAULT_DB_ALIAS, "eventing_event", store.COLUMNS] += copy_line(event).encode()
+    for recorded in supplied:
         for table, row in inbox_of(recorded):
             texts[table] += copy_line(row).encode()
     _copy(DEFAULT_DB_ALIAS, texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import defaultdict
@@ -10,10 +11,10 @@ from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from itertools import chain
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from celery import current_app
 from django.conf import LazySettings, settings
@@ -23,7 +24,7 @@ from django.db import IntegrityError, connections, transaction
 
 from coupons.events import REDEMPTION, CouponRedeemed
 from coupons.models import Coupon
-from eventing import queues, store, subscribers, topology
+from eventing import chain, queues, store, subscribers, topology
 from eventing.databases import insert_together
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.queues import BrokerUnavailable
@@ -35,7 +36,7 @@ from notifications.models import Message
 from orders import projections
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
 from orders.events import CATEGORY as ORDER
-from orders.events import CancelReason, Check, OrderCheckPassed
+from orders.events import Address, CancelReason, Check, OrderCheckPassed
 from orders.models import IdempotencyKey, Order, OrderLine
 from payments.models import Payment, SandboxCharge
 from sharding import numbers, shards
@@ -105,7 +106,7 @@ def pretend_handled(*names: str) -> None:
         for category, stream_id in Event.objects.using(alias).values_list("category", "stream_id"):
             streams[category].append(stream_id)
         for category, ids in streams.items():
-            for recorded in chain.from_iterable(store.load_many(category, ids, using=alias).values()):
+            for recorded in itertools.chain.from_iterable(store.load_many(category, ids, using=alias).values()):
                 for subscriber in map(subscribers.get, names):
                     if subscriber.wants(recorded.event.TYPE):
                         entries[subscriber.database(recorded)].append(inbox_entry(recorded, subscriber.name, now))
@@ -376,6 +377,7 @@ def an_event_is_gone(world: World) -> str:
         for alias in settings.DATABASES:
             run(f"DELETE FROM {table} WHERE stream_id = %s AND category = 'order' AND version = 2", world.shipped,
                 using=alias)  # fmt: skip
+    hash_again(home(world), world.shipped)
     return order_name(world.shipped)
 
 
@@ -386,6 +388,15 @@ def rebuilt(world: World, order_id: int) -> None:
     history = store.load(ORDER, order_id, using=home(world))
     for part in (history[:1], history):  # lines are written at the placement
         insert_together(connections[home(world)], *projections.project([part]))
+
+
+@breaks("events_as_written")
+def somebody_has_an_order_sent_elsewhere(world: World) -> str:
+    event = Event.objects.using(home(world)).get(stream_id=world.paid, category=ORDER, version=1)
+    elsewhere = Address(name="Eve", street="Elsewhere 1", postal_code="1", city="X", country="DE")
+    event.data["ship_to"] = msgspec.to_builtins(elsewhere)
+    Event.objects.using(home(world)).filter(pk=event.pk).update(data=event.data)
+    return event.event_id
 
 
 @breaks("nothing_after_the_end")
@@ -400,6 +411,7 @@ def something_happens_to_a_delivered_order(world: World) -> str:
 def an_event_has_a_type_that_nobody_knows(world: World) -> str:
     run("UPDATE eventing_event SET type = 'order.frozen' WHERE stream_id = %s AND category = 'order' AND version = 2",
         world.paid, using=home(world))  # fmt: skip
+    hash_again(home(world), world.paid)
     return f"{order_name(world.paid)}@2"
 
 
@@ -413,6 +425,7 @@ def an_event_was_never_published(world: World) -> str:
 def an_event_was_published_and_got_lost(world: World) -> str:
     long_ago = datetime.now(UTC) - timedelta(days=1)
     Event.objects.using(home(world)).filter(stream_id=world.paid, version=1).update(recorded_at=long_ago)
+    hash_again(home(world), world.paid)
     assert run("DELETE FROM eventing_inbox WHERE subscriber = 'notifications' AND stream_id = %s AND version = 1"
                " AND category = 'order'", world.paid)  # fmt: skip
     return f"notifications: {order_name(world.paid)}@1"
@@ -469,6 +482,19 @@ def an_event_of_stock_is_among_the_orders(world: World) -> str:
     run("DELETE FROM eventing_event WHERE stream_id = %s AND category = 'reservation'", world.paid)
     event.save(using=home(world), force_insert=True)
     return f"{event.event_id} in {home(world)}"
+
+
+def hash_again(alias: str, stream_id: int) -> None:
+    """As somebody who changes history and knows how its hashes are made."""
+    columns = list(store.TYPES)
+    streams: dict[str, list[Any]] = defaultdict(list)
+    for row in Event.objects.using(alias).filter(stream_id=stream_id).order_by("version").values_list(*columns[:-1]):
+        streams[row[1]].append(row)
+    for rows in streams.values():
+        head = None
+        for *key, data, metadata, recorded_at in rows:
+            head = chain.digest(head, (*key, chain.canonical(data), chain.canonical(metadata), recorded_at))
+            Event.objects.using(alias).filter(pk=tuple(key[:3])).update(hash=head)
 
 
 def home(world: World) -> str:
