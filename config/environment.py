@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NoReturn
 
 from config.forms import (
@@ -18,6 +19,7 @@ from config.forms import (
     HOSTS,
     MAIL,
     NAMESPACE,
+    NETWORKS,
     ORIGINS,
     PATH,
     PORT,
@@ -100,6 +102,12 @@ SETTINGS = (
         form=YES_OR_NO,
         default="0",
         meaning="1 if a proxy ends HTTPS and sets X-Forwarded-Proto on every request",
+    ),
+    Setting(
+        name="PROBE_NETWORKS",
+        form=NETWORKS,
+        default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
+        meaning="who is told the details of /readyz, and /metrics; everybody else gets the bare status",
     ),
     Setting(
         name="LOG_LEVEL",
@@ -296,6 +304,9 @@ class Environment:
         return str(self._value(name, otherwise))
 
     def texts(self, name: str) -> list[str]:
+        return list(self._value(name))
+
+    def networks(self, name: str) -> list[IPv4Network | IPv6Network]:
         return list(self._value(name))
 
     def integer(self, name: str) -> int:

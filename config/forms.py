@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -135,6 +136,10 @@ HOSTS = at_least_one(
 ORIGINS = list_of(
     written_as(r"https?://(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", ""),
     "origins such as https://shop.example.com, comma-separated; or empty",
+)
+NETWORKS = list_of(
+    Form(may_be="", read=ip_network),
+    "networks such as 10.0.0.0/8 or fc00::/7, or single addresses, comma-separated; or empty",
 )
 DATABASE = Form(
     may_be=f"postgres://USER:PASSWORD@HOST:PORT/DATABASE with a name of at most {NAME_BYTES} characters{ENCODED}",

@@ -355,7 +355,6 @@ UNFOLD = {
 
 HTTPS = env.boolean("HTTPS", otherwise=not EMBEDDED and not DEBUG)
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_PROXY") else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
@@ -366,6 +365,12 @@ SESSION_COOKIE_HTTPONLY = True
 CSRF_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
+
+# --- Probes: /healthz, /readyz and /metrics ------------------------------------------------------------------------
+
+# Who is told which part does not work, and the numbers. Everybody else gets the bare status.
+PROBE_NETWORKS = env.networks("PROBE_NETWORKS")
+PROBE_CACHE_SECONDS = 1.0  # how old an answer may be: many who ask cost no more than one
 
 # --- Logging: one line an event; JSON where programs read it -------------------------------------------------------
 

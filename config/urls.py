@@ -4,16 +4,14 @@ from django.contrib import admin
 from django.urls import include, path
 
 from config.api import api
-from monitoring import audit_pages, event_pages
+from monitoring import audit_pages, event_pages, probes
 from monitoring import views as monitoring
 
 admin.autodiscover()
 
 urlpatterns = [
     path("admin/dashboard/", monitoring.dashboard, name="dashboard"),
-    path("healthz", monitoring.healthz),
-    path("readyz", monitoring.readyz),
-    path("metrics", monitoring.metrics),
+    *[path(address.removeprefix("/"), probes.view) for address in probes.PROBES],
     path("admin/eventing/event/", admin.site.admin_view(event_pages.events), name="events"),
     path("admin/eventing/event/<str:name>/", admin.site.admin_view(event_pages.event), name="event"),
     path("admin/eventing/outbox/", admin.site.admin_view(event_pages.outbox), name="outbox"),

@@ -11,6 +11,7 @@ django = get_wsgi_application()
 from config import urls  # noqa: E402, F401 (every page is loaded before the first visitor comes)
 from config.front import Front  # noqa: E402 (needs the applications to be loaded)
 from monitoring import startup  # noqa: E402
+from monitoring.probes import Probes  # noqa: E402
 
-application = Front(django)
+application = Probes(Front(django))
 startup.check()

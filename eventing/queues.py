@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from celery import current_app
 from kombu.connection import Connection
@@ -18,6 +19,10 @@ from eventing.errors import EventingError
 
 class BrokerUnavailable(EventingError):
     """The broker does not answer."""
+
+
+class BrokerBlocked(BrokerUnavailable):
+    """The broker takes no messages: its memory or its disk is nearly full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +64,34 @@ def delayed(*, seconds: float) -> int:
         connection.collect()
 
 
-def connect(*, seconds: float) -> Connection:
+def publish_nowhere(*, seconds: float) -> None:
+    """Publish a message that no queue wants, which shows that the broker takes messages.
+
+    Raises BrokerUnavailable, and BrokerBlocked where it only answers: it tells a connection of a memory or disk alarm
+    when that publishes something. `seconds` bounds the wait for a connection and for the confirm.
+    """
+
+    def blocked(reason: str) -> None:
+        raise BrokerBlocked("takes no messages: its memory or its disk is nearly full")
+
+    connection = connect(seconds=seconds, on_blocked=blocked)
+    try:
+        if connection.transport.driver_type != "amqp":
+            return  # the in-memory broker would keep the message
+        with answering(connection):
+            channel = connection.channel()
+            channel.basic_publish(channel.prepare_message(b""), exchange="", routing_key=topology.qualified("nowhere"))
+    finally:
+        connection.collect()
+
+
+def connect(*, seconds: float, **options: Any) -> Connection:
     """A connection for `ask`, to be collected by the caller; raises BrokerUnavailable.
 
-    `seconds` bounds the wait for it and for each answer.
+    `seconds` bounds the wait for it and for each answer. `options` are more of the transport's.
     """
-    limits = {"read_timeout": seconds, "write_timeout": seconds}
-    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits)
+    options |= {"read_timeout": seconds, "write_timeout": seconds}
+    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=options)
     try:
         with answering(connection):
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)

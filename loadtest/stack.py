@@ -177,7 +177,7 @@ class Processes:
             raise StackError(f"{name} failed with code {code}:\n{self.tail(name)}")
 
     def _wait_until_ready(self, web: str) -> None:
-        """Wait for `/readyz` of the service `web` while all services live. Being degraded is ready enough."""
+        """Wait for `/readyz` of the service `web` while all services live. Impaired is ready enough."""
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready():
             if name := self.failed():

@@ -8,6 +8,7 @@ class MonitoringConfig(AppConfig):
 
     def ready(self) -> None:
         from config import breakers
-        from monitoring import circuits
+        from monitoring import checks, circuits, health
 
         breakers.on_change(circuits.record)
+        health.register(checks.checks)

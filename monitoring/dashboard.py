@@ -17,14 +17,15 @@ from django.core.cache import cache
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
-from eventing import queues
+from eventing import asking, queues
 from eventing.databases import time_limit
 from eventing.queues import Depth
 from eventing.relay import Lag, lag
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
-from monitoring import selectors
+from monitoring import health, selectors
 from monitoring.circuits import Circuit, circuits
+from monitoring.health import Part
 from monitoring.metrics import CacheUse, cache_uses
 from orders import statistics
 from orders.domain import Status
@@ -100,7 +101,10 @@ class Outbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """`unavailable` are databases that did not answer; what is None belongs to one of them, or to the broker."""
+    """`unavailable` are databases that did not answer; what is None belongs to one of them, or to the broker.
+
+    `impaired` is what /readyz says of parts that do not work, by name.
+    """
 
     at: datetime
     since: datetime
@@ -113,6 +117,7 @@ class Dashboard:
     dead_by_subscriber: dict[str, int]
     low_stock: tuple[ProductView, ...] | None
     unavailable: tuple[str, ...]
+    impaired: dict[str, Part]
 
     @property
     def orders_missing(self) -> list[str]:
@@ -141,13 +146,14 @@ def dashboard() -> Dashboard:
 
 
 def measure(now: datetime) -> Dashboard:
-    """The numbers at this moment; takes as long as the slowest answer, ANSWER_SECONDS at most."""
+    """The numbers at this moment; takes as long as the slowest answer, ANSWER_SECONDS (and that of health) at most."""
     since = now.replace(hour=0, minute=0, second=0, microsecond=0)
     databases = selectors.database_names()
     questions: dict[str, Callable[[], _Database | list[Depth]]] = {
         alias: partial(_ask_database, alias, since, now) for alias in databases
     }
     questions["broker"] = partial(queues.depths, seconds=BROKER_SECONDS)
+    readiness = asking.at_once({"readiness": health.readiness}, seconds=0)["readiness"]
     answers = {name: answer.value for name, answer in selectors.ask_all(questions, seconds=ANSWER_SECONDS).items()}
     said = {alias: answer for alias, answer in answers.items() if isinstance(answer, _Database)}
     broker = answers["broker"]
@@ -165,6 +171,7 @@ def measure(now: datetime) -> Dashboard:
         dead_by_subscriber=dead or {},
         low_stock=None if stock is None or stock.low_stock is None else tuple(stock.low_stock),
         unavailable=tuple(alias for alias in databases if alias not in said),
+        impaired=readiness.result().impaired,
     )
 
 

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from config.breakers import State
 from eventing import queues
 from eventing.queues import BrokerUnavailable
-from monitoring import circuits, selectors
+from monitoring import circuits, health, selectors
 
 BROKER_SECONDS = 1.0
 
@@ -43,6 +43,10 @@ class Backbone(Collector):
                 age.add_metric([alias], answer.value.seconds)
                 led.add_metric([alias], answer.value.led)
         yield from (up, waiting, age, led)
+        works = GaugeMetricFamily("wharf_check_ok", "1 if what this check of /readyz looks at works.", labels=["check"])
+        for name, part in health.readiness().dependencies.items():
+            works.add_metric([name], part.ok)
+        yield works
         try:
             dead = selectors.open_dead_letters()
         except (DatabaseError, InterfaceError) as error:

@@ -41,6 +41,7 @@ def pytest_configure() -> None:
     settings.ZEAL_ALLOWLIST.append({"model": "eventing.DeadLetter", "field": "get()"})
     # Tests look at what they have changed in transactions that never commit, so nobody would be told.
     settings.CATALOGUE_CACHE_SECONDS = 0
+    settings.PROBE_CACHE_SECONDS = 0
     # Each test reads the shard map at its start; to read it again would be one query too many for those that count.
     settings.SHARD_MAP_SECONDS = 600
     settings.MIDDLEWARE = ["zeal.middleware.zeal_middleware", *settings.MIDDLEWARE]

@@ -247,7 +247,7 @@ def test_only_what_is_shown_or_counted_is_cached() -> None:
     assert users == {
         "config/levels.py",  # what the shop shows
         "monitoring/dashboard.py",  # the numbers of the last seconds
-        "monitoring/health.py",  # to see whether it is there
+        "monitoring/checks.py",  # to see whether it is there
         "storefront/throttle.py",  # how often somebody has tried
     }
 

@@ -5,25 +5,34 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from celery import current_app
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 from kombu import Connection
+from pytest_django.fixtures import Settings
 
 from config.cache import FailOpenRedisCache
 from eventing.inline import leading
 from eventing.models import DeadLetter
+from eventing.models import Event as EventRow
 from eventing.publishing import Publisher
-from monitoring import health
+from monitoring import checks, health, probes
+from monitoring.health import Check, Impaired, Status, Unavailable
+from monitoring.kept import Kept
 from sharding import shards
 from tests.integration.shop_api import Api, stock_the_shop
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 committed = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -55,11 +64,12 @@ def test_ready_names_every_dependency(client: Client) -> None:
         response = client.get("/readyz")
     body = response.json()
     assert (response.status_code, body["status"]) == (200, "ok"), body
-    assert set(body["dependencies"]) == {*settings.DATABASES, "relay", "broker", "cache"}
+    assert {*settings.DATABASES, "relay", "broker", "cache"} <= set(body["dependencies"])
     assert all(dependency["ok"] for dependency in body["dependencies"].values())
-    assert body["dependencies"].pop("relay")["detail"] == "at work on every database that answers"
-    for dependency in body["dependencies"].values():
-        assert dependency["detail"].startswith("answers in ")
+    assert body["impaired"] == {}
+    assert body["dependencies"]["relay"]["detail"] == "at work on every database that answers"
+    for name in (*settings.DATABASES, "broker", "cache"):
+        assert body["dependencies"][name]["detail"].startswith("answers in ")
 
 
 @pytest.mark.services
@@ -69,8 +79,12 @@ def test_a_database_without_a_relay_is_named(client: Client) -> None:
         response = client.get("/readyz")
         values = metrics(client)
     body = response.json()
-    assert (response.status_code, body["status"]) == (200, "degraded")
-    assert body["dependencies"]["relay"] == {"ok": False, "detail": f"nobody publishes the events of {alone}"}
+    assert (response.status_code, body["status"]) == (200, "impaired")
+    assert body["impaired"]["relay"] == {
+        "ok": False,
+        "detail": f"nobody publishes the events of {alone}",
+        "still_works": "orders are accepted and go on later",
+    }
     assert values[f'wharf_relay_leading{{database="{alone}"}}'] == 0
     assert all(values[f'wharf_relay_leading{{database="{alias}"}}'] == 1 for alias in others)
 
@@ -90,7 +104,11 @@ def test_without_the_default_database_nothing_can_be_served(client: Client, monk
     response = client.get("/readyz")
     body = response.json()
     assert (response.status_code, body["status"]) == (503, "unavailable")
-    assert body["dependencies"]["default"] == {"ok": False, "detail": "no answer: OperationalError"}
+    assert body["impaired"]["default"] == {
+        "ok": False,
+        "detail": "no answer: OperationalError",
+        "still_works": "nothing",
+    }
     assert body["dependencies"][shards.aliases()[0]]["ok"] is True
 
 
@@ -99,8 +117,8 @@ def test_without_a_shard_the_others_are_served(client: Client, monkeypatch: pyte
     take_away(monkeypatch, gone)
     response = client.get("/readyz")
     body = response.json()
-    assert (response.status_code, body["status"]) == (200, "degraded")
-    assert body["dependencies"][gone]["ok"] is False
+    assert (response.status_code, body["status"]) == (200, "impaired")
+    assert body["impaired"][gone]["still_works"] == "the catalogue, and the customers of the other databases"
     assert all(body["dependencies"][alias]["ok"] for alias in others)
     assert b"10.0.0.7" not in response.content
 
@@ -112,17 +130,201 @@ def test_without_the_broker_orders_are_still_accepted(client: Client, monkeypatc
     monkeypatch.setattr(current_app._get_current_object(), "connection_for_write", nowhere)
     response = client.get("/readyz")
     body = response.json()
-    assert (response.status_code, body["status"]) == (200, "degraded")
+    assert (response.status_code, body["status"]) == (200, "impaired")
     assert body["dependencies"]["broker"]["ok"] is False
 
 
 def test_without_redis_everything_works_slower(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"OPTIONS": {"socket_connect_timeout": 0.25}}
-    monkeypatch.setattr(health, "cache", FailOpenRedisCache(f"redis://{NOWHERE}/0", options))
+    monkeypatch.setattr(checks, "cache", FailOpenRedisCache(f"redis://{NOWHERE}/0", options))
     response = client.get("/readyz")
     body = response.json()
-    assert (response.status_code, body["status"]) == (200, "degraded")
+    assert (response.status_code, body["status"]) == (200, "impaired")
     assert body["dependencies"]["cache"]["ok"] is False
+
+
+# --- What can be asked, and does not work -------------------------------------------------------------------------
+
+
+@contextmanager
+def failed_over(alias: str) -> Iterator[None]:
+    """Let the server take no more writes to this database: other connections to it are cut, and new ones read."""
+    name = connections[alias].settings_dict["NAME"]
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        cut = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        cursor.execute(cut)
+        try:
+            yield
+        finally:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+            cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            cursor.execute(cut)
+
+
+@committed
+@pytest.mark.services
+def test_a_database_that_only_reads_is_named_with_what_still_works(client: Client) -> None:
+    shard = shards.aliases()[1]
+    with failed_over(shard):
+        response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (200, "impaired")
+    assert response.json()["impaired"][shard] == {
+        "ok": False,
+        "detail": "read-only: its settings say so",
+        "still_works": "what is stored can be read",
+    }
+
+
+@pytest.mark.services
+def test_a_default_database_that_only_reads_keeps_the_process_in_service(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "STATE", "SELECT true, true")  # as a standby says
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (200, "impaired")
+    assert response.json()["impaired"]["default"]["detail"] == "read-only: a standby"
+
+
+@pytest.mark.services
+def test_a_full_disk_is_named(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    monkeypatch.setattr(checks, "SPILL", full)
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (200, "impaired")
+    assert {response.json()["impaired"][alias]["detail"] for alias in settings.DATABASES} == {"its disk is full"}
+
+
+def test_a_data_folder_that_takes_no_files_is_named(settings: Settings) -> None:
+    settings.DATA_DIR = Path("/proc")
+    with pytest.raises(Impaired, match="nothing can be written"):
+        checks.data_folder()
+
+
+@committed
+@pytest.mark.services
+def test_events_that_wait_too_long_are_named(client: Client, settings: Settings) -> None:
+    stock_the_shop()
+    Api.of("ann", id=1).place(("BOOK", 1))
+    shard = shards.alias_of_bucket(1)
+    EventRow.objects.using(shard).update(recorded_at=datetime.now(UTC) - timedelta(minutes=2))
+    settings.EVENTING_MAX_LAG_SECONDS = 30
+    with leading(settings.DATABASES):
+        response = client.get("/readyz")
+    assert response.json()["impaired"]["relay"]["detail"] == f"events of {shard} have waited for more than 30 s"
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *wanted: Check) -> None:
+    monkeypatch.setattr(health, "_sources", [lambda: wanted])
+
+
+def test_a_check_that_hangs_is_late_alone_and_is_not_asked_twice(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    released = Event()
+
+    def hang() -> str:
+        asked.append("hanging")
+        released.wait(timeout=30)
+        return "at last"
+
+    use(
+        monkeypatch,
+        Check(name="hanging", ask=hang, still_works="the rest", seconds=0.1),
+        Check(name="other", ask=lambda: "fine", still_works=""),
+    )
+    try:
+        for _ in range(2):
+            body = client.get("/readyz").json()
+            assert body["status"] == "impaired"
+            assert body["impaired"] == {
+                "hanging": {"ok": False, "detail": "no answer: nothing within 0.1 s", "still_works": "the rest"}
+            }
+            assert body["dependencies"]["other"] == {"ok": True, "detail": "fine", "still_works": ""}
+        assert asked == ["hanging"]
+    finally:
+        released.set()
+    wait_until(lambda: health._answers["hanging"].done())
+    assert client.get("/readyz").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "needed", "status", "code"),
+    [
+        (Impaired("half of it"), False, Status.IMPAIRED, 200),
+        (Impaired("half of it"), True, Status.IMPAIRED, 200),
+        (OSError("10.0.0.7 refused"), False, Status.IMPAIRED, 200),
+        (OSError("10.0.0.7 refused"), True, Status.UNAVAILABLE, 503),
+        (Unavailable("all of it"), False, Status.UNAVAILABLE, 503),
+        (ZeroDivisionError("a mistake of the check"), False, Status.IMPAIRED, 200),
+    ],
+)
+def test_only_what_takes_everything_along_takes_the_process_out_of_service(
+    client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, needed: bool, status: Status, code: int
+) -> None:
+    def fail() -> str:
+        raise error
+
+    use(
+        monkeypatch,
+        Check(name="part", ask=fail, still_works="the rest", needed=needed),
+        Check(name="other", ask=lambda: "fine", still_works=""),
+    )
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (code, status)
+    assert response.json()["impaired"]["part"]["still_works"] == ("nothing" if code == 503 else "the rest")
+    assert b"10.0.0.7" not in response.content
+
+
+# --- Who is told, and what it costs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "is_told"),
+    [
+        ("127.0.0.1", {}, True),
+        ("10.1.2.3", {}, True),
+        ("::ffff:192.168.0.9", {}, True),
+        ("203.0.113.7", {}, False),
+        ("2001:db8::7", {}, False),
+        ("", {}, False),
+        ("127.0.0.1", {"X-Forwarded-For": "203.0.113.7"}, False),
+        ("127.0.0.1", {"Forwarded": "for=203.0.113.7"}, False),
+    ],
+)
+def test_only_the_networks_of_probes_are_told_details(
+    monkeypatch: pytest.MonkeyPatch, address: str, headers: dict[str, str], is_told: bool
+) -> None:
+    use(monkeypatch, Check(name="part", ask=lambda: "fine", still_works=""))
+    client = Client(REMOTE_ADDR=address, headers=headers)
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert set(ready.json()) == ({"status", "dependencies", "impaired"} if is_told else {"status"})
+    assert client.get("/metrics").status_code == (200 if is_told else 403)
+
+
+def test_many_probes_cost_no_more_than_one(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    settings.PROBE_CACHE_SECONDS = 60
+    asked: list[str] = []
+    use(monkeypatch, Check(name="part", ask=lambda: asked.append("part") or "fine", still_works=""))
+    monkeypatch.setattr(health, "_kept", Kept(health.measure))
+    scraped: list[str] = []
+    monkeypatch.setattr(probes, "_scrapes", {"": Kept(lambda: scraped.append("") or probes.healthz({}))})
+    application = probes.Probes(lambda environ, start: pytest.fail("Django was asked"))
+
+    def probe(number: int) -> list[bytes]:
+        path = ("/readyz", "/metrics")[number % 2]
+        environ = {"PATH_INFO": path, "REQUEST_METHOD": "GET", "REMOTE_ADDR": "127.0.0.1"}
+        return list(application(environ, lambda status, headers: None))
+
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(probe, range(400)))
+    assert len(answers) == 400
+    assert (asked, scraped) == (["part"], [""])
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
@@ -179,6 +381,14 @@ def test_metrics_count_the_open_dead_letters(client: Client) -> None:
             failed_at=now,
         )
     assert metrics(client)["wharf_dead_letters_open"] == 2
+
+
+def test_metrics_tell_what_readiness_looks_at(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, *others = shards.aliases()
+    take_away(monkeypatch, gone)
+    values = metrics(client)
+    assert values[f'wharf_check_ok{{check="{gone}"}}'] == 0
+    assert all(values[f'wharf_check_ok{{check="{alias}"}}'] == 1 for alias in others)
 
 
 def test_metrics_go_on_when_databases_are_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,125 @@
+"""`/healthz`, `/readyz` and `/metrics`, answered before Django: a probe costs next to nothing, however many ask.
+
+The answers name parts of the system and count orders, so only PROBE_NETWORKS are told; everybody else gets the bare
+status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+import msgspec
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from prometheus_client.exposition import choose_encoder
+
+from monitoring import health
+from monitoring.kept import Kept
+from monitoring.metrics import registry
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+SAFE = ("GET", "HEAD")
+JSON = "application/json"
+OPEN_METRICS = "application/openmetrics-text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: HTTPStatus
+    body: bytes
+    content_type: str = JSON
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [
+            ("Content-Type", self.content_type),
+            ("Content-Length", str(len(self.body))),
+            ("Cache-Control", "private, no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+
+
+def healthz(environ: dict[str, Any]) -> Answer:
+    """The process is alive. It asks nobody: a restart would not bring a database back."""
+    return Answer(status=HTTPStatus.OK, body=b'{"status":"ok"}')
+
+
+def readyz(environ: dict[str, Any]) -> Answer:
+    """503 if the process can serve nothing useful, else 200; the body says what does not work, and what still does."""
+    readiness = health.readiness()
+    body: dict[str, Any] = {"status": readiness.status}
+    if _is_told(environ):
+        body |= {"dependencies": readiness.dependencies, "impaired": readiness.impaired}
+    is_up = readiness.status is not health.Status.UNAVAILABLE
+    return Answer(status=HTTPStatus.OK if is_up else HTTPStatus.SERVICE_UNAVAILABLE, body=msgspec.json.encode(body))
+
+
+def metrics(environ: dict[str, Any]) -> Answer:
+    """For Prometheus, in the format that it asks for."""
+    if not _is_told(environ):
+        return Answer(status=HTTPStatus.FORBIDDEN, body=b'{"status":"forbidden"}')
+    wanted = OPEN_METRICS if OPEN_METRICS in environ.get("HTTP_ACCEPT", "") else ""
+    return _scrapes[wanted].get()
+
+
+def _scrape(wanted: str) -> Answer:
+    encode, content_type = choose_encoder(wanted)
+    return Answer(status=HTTPStatus.OK, body=encode(registry()), content_type=content_type)
+
+
+_scrapes = {wanted: Kept(partial(_scrape, wanted)) for wanted in (OPEN_METRICS, "")}
+
+PROBES = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
+
+
+def answer(environ: dict[str, Any]) -> Answer | None:
+    """The answer to a probe; None if the address is not that of one."""
+    probe = PROBES.get(environ.get("PATH_INFO", ""))
+    if probe is None:
+        return None
+    if environ["REQUEST_METHOD"] not in SAFE:
+        return Answer(status=HTTPStatus.METHOD_NOT_ALLOWED, body=b'{"status":"method_not_allowed"}')
+    return probe(environ)
+
+
+class Probes:
+    """The WSGI application before `application`."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        found = answer(environ)
+        if found is None:
+            return self._application(environ, start)
+        start(f"{found.status.value} {found.status.phrase}", found.headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [found.body]
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    """The same for who asks Django, as tests and `runserver` do."""
+    found = answer(request.META)
+    assert found is not None  # noqa: S101 (config.urls sends only the addresses of probes here)
+    response = HttpResponse(found.body, status=found.status)
+    for name, value in found.headers:
+        response.headers[name] = value
+    return response
+
+
+def _is_told(environ: dict[str, Any]) -> bool:
+    """Whether the request comes from one of PROBE_NETWORKS, and not from elsewhere through a proxy there."""
+    if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ:
+        return False
+    try:
+        address = ip_address(environ.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in settings.PROBE_NETWORKS)
