@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import connections
@@ -32,7 +33,16 @@ from eventing.recorded import Recorded
 from eventing.testing import publish_all
 from loadtest.bulk import handle_all, metadata
 from orders import handlers, selectors
-from orders.commands import CancelOrder, Command, ConfirmOrder, PayOrder, PlaceOrder, RefundOrder, ShipOrder
+from orders.commands import (
+    CancelOrder,
+    Command,
+    ConfirmOrder,
+    PayOrder,
+    PlaceOrder,
+    RefundOrder,
+    ShipOrder,
+    StartPayment,
+)
 from orders.domain import OrderError, Status
 from orders.events import CATEGORY, CancelReason, Check, Line, OrderCancelled, OrderPaid, OrderRefunded, OrderShipped
 from orders.selectors import OrderRow
@@ -40,10 +50,13 @@ from payments import handlers as payments
 from payments import selectors as payments_selectors
 from payments.commands import RequestPayment
 from payments.gateway import Captured, Declined, GatewayUnavailable, SandboxGateway
+from payments.handlers import PaymentError
 from sharding import numbers, shards
+from storefront import checkout
 
 ACTOR = "races"
 PRICE = 1_000
+TOKEN = "tok_ok"  # noqa: S105  (the sandbox's word for a card)
 TERM = timedelta(minutes=30)
 STEP = timedelta(minutes=5)
 SECOND = timedelta(seconds=1)
@@ -219,14 +232,21 @@ def paid(trials: int) -> list[Prize]:
 def paying(trials: int) -> list[Prize]:
     """Confirmed orders whose payment is on its way to the gateway."""
     prizes = {prize.order_id: prize for prize in confirmed(trials)}
-    for order_id in prizes:
+    now = timezone.now()
+    payment_ids = {order_id: str(uuid4()) for order_id in prizes}
+    handle_all(
+        (StartPayment(order_id=order_id, payment_id=name, at=now) for order_id, name in payment_ids.items()),
+        actor=ACTOR,
+    )
+    for order_id, payment_id in payment_ids.items():
         request = RequestPayment(
             order_id=order_id,
+            payment_id=payment_id,
             customer_id=order_id,  # only passed on to messages, which nobody gets here
             amount=PRICE,
             currency="EUR",
-            token="tok_ok",  # noqa: S106  (the sandbox's word for a card)
-            at=timezone.now(),
+            token=TOKEN,
+            at=now,
         )
         payments.request_payment(request, metadata(ACTOR))
     ready = []
@@ -270,6 +290,18 @@ def ship(prize: Prize, tracking: str) -> ShipOrder:
 
 def payment(prize: Prize) -> bool:
     return wins(pay(prize))
+
+
+def request(prize: Prize) -> bool:
+    """The customer pays a second before the deadline; the money is captured long after it."""
+    order = selectors.get(prize.order_id)
+    if order is None:
+        return False
+    try:
+        checkout.pay(prize.order_id, order.customer_id, TOKEN, metadata(ACTOR), prize.due - SECOND)
+    except (OrderError, PaymentError):
+        return False
+    return True
 
 
 def time_out(prize: Prize) -> bool:
@@ -352,10 +384,16 @@ RACES = (
         final=PAID_OR_CANCELLED,
     ),
     Race(
+        name="request before the deadline against timeout",
+        prepare=confirmed,
+        sides=(request, time_out),
+        final=PAID_OR_CANCELLED,
+    ),
+    Race(
         name="gateway's lost answer against timeout",
         prepare=paying,
         sides=(capture, time_out),
-        final=PAID_OR_CANCELLED,
+        final=frozenset({("paid",)}),
         gateway="loadtest.races.ForgetfulGateway",
     ),
     Race(

@@ -102,7 +102,11 @@ class Payment(BaseModel):
 
 
 class OrderSummary(BaseModel):
-    """Amounts in minor units of `currency`; `expires_at` is the deadline of the payment while there is one."""
+    """Amounts in minor units of `currency`.
+
+    `expires_at` is when the order is cancelled unless it is paid: at the deadline, or later while a payment is in
+    progress.
+    """
 
     number: str
     status: Status

@@ -49,6 +49,24 @@ class ExtendDeadline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartPayment:
+    """A payment is about to be requested. It comes before the request, so that the clock waits for the outcome."""
+
+    order_id: int
+    payment_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailPayment:
+    """A payment that was started was declined, or never requested."""
+
+    order_id: int
+    payment_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PayOrder:
     order_id: int
     payment_id: str
@@ -88,6 +106,8 @@ Command = (
     | ConfirmOrder
     | RejectOrder
     | ExtendDeadline
+    | StartPayment
+    | FailPayment
     | PayOrder
     | ShipOrder
     | DeliverOrder

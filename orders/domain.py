@@ -15,11 +15,13 @@ from orders.commands import (
     ConfirmOrder,
     DeliverOrder,
     ExtendDeadline,
+    FailPayment,
     PayOrder,
     PlaceOrder,
     RefundOrder,
     RejectOrder,
     ShipOrder,
+    StartPayment,
 )
 from orders.events import (
     Address,
@@ -33,6 +35,8 @@ from orders.events import (
     OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
+    OrderPaymentFailed,
+    OrderPaymentStarted,
     OrderPlaced,
     OrderRefunded,
     OrderRejected,
@@ -43,6 +47,9 @@ MAX_LINES = 100
 MAX_QUANTITY = 999
 MAX_UNIT_PRICE = 10**12  # the dearest possible order still fits into 63 bits
 MAX_PAYMENT_TERM = timedelta(days=30)
+# How long the clock waits for the outcome of a payment: longer than all attempts to ask the gateway take together.
+# It is counted from the deadline at the latest, so that nobody keeps an order open by paying again and again.
+PAYMENT_HOLD = timedelta(hours=1)
 ADDRESS_LENGTHS = {"name": (1, 100), "street": (1, 200), "postal_code": (0, 20), "city": (1, 100)}
 COUNTRY = re.compile("[A-Z]{2}")
 
@@ -65,7 +72,8 @@ FINAL = frozenset({Status.REJECTED, Status.DELIVERED, Status.CANCELLED, Status.R
 class Order:
     """What the rules need to know of an order. `Order()` is one that has not been placed; its status is None.
 
-    `waiting_for` holds the checks that are still open. Amounts are in minor units of `currency`.
+    `waiting_for` holds the checks that are still open; `payments_under_way` holds the ids of payments without an
+    outcome, and until when the clock waits for each. Amounts are in minor units of `currency`.
     """
 
     status: Status | None = None
@@ -78,6 +86,7 @@ class Order:
     payment_due_at: datetime | None = None
     waiting_for: frozenset[Check] = frozenset()
     ship_to: Address | None = None
+    payments_under_way: frozenset[tuple[str, datetime]] = frozenset()
     payment_id: str | None = None
     tracking: str | None = None
 
@@ -88,6 +97,16 @@ class Order:
     @property
     def total(self) -> int:
         return self.subtotal - self.discount
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the clock may cancel the order: at its deadline, or later while a payment is under way."""
+        if self.status not in (Status.PLACED, Status.CONFIRMED) or self.payment_due_at is None:
+            return None
+        return max([self.payment_due_at, *(hold_until for _, hold_until in self.payments_under_way)])
+
+    def waits_for_payment(self, payment_id: str) -> bool:
+        return any(payment_id == known for known, _ in self.payments_under_way)
 
 
 class OrderError(Exception):
@@ -172,7 +191,7 @@ class OrderClosed(OrderError):
 
 
 class PaymentNotDue(OrderError):
-    """The payment deadline has not passed yet."""
+    """The payment deadline has not passed yet, or a payment is under way."""
 
 
 class CannotCancelPaid(OrderError):
@@ -213,6 +232,10 @@ def decide(order: Order, command: Command) -> list[Event]:
             return _reject(order, command)
         case ExtendDeadline():
             return _extend_deadline(order, command)
+        case StartPayment():
+            return _start_payment(order, command)
+        case FailPayment():
+            return _fail_payment(order, command)
         case PayOrder():
             return _pay(order, command)
         case ShipOrder():
@@ -252,6 +275,12 @@ def evolve(order: Order, event: Event) -> Order:
             return replace(order, status=Status.REJECTED)
         case OrderDeadlineExtended():
             return replace(order, payment_due_at=event.payment_due_at)
+        case OrderPaymentStarted():
+            held = (event.payment_id, event.hold_until)
+            return replace(order, payments_under_way=order.payments_under_way | {held})
+        case OrderPaymentFailed():
+            others = frozenset(held for held in order.payments_under_way if held[0] != event.payment_id)
+            return replace(order, payments_under_way=others)
         case OrderPaid():
             return replace(order, status=Status.PAID, payment_id=event.payment_id)
         case OrderShipped():
@@ -401,6 +430,43 @@ def _minute(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M %Z}"
 
 
+def _start_payment(order: Order, command: StartPayment) -> list[Event]:
+    """Whether another payment is in progress is for payments to say: it sees all of them."""
+    match order.status:
+        case None:
+            raise OrderNotFound
+        case Status.PLACED:
+            raise NotYetConfirmed
+        case Status.CONFIRMED:
+            if order.waits_for_payment(command.payment_id):
+                return []
+            hold_until = min(command.at, order.payment_due_at or command.at) + PAYMENT_HOLD
+            return [
+                OrderPaymentStarted(
+                    customer_id=order.customer_id,
+                    payment_id=command.payment_id,
+                    hold_until=hold_until,
+                    at=command.at,
+                )
+            ]
+        case Status.PAID | Status.SHIPPED | Status.DELIVERED | Status.REFUNDED:
+            if command.payment_id == order.payment_id:
+                return []
+            raise OrderAlreadyPaid(f"by {order.payment_id}, not by {command.payment_id}")
+        case Status.REJECTED | Status.CANCELLED:
+            raise OrderClosed(f"it is {order.status}")
+        case _:
+            assert_never(order.status)
+
+
+def _fail_payment(order: Order, command: FailPayment) -> list[Event]:
+    if order.status is None:
+        raise OrderNotFound
+    if order.status is not Status.CONFIRMED or not order.waits_for_payment(command.payment_id):
+        return []  # repeated, late, or of a time before orders were told that a payment starts
+    return [OrderPaymentFailed(customer_id=order.customer_id, payment_id=command.payment_id, at=command.at)]
+
+
 def _pay(order: Order, command: PayOrder) -> list[Event]:
     match order.status:
         case None:
@@ -471,9 +537,9 @@ def _cancel(order: Order, command: CancelOrder) -> list[Event]:
         case None:
             raise OrderNotFound
         case Status.PLACED | Status.CONFIRMED:
-            due = order.payment_due_at
+            due = order.expires_at
             if timeout and due is not None and command.at < due:
-                raise PaymentNotDue(f"it passes at {due.isoformat()}, not at {command.at.isoformat()}")
+                raise PaymentNotDue(f"it may be cancelled at {due.isoformat()}, not at {command.at.isoformat()}")
             return [OrderCancelled(customer_id=order.customer_id, reason=command.reason, at=command.at)]
         case Status.CANCELLED:
             return []

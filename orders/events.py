@@ -126,6 +126,31 @@ class OrderDeadlineExtended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPaymentStarted:
+    """The customer asked to pay with `payment_id`; until `hold_until` the clock waits for its outcome."""
+
+    TYPE: ClassVar[str] = "order.payment_started"
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    customer_id: int
+    payment_id: str
+    hold_until: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPaymentFailed:
+    """The payment came to nothing; the order waits for another one, until its deadline."""
+
+    TYPE: ClassVar[str] = "order.payment_failed"
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    customer_id: int
+    payment_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPaid:
     """The whole total was captured by `payment_id`."""
 
@@ -190,6 +215,8 @@ Event = (
     | OrderConfirmed
     | OrderRejected
     | OrderDeadlineExtended
+    | OrderPaymentStarted
+    | OrderPaymentFailed
     | OrderPaid
     | OrderShipped
     | OrderDelivered

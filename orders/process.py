@@ -7,9 +7,9 @@ from datetime import datetime
 
 from coupons.events import CouponRedeemed, CouponRefused
 from inventory.events import StockRefused, StockReserved
-from orders.commands import Command, ConfirmOrder, PayOrder, RejectOrder
+from orders.commands import Command, ConfirmOrder, FailPayment, PayOrder, RejectOrder
 from orders.events import Check, RejectReason, ShortItem
-from payments.events import PaymentCaptured
+from payments.events import PaymentCaptured, PaymentDeclined
 
 
 def react(order_id: int, event: object, at: datetime) -> Command | None:
@@ -26,5 +26,7 @@ def react(order_id: int, event: object, at: datetime) -> Command | None:
             return RejectOrder(order_id=order_id, reason=RejectReason.COUPON_REFUSED, detail=detail, at=at)
         case PaymentCaptured(payment_id=payment_id, amount=amount, currency=currency):
             return PayOrder(order_id=order_id, payment_id=payment_id, amount=amount, currency=currency, at=at)
+        case PaymentDeclined(payment_id=payment_id):
+            return FailPayment(order_id=order_id, payment_id=payment_id, at=at)
         case _:
             return None

@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from eventing.databases import Insertion
 from eventing.projections import Part, Projection, Table, register
 from eventing.recorded import Recorded
-from orders.domain import Status, sum_of
+from orders.domain import Status, fold, sum_of
 from orders.events import (
     CATEGORY,
     Event,
@@ -16,6 +16,8 @@ from orders.events import (
     OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
+    OrderPaymentFailed,
+    OrderPaymentStarted,
     OrderPlaced,
     OrderRefunded,
     OrderRejected,
@@ -89,6 +91,7 @@ def row_of(history: History) -> dict[str, Any]:
     for recorded in history:
         row |= _changes(recorded.event)
         row |= {"id": recorded.stream_id, "version": recorded.version, "updated_at": recorded.event.at}
+    row["expires_at"] = fold(recorded.event for recorded in history).expires_at
     return row
 
 
@@ -105,25 +108,22 @@ def _changes(event: Event) -> dict[str, Any]:
                 "total": subtotal - event.discount,
                 "coupon_code": event.coupon_code,
                 "placed_at": event.at,
-                "expires_at": event.payment_due_at,
                 "reason": "",
             }
-        case OrderCheckPassed():
+        case OrderCheckPassed() | OrderDeadlineExtended() | OrderPaymentStarted() | OrderPaymentFailed():
             return {}
         case OrderConfirmed():
             return {"status": Status.CONFIRMED.value}
         case OrderRejected():
-            return {"status": Status.REJECTED.value, "reason": event.reason.value, "expires_at": None}
-        case OrderDeadlineExtended():
-            return {"expires_at": event.payment_due_at}
+            return {"status": Status.REJECTED.value, "reason": event.reason.value}
         case OrderPaid():
-            return {"status": Status.PAID.value, "expires_at": None}
+            return {"status": Status.PAID.value}
         case OrderShipped():
             return {"status": Status.SHIPPED.value}
         case OrderDelivered():
             return {"status": Status.DELIVERED.value}
         case OrderCancelled():
-            return {"status": Status.CANCELLED.value, "reason": event.reason.value, "expires_at": None}
+            return {"status": Status.CANCELLED.value, "reason": event.reason.value}
         case OrderRefunded():
             return {"status": Status.REFUNDED.value}
         case _:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRow:
-    """An order as it stands. Amounts are in minor units; `expires_at` is the payment deadline while there is one."""
+    """An order as it stands. Amounts are in minor units; `expires_at` is when the clock may cancel it, if ever."""
 
     id: int
     customer_id: int

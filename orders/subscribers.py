@@ -15,7 +15,7 @@ from inventory.events import StockRefused, StockReserved
 from orders import handlers
 from orders.domain import NotYetConfirmed, OrderAlreadyPaid, OrderClosed, OrderNotFound
 from orders.process import react
-from payments.events import PaymentCaptured
+from payments.events import PaymentCaptured, PaymentDeclined
 from sharding import numbers, shards
 
 orders = Subscriber("orders", database=lambda recorded: shards.alias_of(recorded.stream_id))
@@ -27,7 +27,7 @@ class OrderNotReady(Transient):
     """The order is not here (yet), is still being checked, or another writer had it in hand."""
 
 
-@orders.on(StockReserved, StockRefused, CouponRedeemed, CouponRefused, PaymentCaptured)
+@orders.on(StockReserved, StockRefused, CouponRedeemed, CouponRefused, PaymentCaptured, PaymentDeclined)
 def advance_orders(batch: Sequence[Recorded[Any]]) -> None:
     """Ask each order for what the event leads to. Raises OrderNotReady, or the OrderError that should never happen.
 

@@ -63,35 +63,32 @@ class OrderClosed(PaymentError):
     """This order has come to nothing and cannot be paid any more."""
 
 
-def request_payment(command: RequestPayment, metadata: Metadata) -> str:
-    """Note the wish to pay and return the payment's id; the gateway is asked as soon as the event arrives.
+def check_request(command: RequestPayment) -> None:
+    """Raise what `request_payment` would raise just now. Nothing is locked, so that may be different a moment later."""
+    alias = database_of("payments")
+    _check_request(command, Account.objects.using(alias).filter(order_id=command.order_id).first(), alias)
+
+
+def request_payment(command: RequestPayment, metadata: Metadata) -> None:
+    """Record the request; the gateway is asked as soon as the event arrives.
 
     Raises InvalidPaymentToken, PaymentInProgress, AlreadyPaid or OrderClosed.
     """
-    token = command.token
-    if not token.strip() or len(token) > MAX_TOKEN_LENGTH or not token.isprintable():
-        raise InvalidPaymentToken
     alias = database_of("payments")
     with transaction.atomic(using=alias):
         account = _open_accounts({command.order_id: command.customer_id}, alias)[command.order_id]
-        if account.closed:
-            raise OrderClosed
-        earlier = list(Payment.objects.using(alias).filter(order_id=command.order_id).order_by("attempt"))
-        for payment in earlier:
-            if payment.status == Payment.Status.REQUESTED:
-                raise PaymentInProgress
-            if payment.status != Payment.Status.DECLINED:
-                raise AlreadyPaid
+        earlier = _check_request(command, account, alias)
         payment = Payment.objects.using(alias).create(
+            id=command.payment_id,
             order_id=command.order_id,
             attempt=len(earlier) + 1,
             amount=command.amount,
             currency=command.currency,
-            token=token,
+            token=command.token,
             requested_at=command.at,
         )
         requested = PaymentRequested(
-            payment_id=str(payment.id),
+            payment_id=command.payment_id,
             customer_id=account.customer_id,
             amount=payment.amount,
             currency=payment.currency,
@@ -99,7 +96,24 @@ def request_payment(command: RequestPayment, metadata: Metadata) -> str:
         )
         _append(account, [requested], metadata, alias)
         account.save(using=alias, update_fields=["version"])
-    return str(payment.id)
+
+
+def _check_request(command: RequestPayment, account: Account | None, alias: str) -> list[Payment]:
+    """The order's earlier payments, all of which were declined; raises a PaymentError if the request is refused."""
+    token = command.token
+    if not token.strip() or len(token) > MAX_TOKEN_LENGTH or not token.isprintable():
+        raise InvalidPaymentToken
+    if account is None:
+        return []
+    if account.closed:
+        raise OrderClosed
+    earlier = list(Payment.objects.using(alias).filter(order_id=command.order_id).order_by("attempt"))
+    for payment in earlier:
+        if payment.status == Payment.Status.REQUESTED:
+            raise PaymentInProgress
+        if payment.status != Payment.Status.DECLINED:
+            raise AlreadyPaid
+    return earlier
 
 
 def capture(requested: Recorded[PaymentRequested]) -> Callable[[], None]:

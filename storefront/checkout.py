@@ -26,14 +26,22 @@ from inventory.domain import InventoryError
 from inventory.selectors import PricedLine
 from orders import handlers as orders
 from orders import selectors
-from orders.commands import CancelOrder, PlaceOrder
-from orders.domain import EmptyOrder, NotYetConfirmed, OrderClosed, OrderError, OrderNotFound, Status
+from orders.commands import CancelOrder, FailPayment, PlaceOrder, StartPayment
+from orders.domain import (
+    EmptyOrder,
+    NotYetConfirmed,
+    OrderAlreadyPaid,
+    OrderClosed,
+    OrderError,
+    OrderNotFound,
+    Status,
+)
 from orders.events import Address, CancelReason, Line
 from orders.handlers import IdempotencyKey, Placement
 from orders.selectors import OrderDetail
 from payments import handlers as payments
 from payments.commands import RequestPayment
-from payments.handlers import AlreadyPaid
+from payments.handlers import AlreadyPaid, PaymentError
 from sharding import numbers, shards
 
 Wanted = Sequence[tuple[str, int]]  # sku and quantity
@@ -148,19 +156,37 @@ def pay(order_id: int, customer_id: int, token: str, metadata: Metadata, at: dat
         case Status.REJECTED | Status.CANCELLED:
             raise OrderClosed(f"it is {order.status}")
         case Status.CONFIRMED:
-            return payments.request_payment(
-                RequestPayment(
-                    order_id=order_id,
-                    customer_id=customer_id,
-                    amount=order.total,
-                    currency=order.currency,
-                    token=token,
-                    at=at or timezone.now(),
-                ),
-                metadata,
+            request = RequestPayment(
+                order_id=order_id,
+                payment_id=str(uuid4()),
+                customer_id=customer_id,
+                amount=order.total,
+                currency=order.currency,
+                token=token,
+                at=at or timezone.now(),
             )
+            _request_payment(request, metadata)
+            return request.payment_id
         case _:
             assert_never(order.status)
+
+
+def _request_payment(request: RequestPayment, metadata: Metadata) -> None:
+    """Tell the order first, then request the payment: from then on the clock waits for the outcome.
+
+    After a crash in between the order waits for a payment that does not exist, until `hold_until`.
+    """
+    order_id, payment_id, at = request.order_id, request.payment_id, request.at
+    payments.check_request(request)
+    try:
+        orders.handle(StartPayment(order_id=order_id, payment_id=payment_id, at=at), metadata)
+    except OrderAlreadyPaid as error:
+        raise AlreadyPaid from error
+    try:
+        payments.request_payment(request, metadata)
+    except PaymentError:  # another request was faster, or the order was cancelled just now
+        orders.handle(FailPayment(order_id=order_id, payment_id=payment_id, at=at), metadata)
+        raise
 
 
 def cancel(order_id: int, customer_id: int, metadata: Metadata, at: datetime | None = None) -> None:

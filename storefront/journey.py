@@ -332,7 +332,7 @@ def _next_step(journey: Journey, now: datetime) -> Iterator[str]:
             if Check.COUPON in order.waiting_for:
                 yield "The coupon check, by coupons."
         case Status.CONFIRMED:
-            due = order.payment_due_at
+            due = order.expires_at
             if _payment(journey):
                 return
             if due is not None and due <= now:

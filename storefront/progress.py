@@ -21,6 +21,8 @@ from orders.events import (
     OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
+    OrderPaymentFailed,
+    OrderPaymentStarted,
     OrderPlaced,
     OrderRefunded,
     OrderRejected,
@@ -204,6 +206,10 @@ def _what(event: Event) -> str:
             return _rejection(event)
         case OrderDeadlineExtended():
             return f"You have more time to pay: until {event.payment_due_at:%-d %B, %H:%M} UTC."
+        case OrderPaymentStarted():
+            return "Your payment has started. Until we know how it went, the order is not cancelled for being late."
+        case OrderPaymentFailed():
+            return "Your payment did not go through."
         case OrderPaid():
             return "Paid in full."
         case OrderShipped():

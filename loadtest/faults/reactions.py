@@ -25,8 +25,9 @@ from django.utils import timezone
 from eventing.recorded import Metadata
 from payments import handlers
 from payments.commands import RequestPayment
-payment = {{"order_id": {order}, "customer_id": {customer}, "amount": {total}, "currency": "EUR", "token": "tok_ok"}}
-handlers.request_payment(RequestPayment(**payment, at=timezone.now()), Metadata(correlation_id=uuid4().hex))
+order = {{"order_id": {order}, "customer_id": {customer}, "amount": {total}, "currency": "EUR"}}
+payment = RequestPayment(**order, payment_id=str(uuid4()), token="tok_ok", at=timezone.now())
+handlers.request_payment(payment, Metadata(correlation_id=uuid4().hex))
 """
 REDRIVE = """
 from eventing import deadletters

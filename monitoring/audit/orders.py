@@ -13,7 +13,7 @@ from monitoring.audit.cases import Case, Payment
 from monitoring.audit.report import NOTHING, Check, Finding, Moment
 from orders import handlers as orders
 from orders.domain import Order, Status
-from orders.events import OrderPaid
+from orders.events import CancelReason, OrderCancelled, OrderPaid, OrderPaymentFailed
 from payments.events import CATEGORY as PAYMENT
 from payments.events import PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested, RefundRequested
 
@@ -116,8 +116,28 @@ def end_in_time(case: Case, moment: Moment) -> Finding:
     state = case.state
     if state is None or state.payment_due_at is None:
         return NOTHING
-    late = state.status in UNPAID and state.payment_due_at < moment.cutoff - SWEEP
+    late = state.expires_at is not None and state.expires_at < moment.cutoff - SWEEP
     return 1, [case.name()] if late else []
+
+
+def paid_in_time(case: Case, moment: Moment) -> Finding:
+    """Of an order that the clock cancelled, no payment was requested before the deadline unless it has failed.
+
+    Whether it failed before is told by the order's own events, or by times in orders that are older than those events.
+    """
+    events = [item.event for item in case.history()]
+    cancelled = [event for event in events if isinstance(event, OrderCancelled)]
+    if case.state is None or not cancelled or cancelled[0].reason is not CancelReason.PAYMENT_TIMEOUT:
+        return NOTHING
+    due, ended = case.state.payment_due_at, cancelled[0].at
+    failed = {event.payment_id for event in events if isinstance(event, OrderPaymentFailed)}
+    open_in_time = set()
+    for event in (item.event for item in case.history(PAYMENT)):
+        if isinstance(event, PaymentRequested | PaymentCaptured) and due is not None and event.at < due:
+            open_in_time.add(event.payment_id)
+        elif isinstance(event, PaymentDeclined) and event.at <= ended:
+            failed.add(event.payment_id)
+    return 1, [case.name()] if open_in_time - failed else []
 
 
 def stock_set_aside(case: Case, moment: Moment) -> Finding:
@@ -195,6 +215,14 @@ CHECKS = (
         counts="orders",
         hint="Is beat running, and the periodic task `Cancel overdue orders` enabled? It cancels them within seconds.",
         of_case=end_in_time,
+    ),
+    Check(
+        name="paid_in_time_is_kept",
+        title="The clock has cancelled no order whose payment was requested before the deadline and did not fail.",
+        counts="orders cancelled by the clock",
+        hint="The customer paid in time and got the money back: offer the order again. Was a worker of orders or "
+        "payments away for more than an hour, or is the payment's event a dead letter? The clock waits no longer.",
+        of_case=paid_in_time,
     ),
     Check(
         name="read_model_matches_events",

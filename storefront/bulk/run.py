@@ -24,6 +24,7 @@ from django.utils import timezone
 from eventing.crockford import encode
 from eventing.databases import SessionLock, is_postgresql
 from inventory import handlers as inventory
+from orders.domain import PAYMENT_HOLD
 from sharding import numbers, shards
 from sharding.numbers import BUCKETS
 from sharding.router import database_of
@@ -46,6 +47,7 @@ REST = timedelta(hours=1)  # before now, by which everything has happened
 LONGEST = timedelta(hours=131)  # from the end of the payment term to the delivery
 SWITCH_SECONDS = 0.0005
 TERM_SECONDS = int(TERM.total_seconds())
+HOLD_SECONDS = int(PAYMENT_HOLD.total_seconds())
 
 Person = tuple[int, str]  # id and first name
 DAY_0 = date(1970, 1, 1).toordinal()
@@ -208,14 +210,17 @@ class Run:
         left = self.now.timestamp() - REST.total_seconds() - due
         scale = 3600 * min(1.0, left / LONGEST.total_seconds())  # an hour, or less if it is not long ago
         paid = second + 30 + int(900 * draw())
+        paid_again = paid + 30 + int(600 * draw())
         shipped = due + 1 + int((2 + 38 * draw()) * scale)
         values = [str(order_id), encode(order_id), str(customer_id), name, f"WH{int(draw() * 10**9):09d}"]
         moments = {
             "placed": second,
             "cancelled": second + 30 + int(1500 * draw()),
             "paid": paid,
-            "paid_again": paid + 30 + int(600 * draw()),
+            "paid_again": paid_again,
             "due": due,
+            "held": paid + HOLD_SECONDS,
+            "held_again": paid_again + HOLD_SECONDS,
             "expired": due + 1 + int(4 * draw()),
             "refunded": due + 1 + int((1 + 29 * draw()) * scale),
             "shipped": shipped,

@@ -26,11 +26,13 @@ from orders.commands import (
     Command,
     ConfirmOrder,
     DeliverOrder,
+    FailPayment,
     PayOrder,
     PlaceOrder,
     RefundOrder,
     RejectOrder,
     ShipOrder,
+    StartPayment,
 )
 from orders.domain import Order
 from orders.events import CATEGORY as ORDER
@@ -52,6 +54,8 @@ MOMENTS = {
     "paid": PLACED + timedelta(minutes=10),
     "paid_again": PLACED + timedelta(minutes=20),
     "due": PLACED + TERM,
+    "held": PLACED + timedelta(minutes=10) + orders.PAYMENT_HOLD,
+    "held_again": PLACED + timedelta(minutes=20) + orders.PAYMENT_HOLD,
     "expired": PLACED + TERM + timedelta(seconds=2),
     "refunded": PLACED + timedelta(days=1),
     "shipped": PLACED + timedelta(days=2),
@@ -162,17 +166,20 @@ class Course:
         payment_id = str(UUID(int=self.chance.getrandbits(128), version=4))
         self.tokens[payment_id] = token
         total, currency, customer = self.order.total, self.order.currency, self.customer_id
+        asked = self._asked(f"customer:{customer}")
+        self._decide(StartPayment(order_id=self.order_id, payment_id=payment_id, at=self._at(moment)), asked)
         requested = self._record(
             PAYMENT,
             PaymentRequested(
                 payment_id=payment_id, customer_id=customer, amount=total, currency=currency, at=self._at(moment)
             ),
-            self._asked(f"customer:{customer}"),
+            asked,
         )
         at = _after(requested)
         if token == DECLINED:
             declined = PaymentDeclined(payment_id=payment_id, customer_id=customer, reason="card_declined", at=at)
-            self._record(PAYMENT, declined, _caused(requested, "payments"))
+            answer = self._record(PAYMENT, declined, _caused(requested, "payments"))
+            self._react(FailPayment(order_id=self.order_id, payment_id=payment_id, at=_after(answer)), answer)
             return
         self.captured = PaymentCaptured(
             payment_id=payment_id, customer_id=customer, amount=total, currency=currency, at=at

@@ -203,9 +203,11 @@ def test_an_order_goes_its_way_and_tells_its_history(api: Api) -> None:
     assert [(event["type"], event["version"]) for event in history["items"]] == [
         ("order.placed", 1),
         ("order.confirmed", 2),
-        ("order.paid", 3),
+        ("order.payment_started", 3),
+        ("order.paid", 4),
     ]
-    placed, confirmed, _ = history["items"]
+    placed, confirmed, started, _ = history["items"]
+    assert started["data"]["payment_id"] == paid.json()["payment"]["payment_id"]
     assert placed["id"] == f"order-{number}@1"
     assert (placed["causation_id"], placed["schema_version"]) == (None, 2)
     assert placed["data"]["lines"] == [{"sku": "BOOK", "name": "A book", "quantity": 1, "unit_price": 1000}]

@@ -35,6 +35,7 @@ from monitoring.audit import CHECKS, Report, audit, cases
 from notifications.models import Message
 from orders import projections
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
+from orders.domain import PAYMENT_HOLD
 from orders.events import CATEGORY as ORDER
 from orders.events import Address, CancelReason, Check, OrderCheckPassed
 from orders.models import IdempotencyKey, Order, OrderLine
@@ -331,6 +332,19 @@ def without_reaction(world: World, order_id: int, command: Any, *names: str) -> 
     drain(skip=[OTHERS, *names])
     pretend_handled(OTHERS, *names)
     return order_name(order_id)
+
+
+@breaks("paid_in_time_is_kept")
+def the_clock_has_cancelled_an_order_that_was_paid_in_time(world: World) -> str:
+    """The worker of orders was away for longer than the clock waits for a payment."""
+    world.shop.pay(world.confirmed)
+    drain(skip=[OTHERS, "orders"])
+    pretend_handled("orders")
+    late = world.shop.now + settings.ORDER_PAYMENT_TIMEOUT + PAYMENT_HOLD
+    world.shop.command(CancelOrder(order_id=world.confirmed, reason=CancelReason.PAYMENT_TIMEOUT, at=late))
+    drain()
+    pretend_handled(OTHERS)
+    return order_name(world.confirmed)
 
 
 @breaks("stock_set_aside_once")

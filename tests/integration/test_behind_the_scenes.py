@@ -166,6 +166,7 @@ def test_picture_shows_every_event_in_its_lane_with_its_causes(shopper: Client, 
         ("orders", "check_passed"),
         ("orders", "confirmed"),
         ("orders", "paid"),
+        ("orders", "payment_started"),
         ("orders", "placed"),
         ("payments", "captured"),
         ("payments", "requested"),
@@ -173,7 +174,7 @@ def test_picture_shows_every_event_in_its_lane_with_its_causes(shopper: Client, 
     assert all(event in text(response).partition("The same as a table")[2] for _, event in events)
     for told in (shards.alias_of(order_id), f"bucket {numbers.bucket_of(order_id)}"):
         assert f">{told}</text>" in svg
-    # Six of the eight events were caused by another one.
+    # Six of the nine events were caused by another one.
     assert len(re.findall(r'class="cause ', svg)) == 6
     assert 'class="mark done of-notifications"' in svg
     assert "published " in svg

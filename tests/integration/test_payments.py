@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connections, transaction
@@ -53,10 +54,17 @@ def order_id() -> int:
 
 
 def pay(order_id: int, token: str = OK, at: datetime = NOW) -> str:
-    return handlers.request_payment(
-        RequestPayment(order_id=order_id, customer_id=CUSTOMER, amount=AMOUNT, currency="EUR", token=token, at=at),
-        METADATA,
+    command = RequestPayment(
+        order_id=order_id,
+        payment_id=str(uuid4()),
+        customer_id=CUSTOMER,
+        amount=AMOUNT,
+        currency="EUR",
+        token=token,
+        at=at,
     )
+    handlers.request_payment(command, METADATA)
+    return command.payment_id
 
 
 def happens(order_id: int, event: Any) -> None:

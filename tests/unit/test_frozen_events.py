@@ -35,6 +35,8 @@ from orders.events import (
     OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
+    OrderPaymentFailed,
+    OrderPaymentStarted,
     OrderPlaced,
     OrderRefunded,
     OrderRejected,
@@ -76,6 +78,8 @@ EXPECTED: dict[str, Any] = {
     "order.deadline_extended.v1": OrderDeadlineExtended(customer_id=7, payment_due_at=DUE, at=AT),
     "order.delivered.v1": OrderDelivered(customer_id=7, at=AT),
     "order.paid.v1": OrderPaid(customer_id=7, payment_id="p1", amount=2000, currency="EUR", at=AT),
+    "order.payment_failed.v1": OrderPaymentFailed(customer_id=7, payment_id="p1", at=AT),
+    "order.payment_started.v1": OrderPaymentStarted(customer_id=7, payment_id="p1", hold_until=DUE, at=AT),
     "order.placed.v1": OrderPlaced(
         customer_id=7,
         currency="EUR",

@@ -17,11 +17,13 @@ from orders.commands import (
     ConfirmOrder,
     DeliverOrder,
     ExtendDeadline,
+    FailPayment,
     PayOrder,
     PlaceOrder,
     RefundOrder,
     RejectOrder,
     ShipOrder,
+    StartPayment,
 )
 from orders.domain import FINAL, Order, OrderError, Status, decide, evolve, fold
 from orders.events import (
@@ -36,6 +38,8 @@ from orders.events import (
     OrderDeadlineExtended,
     OrderDelivered,
     OrderPaid,
+    OrderPaymentFailed,
+    OrderPaymentStarted,
     OrderPlaced,
     OrderRefunded,
     OrderRejected,
@@ -63,6 +67,9 @@ reject = RejectOrder(
     detail="",
     at=LATER,
 )
+start_payment = StartPayment(order_id=ID, payment_id="p1", at=LATER)
+start_another = replace(start_payment, payment_id="p2")
+fail_payment = FailPayment(order_id=ID, payment_id="p1", at=LATER)
 pay = PayOrder(order_id=ID, payment_id="p1", amount=2100, currency="EUR", at=LATER)
 pay_again = replace(pay, payment_id="p2")
 ship = ShipOrder(order_id=ID, tracking="T1", at=LATER)
@@ -95,6 +102,9 @@ rejected = OrderRejected(
     detail="",
     at=LATER,
 )
+started = OrderPaymentStarted(customer_id=CUSTOMER, payment_id="p1", hold_until=LATER + domain.PAYMENT_HOLD, at=LATER)
+another_started = replace(started, payment_id="p2")
+failed = OrderPaymentFailed(customer_id=CUSTOMER, payment_id="p1", at=LATER)
 paid = OrderPaid(customer_id=CUSTOMER, payment_id="p1", amount=2100, currency="EUR", at=LATER)
 shipped = OrderShipped(customer_id=CUSTOMER, tracking="T1", at=LATER)
 delivered = OrderDelivered(customer_id=CUSTOMER, at=LATER)
@@ -130,6 +140,9 @@ COMMANDS: dict[str, Command] = {
     "confirm stock": confirm_stock,
     "confirm coupon": confirm_coupon,
     "reject": reject,
+    "start payment": start_payment,
+    "start another payment": start_another,
+    "fail payment": fail_payment,
     "pay": pay,
     "pay again": pay_again,
     "ship": ship,
@@ -163,6 +176,29 @@ TABLE: dict[str, tuple[Outcome, ...]] = {
         NOTHING,
         domain.AlreadyConfirmed,
     ),
+    "start payment": (
+        domain.OrderNotFound,
+        domain.NotYetConfirmed,
+        started,
+        domain.OrderClosed,
+        NOTHING,
+        NOTHING,
+        NOTHING,
+        domain.OrderClosed,
+        NOTHING,
+    ),
+    "start another payment": (
+        domain.OrderNotFound,
+        domain.NotYetConfirmed,
+        another_started,
+        domain.OrderClosed,
+        domain.OrderAlreadyPaid,
+        domain.OrderAlreadyPaid,
+        domain.OrderAlreadyPaid,
+        domain.OrderClosed,
+        domain.OrderAlreadyPaid,
+    ),
+    "fail payment": (domain.OrderNotFound, *[NOTHING] * 8),
     "pay": (
         domain.OrderNotFound,
         domain.NotYetConfirmed,
@@ -323,6 +359,67 @@ def test_a_deadline_is_moved_into_the_future_only_and_not_too_far(
 def test_a_deadline_may_be_as_long_as_the_longest_payment_term(order: Scenario[Order, Command]) -> None:
     until = NOON + domain.MAX_PAYMENT_TERM
     order.given(placed).when(replace(extend, payment_due_at=until)).then(replace(extended, payment_due_at=until))
+
+
+# --- Payments under way -------------------------------------------------------------------------------------------
+
+
+def test_the_clock_waits_for_a_payment_that_was_started_before_the_deadline(order: Scenario[Order, Command]) -> None:
+    started_last_moment = replace(started, at=DUE - timedelta(seconds=12))
+    order.given(placed, confirmed, started_last_moment).when(timeout).refused(domain.PaymentNotDue)
+    order.given(placed, confirmed, started_last_moment).when(pay).then(paid)
+
+
+def test_the_clock_cancels_after_the_payment_has_failed(order: Scenario[Order, Command]) -> None:
+    order.given(placed, confirmed, started).when(fail_payment).then(failed)
+    order.given(placed, confirmed, started, failed).when(timeout).then(timed_out)
+
+
+def test_the_clock_waits_for_a_payment_no_longer_than_the_hold(order: Scenario[Order, Command]) -> None:
+    late = replace(timeout, at=started.hold_until)
+    order.given(placed, confirmed, started).when(late).then(replace(timed_out, at=late.at))
+    too_early = replace(late, at=late.at - timedelta(microseconds=1))
+    order.given(placed, confirmed, started).when(too_early).refused(domain.PaymentNotDue)
+
+
+def test_the_failure_of_an_older_payment_does_not_end_the_wait_for_a_newer_one(order: Scenario[Order, Command]) -> None:
+    order.given(placed, confirmed, started, another_started).when(fail_payment).then(failed)
+    order.given(placed, confirmed, started, another_started, failed).when(timeout).refused(domain.PaymentNotDue)
+
+
+def test_a_failure_that_is_repeated_or_of_an_unknown_payment_causes_nothing(order: Scenario[Order, Command]) -> None:
+    order.given(placed, confirmed, started, failed).when(fail_payment).then()
+    order.given(placed, confirmed, another_started).when(fail_payment).then()
+
+
+def test_a_payment_that_is_started_twice_is_one(order: Scenario[Order, Command]) -> None:
+    order.given(placed, confirmed, started).when(start_payment).then()
+
+
+def test_payments_after_the_deadline_keep_the_order_no_longer_than_one_at_the_deadline(
+    order: Scenario[Order, Command],
+) -> None:
+    late = replace(start_another, at=DUE + timedelta(minutes=50))
+    held = replace(another_started, at=late.at, hold_until=DUE + domain.PAYMENT_HOLD)
+    order.given(placed, confirmed).when(late).then(held)
+
+
+@pytest.mark.parametrize("cancelling, event", [(cancel, cancelled), (cancel_by_operator, cancelled_by_operator)])
+def test_people_may_cancel_an_order_whose_payment_is_under_way(
+    order: Scenario[Order, Command], cancelling: CancelOrder, event: OrderCancelled
+) -> None:
+    order.given(placed, confirmed, started).when(cancelling).then(event)
+
+
+def test_an_order_expires_at_its_deadline_or_when_the_last_payment_is_not_waited_for_any_more() -> None:
+    assert fold([placed, confirmed]).expires_at == DUE
+    assert fold([placed, confirmed, started]).expires_at == started.hold_until
+    assert fold([placed, confirmed, started, failed]).expires_at == DUE
+    assert fold([placed, confirmed, started, replace(extended, payment_due_at=DUE + timedelta(days=1))]).expires_at == (
+        DUE + timedelta(days=1)
+    )
+    assert fold([placed, confirmed, started, paid]).expires_at is None
+    assert fold([placed, confirmed, started, cancelled]).expires_at is None
 
 
 # --- Placing ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from coupons.events import CouponRedeemed, CouponRefused, CouponReleased
 from inventory.events import MissingItem, ReservedItem, StockRefused, StockReleased, StockReserved, StockShipped
-from orders.commands import Command, ConfirmOrder, PayOrder, RejectOrder
+from orders.commands import Command, ConfirmOrder, FailPayment, PayOrder, RejectOrder
 from orders.events import Check, OrderConfirmed, RejectReason, ShortItem
 from orders.process import react
 from payments.events import PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested, RefundRequested
@@ -52,6 +52,11 @@ def test_captured_money_pays_the_order() -> None:
     )
 
 
+def test_a_declined_payment_ends_the_wait_for_it() -> None:
+    declined = PaymentDeclined(payment_id="p1", customer_id=7, reason="declined", at=THEN)
+    assert react(ID, declined, NOW) == FailPayment(order_id=ID, payment_id="p1", at=NOW)
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -59,7 +64,6 @@ def test_captured_money_pays_the_order() -> None:
         StockShipped(items=ITEMS, at=THEN),
         CouponReleased(code="SPRING", customer_id=7, at=THEN),
         PaymentRequested(**MONEY),
-        PaymentDeclined(payment_id="p1", customer_id=7, reason="declined", at=THEN),
         RefundRequested(**MONEY, reason="cancelled"),
         PaymentRefunded(**MONEY),
         OrderConfirmed(customer_id=7, at=THEN),
