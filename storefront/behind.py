@@ -12,6 +12,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
 
 from orders import selectors
@@ -39,6 +40,7 @@ class Fact:
         return self.before != self.after
 
 
+@never_cache
 @require_safe
 @for_customers
 def behind(request: HttpRequest, number: str) -> HttpResponse:

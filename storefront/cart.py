@@ -1,24 +1,32 @@
-"""The cart: what a visitor has put aside, kept in the session with the prices that were seen.
+"""The cart: what a visitor has put aside, with the prices that were seen.
 
-Every change gives it another key, so a key stands for one content, and at most one order is placed for it.
+A customer's cart is a row in the database, so it is the same on every device and outlives a session. Anybody else's is
+in the session, and joins the customer's with the first page after signing in.
+
+Every change gives a cart another key, so a key stands for one content, and at most one order is placed for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from django.contrib.sessions.backends.base import SessionBase
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest
 
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
+from sharding.router import database_of
 from storefront.forms import MAX_LINES, MAX_QUANTITY
+from storefront.models import CustomerCart
 
 CART = "cart"
-PLACED = "placed"
 REMEMBERED = 10  # keys of forms that have placed an order, for as long as somebody might go back to one
+REMEMBERED_FORMS = 50  # that have added something, for as long as somebody might click them twice
 
 
 class CartError(Exception):
@@ -54,8 +62,15 @@ class CartLine:
 
     @property
     def short(self) -> bool:
-        """Whether there are fewer pieces than wanted, as far as one can know before they are reserved."""
         return self.product is not None and self.product.available < self.quantity
+
+    @property
+    def shortage(self) -> str:
+        """What a customer reads about a line that is short."""
+        available = self.product.available if self.product else 0
+        if available <= 0:
+            return f"{self.name} is sold out."
+        return f"We have only {available} of {self.name}, you want {self.quantity}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +80,13 @@ class Contents:
     lines: tuple[CartLine, ...]
 
     @property
-    def orderable(self) -> bool:
+    def on_sale(self) -> bool:
         return bool(self.lines) and all(line.on_sale for line in self.lines)
+
+    @property
+    def short(self) -> list[CartLine]:
+        """The lines of which there is too little, as far as one can know before they are reserved."""
+        return [line for line in self.lines if line.short]
 
     @property
     def subtotal(self) -> int | None:
@@ -93,13 +113,26 @@ class Contents:
 
 
 class Cart:
-    """The cart of a session."""
+    """The content of a cart, as `stored` says it; see `cart_of` and `changing`."""
 
-    def __init__(self, session: SessionBase) -> None:
-        self._session = session
-        stored: dict[str, Any] = session.get(CART) or {}
+    def __init__(self, stored: dict[str, Any]) -> None:
         self.key: str = stored.get("key", "")
-        self._lines: dict[str, list[Any]] = stored.get("lines", {})
+        self.coupon: str = stored.get("coupon", "")  # what the checkout begins with
+        self._lines: dict[str, list[Any]] = {sku: list(line) for sku, line in stored.get("lines", {}).items()}
+        self._added: list[str] = stored.get("added", [])
+        self._placed: dict[str, str] = stored.get("placed", {})
+        self._ordered: dict[str, Any] | None = stored.get("ordered")
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "coupon": self.coupon,
+            "lines": self._lines,
+            "added": self._added,
+            "placed": self._placed,
+            "ordered": self._ordered,
+        }
 
     @property
     def wanted(self) -> list[tuple[str, int]]:
@@ -109,6 +142,11 @@ class Cart:
     @property
     def pieces(self) -> int:
         return sum(quantity for _, quantity in self.wanted)
+
+    @property
+    def last_order(self) -> str | None:
+        """The number of the order that has emptied the cart, for `give_back`."""
+        return self._ordered["number"] if self._ordered else None
 
     def contents(self) -> Contents:
         products = inventory.products_by_sku(self._lines)
@@ -121,24 +159,34 @@ class Cart:
             )
         )
 
-    def add(self, product: ProductView, quantity: int) -> None:
-        """Put in some pieces at the present price, besides those that are in already. Raises CartError."""
-        inside = self._lines.get(product.sku, [0])[0]
-        if not product.active:
-            raise CartError(f"{product.name} is no longer on sale.")
-        if inside + quantity > MAX_QUANTITY:
-            raise CartError(f"At most {MAX_QUANTITY} pieces of one product; {inside} are in your cart already.")
-        if product.sku not in self._lines and len(self._lines) >= MAX_LINES:
-            raise CartError(f"An order has at most {MAX_LINES} different products.")
-        self._lines[product.sku] = [inside + quantity, product.price, product.currency]
-        self._changed()
+    def add(self, product: ProductView, quantity: int, *, form: str = "") -> None:
+        """Put in some pieces at the present price, besides those that are in already. Raises CartError.
 
-    def put(self, products: Sequence[tuple[ProductView, int]]) -> None:
-        """Put in several products, up to what an order may have of each. Raises CartError."""
+        `form` names one rendered button: what it has added once is not added again by a second click.
+        """
+        if self._is_repeated(form):
+            return
+        inside = self._lines.get(product.sku, [0])[0]
+        already = f"; {inside} in your cart already" if inside else ""
+        if product.active and product.available <= 0:
+            raise CartError(f"{product.name} is sold out.")
+        if product.active and product.available < inside + quantity <= MAX_QUANTITY:
+            raise CartError(f"We have only {product.available} of {product.name}{already}.")
+        self._put(product, quantity)
+        self._remember(form)
+
+    def put(self, products: Sequence[tuple[ProductView, int]], *, form: str = "") -> None:
+        """Put in several products, up to what an order may have of each. Raises CartError.
+
+        There may be less of them: the cart says so.
+        """
+        if self._is_repeated(form):
+            return
         for product, quantity in products:
             inside = self._lines.get(product.sku, [0])[0]
             if room := MAX_QUANTITY - inside:
-                self.add(product, min(quantity, room))
+                self._put(product, min(quantity, room))
+        self._remember(form)
 
     def set_quantities(self, quantities: dict[str, int]) -> None:
         """Change how many pieces of products that are in; none of a product takes it out."""
@@ -149,25 +197,101 @@ class Cart:
             else:
                 self._lines.pop(sku, None)
         if self.wanted != before:
-            self._changed()
+            self.renew_key()
 
     def renew_key(self) -> None:
         """Let the same content be ordered once more."""
-        self._changed()
+        self.key = uuid4().hex
 
-    def has_placed(self, key: str, number: str) -> None:
+    def join(self, visitor: Cart) -> bool:
+        """Take in what somebody put aside before they signed in; whether there was something else in here.
+
+        Of a product in both carts the larger quantity counts: nobody gets more than they once asked for in one place.
+        """
+        had_more = not self._lines.keys() <= visitor._lines.keys()
+        before = self.wanted
+        for sku, (quantity, price, currency) in visitor._lines.items():
+            inside = self._lines.get(sku, [0])[0]
+            if inside or len(self._lines) < MAX_LINES:
+                self._lines[sku] = [max(quantity, inside), price, currency]
+        if self.wanted != before:
+            self.renew_key()
+        return had_more
+
+    def has_placed(self, key: str, number: str, coupon: str | None) -> None:
         """Remember which order was placed under this key, and empty the cart if it is still the one of the order."""
-        placed = {**self._session.get(PLACED, {}), key: number}
-        self._session[PLACED] = dict(list(placed.items())[-REMEMBERED:])
+        self._placed = dict([*self._placed.items(), (key, number)][-REMEMBERED:])
         if key == self.key:
-            self._lines = {}
-            self._changed()
+            self._ordered = {"number": number, "coupon": coupon or "", "lines": self._lines}
+            self._lines, self.coupon = {}, ""
+            self.renew_key()
 
     def placed_under(self, key: str) -> str | None:
-        """The number of the order that was placed under this key in this session."""
-        number: str | None = self._session.get(PLACED, {}).get(key)
-        return number
+        """The number of the order that was placed under this key."""
+        return self._placed.get(key)
 
-    def _changed(self) -> None:
-        self.key = uuid4().hex
-        self._session[CART] = {"key": self.key, "lines": self._lines}
+    def give_back(self, number: str) -> bool:
+        """Have in again what a rejected order took out, unless something else is in by now; whether it is."""
+        if self._ordered is None or self._ordered["number"] != number or self._lines:
+            return False
+        self._lines, self.coupon, self._ordered = self._ordered["lines"], self._ordered["coupon"], None
+        self.renew_key()
+        return True
+
+    def _put(self, product: ProductView, quantity: int) -> None:
+        inside = self._lines.get(product.sku, [0])[0]
+        if not product.active:
+            raise CartError(f"{product.name} is no longer on sale.")
+        if inside + quantity > MAX_QUANTITY:
+            raise CartError(f"At most {MAX_QUANTITY} pieces of one product; {inside} are in your cart already.")
+        if product.sku not in self._lines and len(self._lines) >= MAX_LINES:
+            raise CartError(f"An order has at most {MAX_LINES} different products.")
+        self._lines[product.sku] = [inside + quantity, product.price, product.currency]
+        self.renew_key()
+
+    def _is_repeated(self, form: str) -> bool:
+        return bool(form) and form in self._added
+
+    def _remember(self, form: str) -> None:
+        if form:
+            self._added = [*self._added, form][-REMEMBERED_FORMS:]
+
+
+def cart_of(request: HttpRequest) -> Cart:
+    """The visitor's cart, to be looked at."""
+    found: Cart | None = vars(request).get(CART)
+    if found is not None:
+        return found
+    if request.user.is_authenticated and CART not in request.session:
+        rows = CustomerCart.objects.using(database_of("storefront")).filter(customer_id=request.user.pk)
+        vars(request)[CART] = found = Cart(rows.values_list("content", flat=True).first() or {})
+        return found
+    with changing(request) as found:
+        return found
+
+
+@contextmanager
+def changing(request: HttpRequest) -> Iterator[Cart]:
+    """The visitor's cart, to be changed: nobody else changes that of a customer meanwhile."""
+    session = request.session
+    if not request.user.is_authenticated:
+        before = session.get(CART) or {}
+        cart = Cart(before)
+        yield cart
+        if cart.stored != Cart(before).stored:
+            session[CART] = cart.stored
+        vars(request)[CART] = cart
+        return
+    alias = database_of("storefront")
+    with transaction.atomic(using=alias):
+        rows = CustomerCart.objects.using(alias).select_for_update()
+        row, _ = rows.get_or_create(customer_id=request.user.pk)
+        cart = Cart(row.content)
+        if CART in session and cart.join(Cart(session[CART])):
+            messages.info(request, "What you had put into your cart earlier is in it as well.")
+        yield cart
+        if cart.stored != row.content:
+            row.content = cart.stored
+            row.save(using=alias, update_fields=["content"])
+    session.pop(CART, None)
+    vars(request)[CART] = cart

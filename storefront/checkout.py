@@ -107,12 +107,12 @@ def place(
     """
     pressure.admit(shards.alias_of_bucket(numbers.bucket_of_customer(customer_id)))
     at = at or timezone.now()
-    idempotency = IdempotencyKey(key=key, fingerprint=_fingerprint(wanted, coupon_code, ship_to))
     try:
         quoted = quote(customer_id, wanted, coupon_code, at)
     except (OrderError, InventoryError, CouponError):
         # A repeated request is not refused because, say, its first copy has used up the coupon.
-        if (first := orders.replay_of(customer_id, idempotency)) is not None:
+        first = placed_before(customer_id, wanted, coupon_code, key=key, ship_to=ship_to)
+        if first is not None:
             return first
         raise
     command = PlaceOrder(
@@ -129,7 +129,16 @@ def place(
         ship_to=ship_to,
         at=at,
     )
+    idempotency = IdempotencyKey(key=key, fingerprint=_fingerprint(wanted, coupon_code, ship_to))
     return orders.place_order(command, metadata, idempotency=idempotency)
+
+
+def placed_before(
+    customer_id: int, wanted: Wanted, coupon_code: str | None, *, key: str, ship_to: Address | None = None
+) -> Placement | None:
+    """What `place` has placed for this key, if anything; raises IdempotencyMismatch, IdempotencyInFlight."""
+    fingerprint = _fingerprint(wanted, coupon_code, ship_to)
+    return orders.replay_of(customer_id, IdempotencyKey(key=key, fingerprint=fingerprint))
 
 
 def order_of(customer_id: int, order_id: int) -> OrderDetail:

@@ -21,6 +21,7 @@ MAX_COUPON = 40
 MAX_PASSWORD = 128
 ADDRESS_FIELDS = ("name", "street", "postal_code", "city", "country")
 
+ONCE = 40  # the longest name of a rendered button
 QUANTITY = "q-"  # the name of a product's field is this and its sku
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -246,7 +247,7 @@ class CheckoutForm(AddressForm):
     def coupon_code(self) -> str | None:
         """What has been typed, if it can be a coupon's code at all."""
         if not self.is_bound:
-            return None
+            return self.initial.get("coupon") or None
         self.is_valid()
         return self.cleaned_data.get("coupon") or None
 

@@ -1,4 +1,4 @@
-"""What the shop itself keeps: a customer's usual address, and what the seed has written in bulk.
+"""What the shop itself keeps: a customer's usual address and cart, and what the seed has written in bulk.
 
 The address of an order is in the order's events.
 """
@@ -20,6 +20,16 @@ class UsualAddress(models.Model):
 
     def __str__(self) -> str:
         return f"address of customer {self.customer_id}"
+
+
+class CustomerCart(models.Model):
+    """The cart of a customer, one row each; `content` is what storefront.cart.Cart stores."""
+
+    customer_id = models.BigIntegerField(primary_key=True)
+    content = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"cart of customer {self.customer_id}"
 
 
 class BulkBatch(models.Model):

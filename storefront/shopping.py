@@ -22,23 +22,26 @@ from eventing.errors import Overloaded
 from inventory import selectors as inventory
 from inventory.domain import InventoryError
 from inventory.selectors import ProductView, Sort
-from orders.domain import OrderError
+from orders import selectors
+from orders.domain import OrderError, Status
 from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
 from sharding import numbers
 from storefront import addresses, checkout
-from storefront.cart import Cart, CartError, Contents
+from storefront.cart import Cart, CartError, Contents, cart_of, changing
 from storefront.checkout import Quote
-from storefront.forms import QUANTITY, AddForm, CartForm, CheckoutForm
+from storefront.forms import ONCE, QUANTITY, AddForm, CartForm, CheckoutForm
 from storefront.redirects import for_customers, form_on, local_page, session_has_ended
 
 PAGE_OF_PRODUCTS = 24
 MAX_SEARCH = 100
+TAKE_LESS = "Please take less of it, or remove it from your cart."
 SORTS = {Sort.NAME: "By name", Sort.CHEAPEST: "Cheapest first", Sort.DEAREST: "Dearest first"}
 
 
 # --- The shelves -----------------------------------------------------------------------------------------------------
 
 
+@never_cache  # Back asks again: the cart may hold something else by now
 @require_safe
 def shop(request: HttpRequest) -> HttpResponse:
     """Products by category, text and order; the whole choice is in the address."""
@@ -77,6 +80,7 @@ def shop(request: HttpRequest) -> HttpResponse:
     )
 
 
+@never_cache  # Back asks again: the cart may hold something else by now
 @require_safe
 def product(request: HttpRequest, sku: str) -> HttpResponse:
     return _product(request, _find(sku), AddForm())
@@ -86,8 +90,11 @@ def product(request: HttpRequest, sku: str) -> HttpResponse:
 def stock(request: HttpRequest, sku: str) -> HttpResponse:
     """How many pieces there are now, if that is something else than what the page has seen."""
     found = _find(sku)
-    if request.GET.get("seen") == str(found.available):
+    seen = request.GET.get("seen")
+    if seen == str(found.available):
         return HttpResponse(status=204)
+    if (seen == "0") is not (found.available <= 0):
+        return HttpResponse(status=204, headers={"HX-Refresh": "true"})  # the page gets a button, or loses it
     return render(request, "storefront/_stock.html", {"product": found})
 
 
@@ -130,7 +137,8 @@ def add(request: HttpRequest, sku: str) -> HttpResponse:
         return _product(request, found, form)
     quantity: int = form.cleaned_data["quantity"]
     try:
-        Cart(request.session).add(found, quantity)
+        with changing(request) as content:
+            content.add(found, quantity, form=request.POST.get("once", "")[:ONCE])
     except CartError as error:
         form.add_error("quantity", str(error))
         return _product(request, found, form)
@@ -142,8 +150,8 @@ def add(request: HttpRequest, sku: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def cart(request: HttpRequest) -> HttpResponse:
     """What is in the cart, with its quantities to be changed."""
-    content = Cart(request.session)
-    contents = content.contents()
+    _give_back(request)
+    contents = cart_of(request).contents()
     lines = [(line.sku, line.name, line.quantity) for line in contents.lines]
     if request.method != "POST":
         return _cart(request, contents, CartForm(None, lines))
@@ -152,16 +160,38 @@ def cart(request: HttpRequest) -> HttpResponse:
     form = CartForm(request.POST, lines)
     if not form.is_valid():
         return _cart(request, contents, form)
-    content.set_quantities(form.quantities)
-    return redirect("storefront:checkout" if request.POST.get("action") == "checkout" else "storefront:cart")
+    with changing(request) as content:
+        content.set_quantities(form.quantities)
+    if request.POST.get("action") != "checkout":
+        return redirect("storefront:cart")
+    if short := content.contents().short:
+        for line in short:
+            messages.error(request, f"{line.shortage} {TAKE_LESS}")
+        return redirect("storefront:cart")
+    return redirect("storefront:checkout")
 
 
 @form_on("storefront:cart")
 def remove(request: HttpRequest) -> HttpResponse:
     if session_has_ended(request):
         return _cart_is_gone(request)
-    Cart(request.session).set_quantities({request.POST.get("sku", ""): 0})
+    with changing(request) as content:
+        content.set_quantities({request.POST.get("sku", ""): 0})
     return redirect("storefront:cart")
+
+
+def _give_back(request: HttpRequest) -> None:
+    """Fill an empty cart with what its last order wanted, if that order was rejected."""
+    content = cart_of(request)
+    number = content.last_order
+    if number is None or content.wanted:
+        return
+    order = selectors.by_number(number)
+    if order is None or order.status is not Status.REJECTED:
+        return
+    with changing(request) as content:
+        if content.give_back(number):
+            messages.info(request, f"Order {number} was rejected, so everything in it is back in your cart.")
 
 
 def _cart_is_gone(request: HttpRequest) -> HttpResponse:
@@ -191,17 +221,19 @@ class Summary:
 def checkout_page(request: HttpRequest) -> HttpResponse:
     """The last look at everything before it is ordered."""
     customer = cast(User, request.user)
-    content = Cart(request.session)
+    content = cart_of(request)
     key = request.POST.get("key", "")
     if number := content.placed_under(key):
         messages.info(request, "This is the order that your form has placed already. Nothing was ordered twice.")
         return redirect("storefront:order", number)
     contents = content.contents()
-    if not contents.orderable:
+    if not contents.on_sale:
         return redirect("storefront:cart")
     if request.method != "POST":
         address = addresses.default_of(customer)
-        form = CheckoutForm(initial={**address, "key": content.key, "prices": contents.prices})
+        form = CheckoutForm(
+            initial={**address, "key": content.key, "prices": contents.prices, "coupon": content.coupon}
+        )
         return _checkout(request, contents, form)
     form = CheckoutForm(request.POST)
     if request.POST.get("action") == "review":
@@ -216,10 +248,15 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
         form.add_error(None, "A price has changed while you were looking. Please look at the new total.")
     if not form.is_valid():
         return _checkout(request, contents, form)
+    if contents.short and _placed_before(customer, content, form) is None:
+        for line in contents.short:
+            form.add_error(None, f"{line.shortage} {TAKE_LESS}")
+        return _checkout(request, contents, form)
     try:
         placement = _place_once(customer, content, form)
     except IdempotencyMismatch:
-        content.renew_key()
+        with changing(request) as content:
+            content.renew_key()
         form.show_again(content.key, contents.prices)
         form.add_error(
             None,
@@ -244,7 +281,8 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
         form.add_error(None, str(error))
     else:
         number = numbers.to_text(placement.order_id)
-        content.has_placed(key, number)
+        with changing(request) as content:
+            content.has_placed(key, number, form.coupon_code)
         if placement.replayed:
             messages.info(request, "This is the order that your form has placed already. Nothing was ordered twice.")
         return redirect("storefront:order", number)
@@ -257,8 +295,8 @@ def quote(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})  # the page itself leads to signing in
     form = CheckoutForm(request.POST)
-    contents = Cart(request.session).contents()
-    context = {"summary": _summary(request, contents, form), "form": form}
+    contents = cart_of(request).contents()
+    context = {"summary": _summary(request, contents, form), "form": form, "contents": contents}
     return render(request, "storefront/_summary.html", context)
 
 
@@ -279,6 +317,12 @@ def _summary(request: HttpRequest, contents: Contents, form: CheckoutForm) -> Su
         return Summary(quote=checkout.quote(customer_id, wanted, None, now), refused=str(error))
     except (InventoryError, OrderError) as error:
         return Summary(quote=None, refused=str(error))
+
+
+def _placed_before(customer: User, content: Cart, form: CheckoutForm) -> Placement | None:
+    """What the first half of a double click has placed: it may have taken the last pieces."""
+    key = form.cleaned_data["key"]
+    return checkout.placed_before(customer.pk, content.wanted, form.coupon_code, key=key, ship_to=form.address)
 
 
 def _place_once(customer: User, content: Cart, form: CheckoutForm) -> Placement:

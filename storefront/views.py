@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView, LogoutView
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.cache import cache_control
+from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 from django.views.generic import FormView
 
@@ -28,8 +28,8 @@ from payments.handlers import PaymentError, PaymentInProgress
 from payments.selectors import Progress
 from sharding import numbers
 from storefront import accounts, checkout, pictures, progress, throttle
-from storefront.cart import Cart, CartError
-from storefront.forms import PaymentForm, RegistrationForm, SignInForm
+from storefront.cart import CartError, cart_of, changing
+from storefront.forms import ONCE, PaymentForm, RegistrationForm, SignInForm
 from storefront.redirects import LocalNext, for_customers, form_on
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
@@ -55,6 +55,7 @@ def picture(request: HttpRequest, sku: str) -> HttpResponse:
 # --- Orders ----------------------------------------------------------------------------------------------------------
 
 
+@never_cache
 @require_safe
 @for_customers
 def orders(request: HttpRequest) -> HttpResponse:
@@ -74,6 +75,7 @@ def orders(request: HttpRequest) -> HttpResponse:
     )
 
 
+@never_cache
 @require_safe
 @for_customers
 def order(request: HttpRequest, number: str) -> HttpResponse:
@@ -90,7 +92,7 @@ def order_live(request: HttpRequest, number: str) -> HttpResponse:
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})  # the page itself leads to signing in
     if not request.headers.get("HX-Request"):
         return redirect("storefront:order", number)
-    context = _order_context(_own_order(request, number), PaymentForm())
+    context = _order_context(request, _own_order(request, number), PaymentForm())
     if request.GET.get("seen") == context["seen"]:
         return HttpResponse(status=204)
     return render(request, "storefront/_order.html", {**context, "live": True})
@@ -135,7 +137,11 @@ def again(request: HttpRequest, number: str) -> HttpResponse:
     if gone := ", ".join(line.name for line in found.lines if line not in on_sale):
         messages.warning(request, f"No longer on sale: {gone}.")
     try:
-        Cart(request.session).put([(products[line.sku], line.quantity) for line in on_sale])
+        with changing(request) as content:
+            wanted = [(products[line.sku], line.quantity) for line in on_sale]
+            content.put(wanted, form=request.POST.get("once", "")[:ONCE])
+            if found.status is Status.REJECTED:
+                content.coupon = found.coupon_code or ""
     except CartError as error:
         messages.error(request, str(error))
     return redirect("storefront:cart")
@@ -153,13 +159,14 @@ def _own_order(request: HttpRequest, number: str) -> OrderDetail:
 
 
 def _order(request: HttpRequest, found: OrderDetail, form: PaymentForm) -> HttpResponse:
-    return render(request, "storefront/order.html", _order_context(found, form))
+    return render(request, "storefront/order.html", _order_context(request, found, form))
 
 
-def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
+def _order_context(request: HttpRequest, found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
     history = selectors.history(found.id)
     payment = payments.state(found.id)
     status = progress.status_of(history)
+    is_in_cart = status is Status.REJECTED and _is_in_cart(request, found)
     # Only while somebody waits for the gateway: then its silence is worth a word.
     gateway_is_silent = payment.progress is Progress.IN_PROGRESS and not circuits.is_closed(gateway.BREAKER.name)
     return {
@@ -172,6 +179,7 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
         "events": progress.tell(history),
         "payment": payment,
         "can_pay": status is Status.CONFIRMED and payment.progress in PAYABLE,
+        "is_in_cart": is_in_cart,
         "can_cancel": status in CANCELLABLE and payment.progress in PAYABLE,
         "payment_form": form,
         "gateway_is_silent": gateway_is_silent,
@@ -180,9 +188,19 @@ def _order_context(found: OrderDetail, form: PaymentForm) -> dict[str, Any]:
     }
 
 
+def _is_in_cart(request: HttpRequest, rejected: OrderDetail) -> bool:
+    """Whether the cart has what a rejected order wanted. An empty cart gets it back."""
+    content = cart_of(request)
+    if content.last_order == rejected.number:
+        with changing(request) as content:
+            content.give_back(rejected.number)
+    return {line.sku for line in rejected.lines} <= {sku for sku, _ in content.wanted}
+
+
 # --- Messages and accounts -------------------------------------------------------------------------------------------
 
 
+@never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @for_customers
 def inbox(request: HttpRequest) -> HttpResponse:

@@ -36,6 +36,7 @@ from orders import selectors
 from orders.commands import RefundOrder, ShipOrder
 from sharding import numbers
 from storefront import accounts, pictures, throttle
+from storefront.models import CustomerCart
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
 
@@ -112,6 +113,12 @@ def errors(response: HttpResponse) -> dict[str, str]:
 
 def number_of(path: str) -> int:
     return numbers.parse(path.rstrip("/").rpartition("/")[2])
+
+
+def stocked(pieces: int = 1000, *, sku: str, name: str, price: int = 5, currency: str = "EUR") -> None:
+    """Put a product and some of it on the shelves."""
+    inventory.add_product(sku=sku, name=name, category="things", price=price, currency=currency)
+    inventory.receive_stock(sku, pieces, "delivery", datetime.now(UTC), METADATA)
 
 
 @pytest.fixture(autouse=True)
@@ -315,9 +322,9 @@ def test_product_that_went_off_sale_keeps_the_cart_from_being_ordered(ann: Brows
 
 
 def test_cart_says_when_there_is_less_than_wanted(ann: Browser) -> None:
-    inventory.add_product(sku="FEW", name="A phoenix", category="things", price=5, currency="EUR")
-    inventory.receive_stock("FEW", 3, "delivery", datetime.now(UTC), METADATA)
+    stocked(5, sku="FEW", name="A phoenix")
     ann.fill(FEW=5)
+    inventory.adjust_stock("FEW", -2, "broken", datetime.now(UTC), METADATA)
     assert "Only 3 left" in ann.text("/cart/")
     assert "A phoenix: only 3 left, you want 5." in ann.text("/checkout/")
 
@@ -407,13 +414,10 @@ def test_same_form_sent_again_before_the_cart_was_emptied_leads_to_the_same_orde
     coupons.add_coupon(code="ONCE", kind=Kind.FIXED, value=100, currency="EUR", total_limit=1)
     ann.fill(BOOK=1)
     form = ann.form()
-    kept = dict(ann.client.session.items())
+    kept = CustomerCart.objects.values_list("content", flat=True).get()
     first = ann.send(form, coupon="ONCE")
     drain()
-    session = ann.client.session
-    session.clear()
-    session.update(kept)
-    session.save()
+    CustomerCart.objects.update(content=kept)
     assert ann.send(form, coupon="ONCE").url == first.url
     assert "Nothing was ordered twice" in ann.text(first.url)
 
@@ -421,12 +425,9 @@ def test_same_form_sent_again_before_the_cart_was_emptied_leads_to_the_same_orde
 def test_form_changed_while_its_first_copy_was_on_its_way_gets_a_fresh_key(ann: Browser) -> None:
     ann.fill(BOOK=1)
     form = ann.form()
-    kept = dict(ann.client.session.items())
+    kept = CustomerCart.objects.values_list("content", flat=True).get()
     ann.send(form)
-    session = ann.client.session
-    session.clear()
-    session.update(kept)
-    session.save()
+    CustomerCart.objects.update(content=kept)
     before = rows()
     response = ann.send(form, coupon="TEN")
     assert "has placed an order before it was changed" in body(response)
@@ -525,7 +526,7 @@ def test_summary_follows_the_coupon(ann: Browser) -> None:
 
 
 def test_products_in_different_currencies_cannot_be_ordered_together(ann: Browser) -> None:
-    inventory.add_product(sku="YEN", name="A fan", category="things", price=500, currency="JPY")
+    stocked(sku="YEN", name="A fan", price=500, currency="JPY")
     ann.fill(BOOK=1, YEN=1)
     before = rows()
     page = ann.text("/checkout/")
@@ -538,7 +539,7 @@ def test_products_in_different_currencies_cannot_be_ordered_together(ann: Browse
 def many(ann: Browser) -> Browser:
     """Ann, in a shop of several pages."""
     for number in range(110):
-        inventory.add_product(sku=f"M{number}", name=f"Mug {number:03}", category="things", price=100, currency="EUR")
+        stocked(sku=f"M{number}", name=f"Mug {number:03}", price=100)
     return ann
 
 
@@ -679,9 +680,9 @@ def test_order_page_counts_down_to_the_payment_deadline(ann: Browser) -> None:
 
 
 def test_rejected_order_names_what_is_short_and_is_not_asked_for_again(ann: Browser) -> None:
-    inventory.add_product(sku="FEW", name="A phoenix", category="things", price=5, currency="EUR")
-    inventory.receive_stock("FEW", 3, "delivery", datetime.now(UTC), METADATA)
+    stocked(5, sku="FEW", name="A phoenix")
     path = ann.place(FEW=5, BOOK=1)
+    inventory.adjust_stock("FEW", -2, "broken", datetime.now(UTC), METADATA)
     drain()
     page = ann.text(path)
     assert "Rejected: we do not have enough of what you ordered." in page
@@ -1148,7 +1149,7 @@ def test_number_of_queries_does_not_depend_on_the_number_of_things(ann: Browser)
     ann.fill(BOOK=1)
     few = all_pages(path)
     for number in range(30):
-        inventory.add_product(sku=f"M{number}", name=f"Mug {number}", category="things", price=1, currency="EUR")
+        stocked(sku=f"M{number}", name=f"Mug {number}")
     path = ann.place(**{f"M{number}": 1 for number in range(30)})
     for _ in range(5):
         ann.place(PEN=1)
