@@ -125,6 +125,7 @@ def _mail_url(text: str) -> str:
 
 YES_OR_NO = Form(may_be="1, true, yes, on or 0, false, no, off", read=_yes_or_no)
 ANYTHING = written_as(r".*", "a text")
+KEYS = list_of(written_as(r"[!-+\--~]+", ""), "keys of printable ASCII characters, comma-separated; or empty")
 PATH = written_as(r"[^\0\r\n]+", "the path of a folder")
 PORT = whole(PORTS[0], PORTS[-1])
 HOSTS = at_least_one(

@@ -1,4 +1,5 @@
-"""The secret key of an installation that was given none: made once, and kept in a file beside its data."""
+"""Keys that sign: which ones are refused, and the one of an installation that was given none, made once and kept in a
+file beside its data."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import re
 import secrets
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,27 @@ from config.environment import refuse
 
 CHARACTERS = 50  # fewer than Django asks for, or fewer than five different ones, is a file that was cut or filled up
 DIFFERENT = 5
+# Every key that stands in this repository has one of these words in it, so that everybody knows that it is no secret.
+KNOWN_WORDS = ("insecure", "only-for", "change", "example", "development", "password", "secret")
+RANDOM_BYTES = 40  # what 50 random characters need at least when they are compressed
+HOW_TO_MAKE_ONE = """python -c 'import secrets; print(secrets.token_urlsafe(50))'"""
+
+
+def refuse_weak(name: str, key: str) -> None:
+    """End the program if anybody could sign with this key."""
+    if why := weakness(key):
+        refuse(f"{name} {why}; with DEBUG=0 it can be what this prints: {HOW_TO_MAKE_ONE}")
+
+
+def weakness(key: str) -> str:
+    """Why others know the key, or can guess it; empty if they cannot."""
+    if len(key) < CHARACTERS:
+        return f"has {len(key)} characters, which are fewer than {CHARACTERS}"
+    if word := next((word for word in KNOWN_WORDS if word in key.lower()), ""):
+        return f"has the word {word!r} in it, so it is an example that everybody knows"
+    if len(set(key)) < 2 * DIFFERENT or len(zlib.compress(key.encode())) < RANDOM_BYTES:
+        return "repeats itself, so it can be guessed"
+    return ""
 
 
 def kept_in(file: Path) -> str:

@@ -39,9 +39,15 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _refuse_weak(name: str, *keys: str) -> None:
+    for key in keys if not DEBUG else ():
+        secret_key.refuse_weak(name, key)
+
+
 def _secret_key() -> str:
     """The key of the environment; the embedded profile makes one of its own and keeps it with its data."""
     if key := env.text("SECRET_KEY", otherwise=""):
+        _refuse_weak("SECRET_KEY", key)
         return key
     if not EMBEDDED and not DEBUG:
         refuse("SECRET_KEY is not set; it can be a long random text: the services profile needs its own.")
@@ -49,6 +55,13 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# Keys that have signed until now are good for reading what they signed.
+SECRET_KEY_FALLBACKS = env.texts("SECRET_KEY_FALLBACKS")
+API_TOKEN_KEYS = env.texts("API_TOKEN_KEYS")  # the first signs; none: derived from the secret key, see config.tokens
+_refuse_weak("SECRET_KEY_FALLBACKS", *SECRET_KEY_FALLBACKS)
+_refuse_weak("API_TOKEN_KEYS", *API_TOKEN_KEYS)
+if SECRET_KEY in API_TOKEN_KEYS:
+    refuse("API_TOKEN_KEYS has SECRET_KEY among its keys; it can be other keys, or none.")
 ALLOWED_HOSTS = env.texts("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.texts("CSRF_TRUSTED_ORIGINS")
 

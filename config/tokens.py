@@ -1,14 +1,18 @@
-"""Bearer tokens of the API: JSON Web Tokens signed with the secret key, and who is behind one."""
+"""Bearer tokens of the API: JSON Web Tokens signed with a key of their own, and who is behind one."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Any
 
 import cachetools
 import jwt
 import structlog
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
@@ -22,6 +26,7 @@ from config.schemas import PRINTABLE, Body
 
 ALGORITHM = "HS256"
 AUDIENCE = "wharf-api"
+LABEL = b"wharf api tokens"  # another label, another key
 KNOWN_SECONDS = 5  # for so long a token is still good that has just expired, or whose user was locked out
 TOKEN_TYPE = "Bearer"  # noqa: S105 (the name of a scheme)
 
@@ -58,13 +63,7 @@ def forget() -> None:
 def _customer_of(token: str) -> int:
     """Whose token this is. It is remembered for KNOWN_SECONDS, because programs send many requests with one token."""
     try:
-        claims = jwt.decode(
-            token,
-            settings.SECRET_KEY,
-            algorithms=[ALGORITHM],
-            audience=AUDIENCE,
-            options={"require": ["sub", "iat", "exp"]},
-        )
+        claims = _claims_of(token)
     except jwt.ExpiredSignatureError:
         raise Problem("token_expired", "The token has expired; ask for a new one.") from None
     except jwt.InvalidTokenError:
@@ -73,6 +72,34 @@ def _customer_of(token: str) -> int:
     if not User.objects.filter(pk=customer_id, is_active=True).exists():
         raise Problem("invalid_token", "The token's user does not exist any more, or may not sign in.")
     return customer_id
+
+
+def _claims_of(token: str) -> dict[str, Any]:
+    """What the token says; raises jwt.InvalidTokenError if none of the keys has signed it."""
+    *earlier, last = _keys()
+    for key in earlier:
+        with suppress(jwt.InvalidSignatureError):
+            return _decode(token, key)
+    return _decode(token, last)
+
+
+def _decode(token: str, key: bytes) -> dict[str, Any]:
+    return jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": ["sub", "iat", "exp"]})
+
+
+def _keys() -> list[bytes]:
+    """The key that signs, and after it those that have signed before.
+
+    Unless they are given, they are derived from the secret keys: what one of them signs means nothing to the other.
+    """
+    if settings.API_TOKEN_KEYS:
+        return [key.encode() for key in settings.API_TOKEN_KEYS]
+    return [_derived(key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+
+
+@lru_cache(maxsize=16)
+def _derived(key: str) -> bytes:
+    return HKDF(algorithm=SHA256(), length=64, salt=None, info=LABEL).derive(key.encode())
 
 
 class Credentials(Body):
@@ -97,7 +124,7 @@ def issue(user_id: int, at: datetime) -> str:
         "iat": at,
         "exp": at + timedelta(seconds=settings.API_TOKEN_SECONDS),
     }
-    return jwt.encode(claims, settings.SECRET_KEY, algorithm=ALGORITHM)
+    return jwt.encode(claims, _keys()[0], algorithm=ALGORITHM)
 
 
 @router.post("/token", response=Token, operation_id="create_token")

@@ -309,6 +309,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe())  # of the sessions of this program
+    os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(50))  # of the sessions of this program
     django.setup()
     sys.exit(main())

@@ -10,6 +10,7 @@ keep anything for longer than the run, and has connections for several shops at 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -33,7 +34,7 @@ OPTIONS = {
 
 os.environ["PROFILE"] = PROFILE
 os.environ["DEMO_DIR"] = str(Path(__file__).resolve().parent.parent / "var" / "test" / RUN)
-os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "0" * 40)
+os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(50))
 os.environ["EVENTING_NAMESPACE"] = "_".join(filter(None, ["test", RUN, WORKER]))
 os.environ["SANDBOX_SLOW_SECONDS"] = "0.1"
 os.environ["EVENTING_POLL_SECONDS"] = "0.1"  # a shop that has nothing to do leaves the machine to the others

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import secrets
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from config.environment import COMPOSE, FOR_TESTS, SETTINGS, page
+from config.secret_key import weakness
 from loadtest.compose import read_services
+from loadtest.dotenv import read_dotenv
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECLARED = {setting.name: setting for setting in (*SETTINGS, *COMPOSE, *FOR_TESTS)}
@@ -50,3 +55,35 @@ def test_example_environment_names_declared_settings_with_values_that_they_may_h
 def test_containers_get_every_setting_of_the_services_profile() -> None:
     handed_on = set(read_services()["web"].environment)
     assert {setting.name for setting in SETTINGS} - NOT_OF_CONTAINERS <= handed_on
+
+
+def test_no_key_that_stands_in_the_repository_is_one_to_sign_with() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    text = "\n".join((ROOT / name).read_text(errors="replace") for name in tracked if not name.endswith(".png"))
+    values = set(re.findall(r"SECRET_KEY[\"']?\s*[=:,]\s*[\"']?([^\s\"'$(){},]+)", text))
+    assert read_dotenv(ROOT / ".env.example")["SECRET_KEY"] in values
+    assert [value for value in values if not weakness(value)] == []
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: secrets.token_urlsafe(50), lambda: secrets.token_hex(32), lambda: secrets.token_hex(25)]
+)
+def test_random_keys_are_good(make: Callable[[], str]) -> None:
+    assert {weakness(make()) for _ in range(200)} == {""}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "a",
+        secrets.token_urlsafe(20),
+        "a" * 60,
+        "abcdefghij" * 6,
+        "wharf" * 12,
+        "only-for-tests-" + "0" * 40,
+        "Django-Insecure-" + secrets.token_urlsafe(50),
+    ],
+)
+def test_weak_keys_are_not(key: str) -> None:
+    assert weakness(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 from collections.abc import Callable
 from copy import copy
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import jwt
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from pytest_django.fixtures import Settings
 
 from config import tokens
 from coupons import handlers as coupons
@@ -328,7 +330,9 @@ def test_an_order_of_mine_that_does_not_exist_is_404(api: Api, ask: Callable[[Ap
     assert_problem(ask(api, number), 404, "order_not_found")
 
 
-def forged(key: str | None = settings.SECRET_KEY, algorithm: str = "HS256", **changes: Any) -> Callable[[int], str]:
+def forged(
+    key: str | bytes | None = tokens._keys()[0], algorithm: str = "HS256", **changes: Any
+) -> Callable[[int], str]:
     """Makes a token that is right but for what is named; a claim that is None is left out."""
 
     def forge(user_id: int) -> str:
@@ -345,6 +349,7 @@ TOKENS: dict[str, tuple[Callable[[int], str], str]] = {
     "three garbage parts": (lambda user_id: "a.b.c", "invalid_token"),
     "not ASCII": (lambda user_id: "ü.ü.ü", "invalid_token"),
     "NUL": (lambda user_id: "\x00", "invalid_token"),
+    "signed with the secret key": (forged(key=settings.SECRET_KEY), "invalid_token"),
     "signed by somebody else": (forged(key="x" * 64), "invalid_token"),
     "not signed": (forged(key=None, algorithm="none"), "invalid_token"),
     "signed in another way": (forged(algorithm="HS384"), "invalid_token"),
@@ -363,6 +368,27 @@ def test_a_wrong_token_is_401(api: Api, make: Callable[[int], str], code: str) -
         assert_problem(response, 401, code)
         assert response.headers["WWW-Authenticate"].startswith('Bearer error="invalid_token"')
     assert rows() == before
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "API_TOKEN_KEYS"])
+def test_a_token_outlives_the_change_of_its_key_for_as_long_as_that_is_known(
+    api: Api, settings: Settings, name: str
+) -> None:
+    old, new = (secrets.token_urlsafe(50) for _ in range(2))
+    token = {}
+    for key, keys in ((old, [old]), (new, [new, old])):
+        if name == "SECRET_KEY":
+            settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = key, keys[1:]
+        else:
+            settings.API_TOKEN_KEYS = keys
+        token[key] = tokens.issue(api.customer.pk, NOW)
+        assert {api.get("/orders", token=known).status_code for known in token.values()} == {200}
+
+    settings.SECRET_KEY_FALLBACKS = []
+    settings.API_TOKEN_KEYS = settings.API_TOKEN_KEYS[:1]
+    tokens.forget()
+    assert api.get("/orders", token=token[new]).status_code == 200
+    assert_problem(api.get("/orders", token=token[old]), 401, "invalid_token")
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Basic YW5uOmFubg==", "Token x", "bearer"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from config import secret_key
+from loadtest.dotenv import read_dotenv
 from loadtest.stack import ROOT
 
 pytestmark = pytest.mark.once
@@ -60,10 +62,47 @@ def test_two_urls_of_one_database_are_refused() -> None:
         PROGRAMS["check"],
         PROFILE="services",
         DATABASE_URL="postgres://db/wharf",
-        SECRET_KEY="k" * 20 + "only-for-this-test-0123456789",
+        SECRET_KEY=secrets.token_urlsafe(50),
         ORDER_SHARD_URLS=urls,
     )
     assert (code, said) == (1, "orders_0 and orders_2 are one database, 'one'; their URLs can only name two.\n")
+
+
+SERVICES = {"PROFILE": "services", "DATABASE_URL": "postgres://db/wharf"}
+
+
+@pytest.mark.parametrize("name", ["check", "relay", "worker", "beat", "web"])
+def test_every_program_refuses_a_key_that_anybody_can_guess(name: str) -> None:
+    code, said = ended(PROGRAMS[name], **SERVICES, SECRET_KEY="a")
+    assert code != 0
+    assert "Traceback" not in said
+    assert said.count("SECRET_KEY has 1 characters") == 1
+    assert "import secrets; print(secrets.token_urlsafe(50))" in said
+
+
+def test_known_key_is_refused_unless_this_is_for_development(tmp_path: Path) -> None:
+    known = read_dotenv(ROOT / ".env.example")["SECRET_KEY"]
+    for profile in (SERVICES, {"DEMO_DIR": str(tmp_path)}):
+        code, said = ended(PROGRAMS["check"], **profile, SECRET_KEY=known)
+        assert (code, said.count("\n")) == (1, 1)
+        assert said.startswith("SECRET_KEY has the word 'insecure' in it")
+        assert known not in said
+        assert ended(PROGRAMS["check"], **profile, SECRET_KEY=known, DEBUG="1")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY_FALLBACKS", "API_TOKEN_KEYS"])
+def test_further_keys_are_looked_at_too(name: str) -> None:
+    keys = {"SECRET_KEY": secrets.token_urlsafe(50)}
+    code, said = ended(PROGRAMS["check"], **SERVICES, **keys, **{name: f"{secrets.token_urlsafe(50)},{'a' * 60}"})
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"{name} repeats itself")
+
+
+def test_tokens_are_not_signed_with_the_secret_key() -> None:
+    key = secrets.token_urlsafe(50)
+    code, said = ended(PROGRAMS["check"], **SERVICES, SECRET_KEY=key, API_TOKEN_KEYS=key)
+    assert code == 1
+    assert said == "API_TOKEN_KEYS has SECRET_KEY among its keys; it can be other keys, or none.\n"
 
 
 @pytest.mark.parametrize("program", ["check", "embedded"])
