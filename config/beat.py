@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+from celery.beat import ScheduleEntry, SchedulingError
 from django.db import DEFAULT_DB_ALIAS
 from django_celery_beat.schedulers import DatabaseScheduler
 
+from eventing import topology
 from eventing.databases import SessionLock
 
 LOCK = "config.beat"
@@ -47,6 +49,19 @@ class LeaderScheduler(DatabaseScheduler):
         self._leading = leading
         seconds: float = super().tick(*args, **kwargs) if leading else min(STANDBY_SECONDS, self.max_interval)
         return seconds
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **options: Any) -> Any:
+        """Publish a periodic task. What the broker lacks is declared, and the task published once more."""
+        entry.options.setdefault("mandatory", True)  # what no queue gets would vanish without a word
+        try:
+            return super().apply_async(entry, producer, advance, **options)
+        except SchedulingError as error:
+            if not isinstance(error.__context__, self.connection.channel_errors):
+                raise
+            logger.warning("topology.declared_again", error=str(error.__context__))
+            with self.app.connection_for_write() as connection:
+                topology.declare(connection)
+            return super().apply_async(entry, producer, advance=False, **options)
 
     def close(self) -> None:
         if self._ticking:

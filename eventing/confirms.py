@@ -7,14 +7,20 @@ disk a message. The technique is RabbitMQ's own advice, "publishing messages in 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+import structlog
 from celery import current_app
 from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
 from kombu.messaging import Producer
 
+from eventing import topology
+
 CONFIRM_SECONDS = 10
 UNANSWERED = 1_000  # messages; more on the way at once would only fill buffers
+
+logger = structlog.get_logger(__name__)
 
 
 class NotConfirmed(OperationalError):  # type: ignore[misc]  # kombu is not typed
@@ -24,8 +30,8 @@ class NotConfirmed(OperationalError):  # type: ignore[misc]  # kombu is not type
 class ConfirmedProducer:
     """A connection for one thread, with confirms that are waited for together. It connects when it is first used.
 
-    Publish through `producer`, call `published` after each message, and `confirm` before relying on any of them. After
-    an error of `errors` nobody knows which messages the broker has: `close`, and publish all of them again.
+    What `publish_all` is given publishes through `producer` and calls `published` after each message. After an error of
+    `errors` nobody knows which messages the broker has: publish all of them again.
     """
 
     errors: tuple[type[BaseException], ...]
@@ -56,6 +62,26 @@ class ConfirmedProducer:
                 producer.channel.events["basic_nack"].add(self._on_nack)
             self._producer = producer
         return self._producer
+
+    def publish_all(self, publish: Callable[[], None]) -> None:
+        """Run `publish`, and wait until the broker has every message. Raises one of `errors`.
+
+        When the broker lacks an exchange or a queue, all of them are declared, and `publish` is run a second time.
+        """
+        try:
+            try:
+                publish()
+                self.confirm()
+            except self._connection.channel_errors as error:
+                logger.warning("topology.declared_again", error=str(error))
+                self.close()
+                with current_app.connection_for_write() as connection:
+                    topology.declare(connection)
+                publish()
+                self.confirm()
+        except BaseException:
+            self.close()
+            raise
 
     def published(self) -> None:
         """Count a message; waits for confirms when very many are missing. Raises what `confirm` raises."""

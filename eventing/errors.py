@@ -21,10 +21,6 @@ class UnknownSchemaVersion(EventingError):
     """The event was written by a newer program, or an upcaster is missing."""
 
 
-class Unroutable(EventingError):
-    """The broker has no queue for a message: `manage.py setup_broker` declares them."""
-
-
 class NotRedrivable(EventingError):
     """A dead letter cannot be sent again as it is."""
 

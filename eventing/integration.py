@@ -63,12 +63,11 @@ _connections = _OfThread()
 @integration.on_any
 def publish(batch: Sequence[Recorded[Any]]) -> None:
     """Publish before the inbox rows commit: after a crash in between, a program sees the same `id` again."""
-    exchange = topology.integration_exchange()
+    exchange = topology.integration_exchange().name
     confirmed = _connections.confirmed
-    try:
-        producer = confirmed.producer
-        producer.maybe_declare(exchange)
-        channel = producer.channel  # itself: what kombu's Producer adds to a publication takes longer than the rest
+
+    def send() -> None:
+        channel = confirmed.producer.channel  # itself: what kombu's Producer adds to a publication takes longer
         for recorded in batch:
             event = cloud_event(recorded)
             message = channel.prepare_message(
@@ -77,11 +76,10 @@ def publish(batch: Sequence[Recorded[Any]]) -> None:
                 content_encoding="utf-8",
                 properties={"message_id": event["id"], "delivery_mode": 2},
             )
-            channel.basic_publish(message, exchange=exchange.name, routing_key=event["type"])
+            channel.basic_publish(message, exchange=exchange, routing_key=event["type"])
             confirmed.published()
-        confirmed.confirm()
-    except BaseException as error:
-        confirmed.close()  # nobody knows what it has published
-        if isinstance(error, confirmed.errors):
-            raise NotPublished(str(error) or type(error).__name__) from error
-        raise
+
+    try:
+        confirmed.publish_all(send)
+    except confirmed.errors as error:
+        raise NotPublished(str(error) or type(error).__name__) from error

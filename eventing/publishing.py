@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -29,9 +30,9 @@ Wanted = Mapping[str, Sequence[Envelope]]  # subscriber → events
 class Publisher:
     """One connection to the broker, for one thread at a time. It connects at the first message and after each failure.
 
-    Errors are those of `Publisher.errors`, among them a channel error when no queue is bound (the broker returns the
-    message) and NotConfirmed when a queue is full and refuses it. After a time-out nobody knows whether the broker has
-    a message, so the sender sends it again and the inboxes drop the second copy.
+    Errors are those of `Publisher.errors`, among them NotConfirmed when a queue is full and refuses a message. After a
+    time-out nobody knows whether the broker has a message, so the sender sends it again and the inboxes drop the second
+    copy.
     """
 
     errors: tuple[type[BaseException], ...]
@@ -62,28 +63,30 @@ class Publisher:
 
         Raises one of `errors`.
         """
-        try:
-            self._post(
-                subscriber, envelopes, published_at=published_at, attempt=attempt, countdown=countdown, replay=replay
+        self._confirmed.publish_all(
+            partial(
+                self._post,
+                subscriber,
+                envelopes,
+                published_at=published_at,
+                attempt=attempt,
+                countdown=countdown,
+                replay=replay,
             )
-            self._confirmed.confirm()
-        except BaseException:
-            self.close()
-            raise
+        )
 
     def send_all(self, wanted: Wanted, *, published_at: datetime) -> None:
         """Send each subscriber its events, in as few messages as their bounds allow, and wait once for all of them.
 
         Raises one of `errors`; then any of the messages may have been sent.
         """
-        try:
+
+        def publish() -> None:
             for subscriber, envelopes in wanted.items():
                 for batch in batches(envelopes):
                     self._post(subscriber, batch, published_at=published_at)
-            self._confirmed.confirm()
-        except BaseException:
-            self.close()
-            raise
+
+        self._confirmed.publish_all(publish)
 
     def _post(
         self,

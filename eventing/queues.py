@@ -11,7 +11,6 @@ from celery import current_app
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
-from kombu.transport.native_delayed_delivery import MAX_NUMBER_OF_BITS_TO_USE, level_name
 
 from eventing import topology
 from eventing.errors import EventingError
@@ -58,7 +57,7 @@ def delayed(*, seconds: float) -> int:
     try:
         if connection.transport.driver_type != "amqp":
             return 0
-        levels = [Queue(level_name(level)) for level in range(MAX_NUMBER_OF_BITS_TO_USE)]
+        levels = map(Queue, topology.delayed_names())
         return sum(depth.messages or 0 for depth in ask(connection, levels))
     finally:
         connection.collect()
@@ -85,6 +84,25 @@ def publish_nowhere(*, seconds: float) -> None:
         connection.collect()
 
 
+def missing_topology(*, seconds: float) -> list[str]:
+    """The exchanges and queues that the broker should have and has not, such as "queue dead-letters".
+
+    Raises BrokerUnavailable. The in-memory broker needs none.
+    """
+    connection = connect(seconds=seconds)
+    try:
+        if connection.transport.driver_type != "amqp":
+            return []
+        with answering(connection):
+            exchanges = [name for name in topology.exchange_names() if not _has_exchange(connection, name)]
+            queues = [name for name in topology.queue_names() if _asked(connection, name) is None]
+    finally:
+        connection.collect()
+    return [f"exchange {topology.unqualified(name)}" for name in exchanges] + [
+        f"queue {topology.unqualified(name)}" for name in queues
+    ]
+
+
 def connect(*, seconds: float, **options: Any) -> Connection:
     """A connection for `ask`, to be collected by the caller; raises BrokerUnavailable.
 
@@ -109,20 +127,33 @@ def ask(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:
 
 @contextmanager
 def answering(connection: Connection) -> Iterator[None]:
-    """Raises BrokerUnavailable if the broker leaves this connection without an answer, or makes none."""
+    """Raises BrokerUnavailable if the broker leaves this connection without an answer, or refuses what is asked."""
     try:
         yield
-    except (OSError, KombuError, *connection.connection_errors) as error:
+    except (OSError, KombuError, *connection.connection_errors, *connection.channel_errors) as error:
         raise BrokerUnavailable(type(error).__name__) from error
 
 
 def _depth(connection: Connection, queue: str) -> Depth:
-    name = queue.removeprefix(topology.qualified(""))
-    channel = connection.channel()  # asking for a queue that does not exist closes the channel
-    try:
-        answer = channel.queue_declare(queue, passive=True)
-    except connection.channel_errors:
+    name = topology.unqualified(queue)
+    answer = _asked(connection, queue)
+    if answer is None:
         return Depth(name=name, messages=None, consumers=None)
-    channel.close()
     counted = answer.consumer_count if connection.transport.driver_type == "amqp" else None
     return Depth(name=name, messages=answer.message_count, consumers=counted)
+
+
+def _asked(connection: Connection, queue: str) -> Any:
+    """What the broker says of a queue, None if there is none."""
+    try:
+        return connection.default_channel.queue_declare(queue, passive=True)
+    except connection.channel_errors:  # the channel is closed now, and the next question gets another one
+        return None
+
+
+def _has_exchange(connection: Connection, exchange: str) -> bool:
+    try:
+        connection.default_channel.exchange_declare(exchange, "topic", passive=True)
+    except connection.channel_errors:
+        return False
+    return True

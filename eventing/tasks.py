@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from eventing import deadletters, housekeeping, redrives, subscribers
+from eventing import deadletters, housekeeping, queues, redrives, subscribers, topology
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
 from eventing.periodic import left_to_the_next_run
@@ -62,13 +62,15 @@ def collect_dead_letters(limit: int = 500) -> int:
     """Take what the broker has given up into the table of dead letters; returns how many messages.
 
     Also looks what became of redriven letters, and takes up redrive runs whose worker died. A message that could not be
-    written down stays with the broker.
+    written down stays with the broker. Without the dead-letter exchange every message that is given up stays in its
+    queue, and nobody who publishes or consumes would notice, so this task declares what is missing.
     """
     deadletters.note_handled()
     redrives.resume_stalled()
     if not settings.EVENTING_DURABLE_BROKER:
         return 0
-    with current_app.connection_for_read() as connection:
+    with current_app.connection_for_read() as connection, queues.answering(connection):
+        topology.declare(connection)
         return deadletters.collect(connection, limit)
 
 

@@ -6,6 +6,9 @@
 
 A namespace (tests, several shops on one broker) is a prefix of every name with `_`, which keeps a routing key one
 word: `#.inventory` must not match the key of another namespace.
+
+A broker that has lost its data comes back without any of this, and any part of it can be deleted. So workers declare
+it after each connect, publishers when the broker refuses a message for want of it, and a periodic task for the rest.
 """
 
 from __future__ import annotations
@@ -15,8 +18,11 @@ from django.conf import settings
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.transport.native_delayed_delivery import (
+    CELERY_DELAYED_DELIVERY_EXCHANGE,
+    MAX_NUMBER_OF_BITS_TO_USE,
     bind_queue_to_native_delayed_delivery_exchange,
     declare_native_delayed_delivery_exchanges_and_queues,
+    level_name,
 )
 
 from eventing import subscribers, wire
@@ -73,9 +79,28 @@ def work_queues() -> list[Queue]:
     return [work_queue(subscriber.name) for subscriber in subscribers.all_subscribers()] + [work_queue(TASKS)]
 
 
+def delayed_names() -> list[str]:
+    """The levels of delayed delivery: each is an exchange and a queue of this name."""
+    return [level_name(level) for level in range(MAX_NUMBER_OF_BITS_TO_USE)]
+
+
+def exchange_names() -> list[str]:
+    """Every exchange that messages of this installation pass."""
+    own = [exchange.name for exchange in (domain_exchange(), dead_exchange(), integration_exchange())]
+    return [*own, *delayed_names(), CELERY_DELAYED_DELIVERY_EXCHANGE]
+
+
+def queue_names() -> list[str]:
+    """Every queue that messages of this installation pass."""
+    return [dead_letter_queue().name, *(queue.name for queue in work_queues()), *delayed_names()]
+
+
 def install(app: Celery) -> None:
-    """Tell Celery the queues and how messages are written."""
+    """Tell Celery the queues, how messages are written, and what its workers do after each connect."""
+    from eventing.workers import Backbone
+
     wire.register_serializer()
+    app.steps["consumer"].add(Backbone)
     app.conf.task_queues = work_queues()
     app.conf.task_default_queue = qualified(TASKS)
     app.conf.task_default_exchange = domain_exchange().name

@@ -44,6 +44,7 @@ def checks() -> Iterator[Check]:
         )
     yield Check(name="relay", ask=relay, still_works=LATER)
     yield Check(name="broker", ask=broker, still_works=LATER)
+    yield Check(name="topology", ask=topology, still_works=LATER)
     yield Check(name="cache", ask=cache_keeps, still_works="everything, slower")
     if settings.EMBEDDED:
         yield Check(name="data", ask=data_folder, still_works=READING)
@@ -119,6 +120,17 @@ def broker() -> str:
     except queues.BrokerUnavailable as error:
         raise Impaired(f"no answer: {error}") from error
     return _answered(started)
+
+
+def topology() -> str:
+    """The broker has every exchange and queue; while it does not answer, its own line says so."""
+    try:
+        missing = queues.missing_topology(seconds=BROKER_SECONDS)
+    except queues.BrokerUnavailable:
+        return "not known while the broker does not answer"
+    if missing:
+        raise Impaired(f"the broker has no {', no '.join(missing)}")
+    return "complete"
 
 
 def cache_keeps() -> str:

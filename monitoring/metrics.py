@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -22,6 +23,7 @@ from eventing.queues import BrokerUnavailable
 from monitoring import circuits, health, selectors
 
 BROKER_SECONDS = 1.0
+WAY_OF_DEAD_LETTERS = frozenset({"exchange domain.dead", "queue dead-letters"})
 
 logger = structlog.get_logger(__name__)
 
@@ -47,14 +49,22 @@ class Backbone(Collector):
         for name, part in health.readiness().dependencies.items():
             works.add_metric([name], part.ok)
         yield works
-        try:
-            dead = selectors.open_dead_letters()
-        except (DatabaseError, InterfaceError) as error:
-            logger.warning("metrics.no_dead_letters", error=str(error))
-        else:
-            yield GaugeMetricFamily("wharf_dead_letters_open", "Events that wait for an operator.", value=dead)
+        yield from _dead_letters()
         yield from _queues()
         yield from _circuits()
+
+
+def _dead_letters() -> Iterator[Metric]:
+    """How many there are is not known while those of the broker have no way into the table."""
+    with suppress(BrokerUnavailable):
+        if WAY_OF_DEAD_LETTERS.intersection(queues.missing_topology(seconds=BROKER_SECONDS)):
+            return
+    try:
+        dead = selectors.open_dead_letters()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("metrics.no_dead_letters", error=str(error))
+    else:
+        yield GaugeMetricFamily("wharf_dead_letters_open", "Events that wait for an operator.", value=dead)
 
 
 def _queues() -> Iterator[Metric]:

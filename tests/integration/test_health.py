@@ -59,7 +59,7 @@ def test_the_process_is_alive_whatever_is_away(client: Client, monkeypatch: pyte
     assert "no-store" in response.headers["Cache-Control"]
 
 
-def test_ready_names_every_dependency(client: Client) -> None:
+def test_ready_names_every_dependency(client: Client, broker: None) -> None:
     with leading(settings.DATABASES):
         response = client.get("/readyz")
     body = response.json()
@@ -359,7 +359,7 @@ def test_metrics_tell_how_far_the_relay_is_behind_in_each_database(client: Clien
         assert after[f'wharf_database_up{{database="{alias}"}}'] == 1
 
 
-def test_metrics_count_the_open_dead_letters(client: Client) -> None:
+def test_metrics_count_the_open_dead_letters(client: Client, broker: None) -> None:
     assert metrics(client)["wharf_dead_letters_open"] == 0
     now = datetime.now(UTC)
     for version, status in ((1, DeadLetter.Status.OPEN), (2, DeadLetter.Status.OPEN), (3, DeadLetter.Status.ARCHIVED)):
@@ -402,7 +402,7 @@ def test_metrics_go_on_when_databases_are_away(client: Client, monkeypatch: pyte
 
 
 def test_metrics_of_several_processes_are_told_together(
-    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    client: Client, broker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     program = "from prometheus_client import Counter; Counter('tests', 'Of the test.').inc(3)"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
