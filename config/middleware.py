@@ -3,6 +3,7 @@ while a database is away."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,13 @@ import structlog
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.views import defaults
 from django_htmx import middleware as htmx
 
 from config import problems
+from eventing.transient import is_transient
 
 logger = structlog.get_logger(__name__)
 
@@ -107,7 +109,7 @@ class ContentSecurityPolicy:
 
 
 class DatabaseUnavailable:
-    """Innermost: 503 with Retry-After when a view cannot reach a database that it needs.
+    """Innermost: 503 with Retry-After when a view cannot read or write a database that it needs.
 
     A pool that has no connection to give counts too: Django turns its PoolTimeout into an OperationalError.
     """
@@ -119,10 +121,21 @@ class DatabaseUnavailable:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not isinstance(exception, OperationalError | InterfaceError):
-            return None
-        logger.error("database.unavailable", path=request.path, error=str(exception), exc_info=exception)
-        if request.path.startswith(API):
-            return problems.respond_to_status(503)
-        # Without the request: a context processor would ask the database who is signed in.
-        return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": str(RETRY_SECONDS)})
+        return unavailable(request, exception) if is_transient(exception) else None
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The answer to what a middleware has raised, such as the one that saves the session. No view saw it."""
+    error = sys.exc_info()[1]
+    if isinstance(error, Exception) and is_transient(error):
+        return unavailable(request, error)
+    return defaults.server_error(request)
+
+
+def unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Try again later: something that the request needs is away or busy."""
+    logger.error("database.unavailable", path=request.path, error=str(error), exc_info=error)
+    if request.path.startswith(API):
+        return problems.respond_to_status(503)
+    # Without the request: a context processor would ask the database who is signed in.
+    return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": str(RETRY_SECONDS)})

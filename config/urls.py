@@ -21,3 +21,5 @@ urlpatterns = [
     path("api/v1/", api.urls),
     path("", include("storefront.urls", namespace="storefront")),
 ]
+
+handler500 = "config.middleware.server_error"

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Generic, TypeVar
 
 import structlog
-from django.db import InterfaceError, OperationalError, connections
+from django.db import Error, OperationalError, connections
 
 from eventing.databases import is_postgresql, time_limit
+from eventing.transient import is_transient
 
 T = TypeVar("T")
 
@@ -49,7 +50,9 @@ def ask(aliases: Collection[str], question: Callable[[str], T], *, seconds: floa
                 values[alias] = asked[alias].result()
             else:
                 raise OperationalError(f"nothing within {seconds} s")
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
+            if not is_transient(error):
+                raise
             logger.warning("database.no_answer", alias=alias, error=str(error))
             silent.append(alias)
     return Answers(values=values, silent=tuple(silent))

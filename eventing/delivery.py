@@ -16,18 +16,19 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import django.db
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections, transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from eventing import deadletters
 from eventing.databases import Insertion, insert, placeholders, relation, time_to_db
-from eventing.errors import Transient
 from eventing.recorded import Recorded
 from eventing.store import KEY_TYPES
 from eventing.subscribers import BatchHandler, Subscriber
+from eventing.transient import Chance, chance, is_transient
 from eventing.wire import Envelope, Replay
 
 logger = structlog.get_logger(__name__)
@@ -76,11 +77,6 @@ class Delivery:
     def quiet(self) -> bool:
         """Nothing outside the databases may happen."""
         return self.replay is not None and not self.replay.outside_effects
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether trying again later may help: the database was away or busy, time was up, or the handler says so."""
-    return isinstance(error, Transient | OperationalError | InterfaceError | SoftTimeLimitExceeded)
 
 
 def backoff_seconds(attempt: int) -> int:
@@ -272,7 +268,9 @@ def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> 
 
 
 def _database_is_away(alias: str, error: Exception) -> bool:
-    return isinstance(error, OperationalError | InterfaceError) and not connections[alias].is_usable()
+    if chance(error) is Chance.WHEN_BACK:
+        return True
+    return isinstance(error, django.db.Error) and is_transient(error) and not connections[alias].is_usable()
 
 
 def _fail_together(envelopes: list[Envelope], error: Exception, delivery: Delivery, outcome: Outcome) -> None:
@@ -300,7 +298,9 @@ def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Out
     try:
         trace = "".join(traceback.format_exception(error))
         deadletters.park(envelope, name, error, trace, attempts=delivery.attempt, replay=delivery.replay)
-    except (OperationalError, InterfaceError) as away:
+    except django.db.Error as away:
+        if not is_transient(away):
+            raise
         # The rest of the batch must not fail with it, so the event goes round until the letter can be written.
         logger.warning("delivery.letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))
         outcome.retry.append(envelope)

@@ -13,10 +13,10 @@ from kombu.entity import Queue
 from kombu.exceptions import KombuError
 
 from eventing import topology
-from eventing.errors import EventingError
+from eventing.errors import EventingError, Transient
 
 
-class BrokerUnavailable(EventingError):
+class BrokerUnavailable(EventingError, Transient):
     """The broker does not answer."""
 
 

@@ -18,10 +18,10 @@ from django.utils import timezone
 
 from eventing import topology
 from eventing.deadletters import DATABASE, history_entry, redrive
-from eventing.delivery import is_transient
 from eventing.errors import NotRedrivable
 from eventing.models import DeadLetter, RedriveRun
 from eventing.publishing import Publisher
+from eventing.transient import is_transient
 
 TASK = "eventing.redrive"
 FIELDS = ("status", "subscriber", "type", "error")

@@ -87,6 +87,8 @@ class Relay:
     full: Callable[[], frozenset[str]] = frozenset
     rest: Callable[[], float] = float  # for how many seconds it need not look into an outbox that it has emptied
     sent: dict[int, Sent] = field(default_factory=dict)
+    # Rows whose events the broker has, but which could not be deleted: the database has become read-only, say.
+    undeleted: list[int] = field(default_factory=list)
     leading: bool = False
 
     def run(self, stop: threading.Event) -> None:
@@ -141,6 +143,9 @@ class Relay:
         """Publish what the outbox holds, up to a batch; returns the number of events published."""
         if self.sent:
             self.settle()
+        if self.undeleted:  # before anything else is read, so that nothing is published again and again
+            self._delete(self.undeleted)
+            self.undeleted = []
         held = _wanted_by(self.full())
         if ANY in held:
             return 0
@@ -155,7 +160,9 @@ class Relay:
         }
         self.sender.send_all(wanted, published_at=published_at)
         if self.durable:
+            self.undeleted = list(envelopes)
             self._delete(envelopes)
+            self.undeleted = []
         else:
             self._remember(envelopes, published_at)
         return len(envelopes)

@@ -11,13 +11,12 @@ import structlog
 from celery import Task, current_app, shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from eventing import deadletters, housekeeping, queues, redrives, subscribers, topology
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
-from eventing.periodic import left_to_the_next_run
+from eventing.periodic import left_to_the_next_run, on_each
 from eventing.publishing import TASK, Publisher
 from eventing.wire import Envelope, Replay
 
@@ -77,17 +76,17 @@ def collect_dead_letters(limit: int = 500) -> int:
 @shared_task(name="eventing.prune_inbox")
 def prune_inbox(batch: int = 2_000, batches: int = 50) -> int:
     """Forget old inbox rows of every database, at most `batch * batches` of each; returns how many."""
-    pruned = 0
-    for alias in settings.DATABASES:
-        try:
-            for _ in range(batches):
-                deleted = housekeeping.prune_inbox(timezone.now(), alias, batch)
-                pruned += deleted
-                if deleted < batch:
-                    break
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("database.skipped", alias=alias, task="prune_inbox", error=str(error))
-    return pruned
+
+    def prune(alias: str) -> int:
+        pruned = 0
+        for _ in range(batches):
+            deleted = housekeeping.prune_inbox(timezone.now(), alias, batch)
+            pruned += deleted
+            if deleted < batch:
+                break
+        return pruned
+
+    return sum(on_each(settings.DATABASES, prune, task="prune_inbox").values())
 
 
 @shared_task(name=redrives.TASK)

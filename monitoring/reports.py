@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import date, datetime, time, timedelta
+from itertools import chain
 
 import structlog
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import Error, transaction
 from django.utils import timezone
 
+from eventing.periodic import on_each
+from eventing.transient import is_transient
 from monitoring.models import DailySales, StuckOrder
 from orders import statistics
 from orders.domain import Status
@@ -32,7 +35,9 @@ def summarise_sales(today: date, days: int = DAYS) -> int:
         day = today - timedelta(days=days_ago)
         try:
             rows = _sales_of(day)
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
+            if not is_transient(error):
+                raise
             logger.warning("sales.day_skipped", day=str(day), error=str(error))
             continue
         with transaction.atomic():
@@ -73,14 +78,10 @@ def report_stuck_orders(now: datetime, limit: int = REPORTED) -> int:
 
     What a shard that is down had reported before stays reported.
     """
-    stuck = []
-    silent = set()
-    for alias in shards.aliases():
-        try:
-            stuck += statistics.stuck(alias, now=now, limit=limit)
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("shard.skipped", alias=alias, task="report_stuck_orders", error=str(error))
-            silent.add(alias)
+    found = on_each(
+        shards.aliases(), lambda alias: statistics.stuck(alias, now=now, limit=limit), task="report_stuck_orders"
+    )
+    stuck = list(chain.from_iterable(found.values()))
     known = set(StuckOrder.objects.values_list("order_id", flat=True))
     rows = []
     for order in sorted(stuck, key=lambda one: one.placed_at)[:limit]:
@@ -90,7 +91,7 @@ def report_stuck_orders(now: datetime, limit: int = REPORTED) -> int:
         )
         if order.id not in known:
             logger.warning("order.stuck", order=order.number, waiting_for=reasons)
-    gone = [order_id for order_id in known if shards.alias_of(order_id) not in silent]
+    gone = [order_id for order_id in known if shards.alias_of(order_id) in found]
     with transaction.atomic():
         StuckOrder.objects.filter(order_id__in=gone).delete()
         StuckOrder.objects.bulk_create(rows)

@@ -6,10 +6,10 @@ from datetime import datetime
 
 import structlog
 from celery import shared_task
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from eventing.errors import WrongExpectedVersion
+from eventing.periodic import on_each
 from orders import handlers
 from sharding import shards
 
@@ -36,19 +36,21 @@ def _on_each_shard(operation: Callable[[datetime, str, int], int]) -> int:
 
     What is left after RUN_SECONDS, or on a shard that is down, is done by the next run.
     """
+    until = time.monotonic() + RUN_SECONDS
+
+    def run(alias: str) -> int:
+        if time.monotonic() > until:
+            return 0
+        try:
+            return operation(timezone.now(), alias, BATCH)
+        except WrongExpectedVersion as error:  # others were faster
+            logger.info("shard.skipped", alias=alias, task=operation.__name__, error=str(error))
+            return 0
+
     total = 0
     busy = list(shards.aliases())
-    until = time.monotonic() + RUN_SECONDS
     while busy:
-        for alias in tuple(busy):
-            if time.monotonic() > until:
-                return total
-            try:
-                done = operation(timezone.now(), alias, BATCH)
-            except (OperationalError, InterfaceError, WrongExpectedVersion) as error:
-                logger.warning("shard.skipped", alias=alias, task=operation.__name__, error=str(error))
-                done = 0
-            total += done
-            if done < BATCH:
-                busy.remove(alias)
+        done = on_each(busy, run, task=operation.__name__)
+        total += sum(done.values())
+        busy = [alias for alias, number in done.items() if number >= BATCH]
     return total

@@ -12,7 +12,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
+from django.db import Error
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -24,6 +24,7 @@ from unfold.admin import ModelAdmin
 from config import backoffice, keyset
 from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter
+from eventing.transient import is_transient
 from notifications import selectors as notifications
 from orders import handlers, selectors
 from orders.admin.filters import OrderFilter
@@ -296,7 +297,9 @@ class OrderAdmin(ModelAdmin):
         before = _cursor(parameters.get("before"))
         try:
             rows = selectors.orders_of(customer.pk, before=before and before[1], limit=PAGE_SIZE + 1)
-        except (OperationalError, InterfaceError):
+        except Error as error:
+            if not is_transient(error):
+                raise
             alias = shards.alias_of_bucket(numbers.bucket_of_customer(customer.pk))
             return {"rows": [], "silent": _named([alias]), "newer": None, "older": None}
         shown = rows[:PAGE_SIZE]
@@ -325,7 +328,9 @@ class OrderAdmin(ModelAdmin):
             if order is None:
                 return self._not_found(request, object_id)
             context |= self._everything(request, order)
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
+            if not is_transient(error):
+                raise
             context["error"] = str(error)
             return TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
         if self.has_change_permission(request):
@@ -423,7 +428,9 @@ class OrderAdmin(ModelAdmin):
             return Outcome(level=messages.ERROR, text=str(error))
         except OrderError as error:
             return Outcome(level=messages.ERROR, text=f"{action.title} was refused. {error}")
-        except (OperationalError, InterfaceError):
+        except Error as error:
+            if not is_transient(error):
+                raise
             text = f"The database of order {number} does not answer, so nothing was changed."
             return Outcome(level=messages.ERROR, text=text)
         except WrongExpectedVersion:
