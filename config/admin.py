@@ -46,7 +46,6 @@ class UserAdmin(DjangoUserAdmin, EditableModelAdmin):
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "first_name", "last_name", "is_staff", "date_joined")
     list_filter_sheet = False
-    show_full_result_count = False
     change_form_outer_before_template = "admin/config/user_orders.html"
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
@@ -76,6 +75,9 @@ def _may_touch(request: HttpRequest, user: User | None) -> bool:
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, EditableModelAdmin):
     """Operators get their permissions from groups."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
+        return super().get_queryset(request).prefetch_related("permissions__content_type")  # which their texts name
 
 
 @admin.register(DeadLetter)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +14,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
@@ -26,6 +28,9 @@ from eventing.recorded import Metadata
 from sharding import numbers
 
 MANY = 100
+MOST_CUSTOMERS = 20  # that a search takes into account
+MOST_WORDS = 4  # of a name that somebody is searched by
+NAMES = ("username", "email", "first_name", "last_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,17 @@ def order_link(order_id: int | None) -> str | None:
     return format_html('<a class="bo-number" href="{}">{}</a>', order_url(order_id), numbers.to_text(order_id))
 
 
+def customers_called(text: str) -> QuerySet[User]:
+    """Who has just this user name or mail; without such, those of whose names each of these words begins one."""
+    exact = User.objects.filter(Q(username__iexact=text) | Q(email__iexact=text))
+    if exact.exists():
+        return exact
+    words = Q()
+    for word in text.split()[:MOST_WORDS]:
+        words &= reduce(or_, (Q(**{f"{field}__istartswith": word}) for field in NAMES))
+    return User.objects.filter(words).order_by("username")
+
+
 def customer_link(user: User | None, customer_id: int) -> str:
     """A link to a customer's account, or their id if there is none any more."""
     if user is None:
@@ -152,9 +168,16 @@ class MinorUnitsField(forms.DecimalField):
 
     widget = UnfoldAdminDecimalFieldWidget
 
-    def __init__(self, *, required: bool = True, initial: int | None = None, help_text: str = "") -> None:
+    def __init__(
+        self, *, lowest: int = 0, required: bool = True, initial: int | None = None, help_text: str = ""
+    ) -> None:
         super().__init__(
-            max_digits=14, decimal_places=2, min_value=0, required=required, initial=initial, help_text=help_text
+            max_digits=14,
+            decimal_places=2,
+            min_value=Decimal(lowest) / 100,
+            required=required,
+            initial=initial,
+            help_text=help_text,
         )
 
     def prepare_value(self, value: Any) -> Any:
@@ -213,7 +236,24 @@ class OfOrders(ReadOnlyModelAdmin):
         try:
             return queryset.filter(**{self.order_field: numbers.parse(search_term)}), False
         except numbers.InvalidOrderNumber:
-            return queryset.none(), False
+            return self.otherwise(queryset, search_term.strip()), False
+
+    def otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        """The rows that are meant by what is no order number."""
+        return queryset.none()
+
+
+class OfCustomers(OfOrders):
+    """Rows that belong to orders and show their customers, by whom they are found, too."""
+
+    search_help_text = "Order number or customer"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return WithCustomers
+
+    def otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        ids = customers_called(text).values_list("pk", flat=True)[:MOST_CUSTOMERS]
+        return queryset.filter(customer_id__in=list(ids))  # a list: people may be in another database
 
 
 class WithCustomers(KeysetChangeList):

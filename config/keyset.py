@@ -82,7 +82,7 @@ class KeysetChangeList(ChangeList):
             shown.reverse()
         self.result_list = shown
         self.result_count = len(shown)
-        self.full_result_count = None
+        self.full_result_count = self.result_count  # else the page offers to show all, which no page does
         self.show_full_result_count = False
         self.show_admin_actions = True
         self.can_show_all = self.multi_page = False

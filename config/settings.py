@@ -83,6 +83,7 @@ SHARDED_TABLES = {
 NINJA = Path(str(find_spec("ninja").origin)).parent  # type: ignore[union-attr]
 
 INSTALLED_APPS = [
+    "config",  # its templates come before those of the same name of the theme
     "unfold",
     "config.apps.BackOfficeConfig",  # instead of "django.contrib.admin"
     "django.contrib.auth",
@@ -94,7 +95,6 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django_celery_beat",
     "django_htmx",
-    "config",
     "eventing",
     "sharding",
     "orders",
@@ -329,6 +329,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = "config.formats"
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [NINJA / "static"]

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, WithCustomers, customer_link, order_link
+from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfCustomers, customer_link, order_link
 from coupons.domain import CouponError, Kind, Status, check_terms, normalise
 from coupons.models import Coupon, Redemption
 from eventing.html import stamp
@@ -93,8 +93,8 @@ class CouponAdmin(CarefulModelAdmin):
 
     @display(description="valid")
     def period(self, coupon: Coupon) -> str:
-        begin = f"from {coupon.valid_from:%Y-%m-%d}" if coupon.valid_from else ""
-        end = f"until {coupon.valid_until:%Y-%m-%d}" if coupon.valid_until else ""
+        begin = f"from {coupon.valid_from:%Y-%m-%d %H:%M} UTC" if coupon.valid_from else ""
+        end = f"until {coupon.valid_until:%Y-%m-%d %H:%M} UTC" if coupon.valid_until else ""
         return f"{begin} {end}".strip() or "always"
 
     @display(
@@ -112,16 +112,13 @@ class CouponAdmin(CarefulModelAdmin):
 
 
 @admin.register(Redemption)
-class RedemptionAdmin(OfOrders):
+class RedemptionAdmin(OfCustomers):
     list_display = ("time", "order", "coupon", "customer", "state", "off")
     list_display_links = ("time",)
     list_filter = ("status",)
     list_select_related = ("coupon",)
     ordering = ("-at", "-order_id")
     fields = ("at", "order", "coupon", "customer_id", "state", "off", "version")
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WithCustomers]:
-        return WithCustomers
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Redemption]:
         # Every order leaves a row here once it ends; those that never came with a coupon say nothing.

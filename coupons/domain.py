@@ -271,13 +271,14 @@ def check_terms(coupon: Coupon) -> None:
     """Raises InvalidCoupon, naming what the terms may be."""
     if CODE.fullmatch(coupon.code) is None:
         raise InvalidCoupon(f"a code has up to 40 capital letters, digits and dashes, got {coupon.code!r}")
-    highest = WHOLE if coupon.kind is Kind.PERCENTAGE else MAX_AMOUNT
-    if not 1 <= coupon.value <= highest:
-        raise InvalidCoupon(f"the value of a {coupon.kind} coupon is 1..{highest}, got {coupon.value}")
     if CURRENCY.fullmatch(coupon.currency) is None:
         raise InvalidCoupon(f"a currency is a code of three capital letters, got {coupon.currency!r}")
-    if not 0 <= coupon.minimum_spend <= MAX_AMOUNT:
-        raise InvalidCoupon(f"a minimum spend is 0..{MAX_AMOUNT} minor units, got {coupon.minimum_spend}")
+    if coupon.kind is Kind.PERCENTAGE and not 1 <= coupon.value <= WHOLE:
+        raise InvalidCoupon(f"a percentage is 0.01 % to 100 %, got {coupon.value / 100:g} %")
+    for name, lowest, amount in (("an amount off", 1, coupon.value), ("a minimum spend", 0, coupon.minimum_spend)):
+        if not lowest <= amount <= MAX_AMOUNT:
+            limits = f"{_amount(lowest, coupon.currency)} to {_amount(MAX_AMOUNT, coupon.currency)}"
+            raise InvalidCoupon(f"{name} is {limits}, got {_amount(amount, coupon.currency)}")
     if coupon.valid_from and coupon.valid_until and coupon.valid_from >= coupon.valid_until:
         raise InvalidCoupon(f"it would end at {coupon.valid_until}, before it begins at {coupon.valid_from}")
     for limit in (coupon.total_limit, coupon.per_customer_limit):

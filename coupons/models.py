@@ -21,7 +21,7 @@ class Coupon(models.Model):
 
     code = models.CharField(max_length=40, unique=True, validators=[CODE_FORMAT])
     kind = models.CharField(max_length=10, choices=[(kind.value, kind.value) for kind in Kind])
-    value = models.BigIntegerField(help_text="basis points for a percentage (1000 = 10 %), else minor units")
+    value = models.BigIntegerField(help_text="hundredths of a per cent (1000 = 10 %), else minor units")
     currency = models.CharField(max_length=3, validators=[CURRENCY_FORMAT])
     minimum_spend = models.BigIntegerField(default=0, help_text="minor units")
     valid_from = models.DateTimeField(null=True, blank=True)
@@ -43,7 +43,7 @@ class Coupon(models.Model):
                 condition=Q(kind=Kind.PERCENTAGE.value, value__range=(1, WHOLE))
                 | Q(kind=Kind.FIXED.value, value__gte=1),
                 name="coupon_value_within_limits",
-                violation_error_message=f"A percentage is 1 to {WHOLE} basis points, an amount at least 1.",
+                violation_error_message="A percentage is 0.01 to 100 per cent, an amount at least the smallest coin.",
             ),
             models.CheckConstraint(
                 condition=Q(minimum_spend__gte=0),

@@ -30,14 +30,20 @@ def encode(number: int) -> str:
 
 def decode(text: str) -> int:
     """The number of a text; case, spaces and dashes do not matter. Raises ValueError if it is not one."""
-    cleaned = text.replace("-", "").replace(" ", "").upper()
-    if len(cleaned) != WIDTH:
-        raise ValueError(f"expected {WIDTH} characters of base 32, got {len(cleaned)}")
-    number = 0
-    for character in cleaned:
-        if character not in _VALUES:
-            raise ValueError(f"{character!r} is not a character of base 32")
-        number = number * 32 + _VALUES[character]
+    number, length = decode_part(text)
+    if length != WIDTH:
+        raise ValueError(f"expected {WIDTH} characters of base 32, got {length}")
     if number >= 1 << 63:
         raise ValueError("the number is larger than 63 bits")
     return number
+
+
+def decode_part(text: str) -> tuple[int, int]:
+    """The value of some of the characters of a number, and how many they are. Raises ValueError for others."""
+    cleaned = text.replace("-", "").replace(" ", "").upper()
+    value = 0
+    for character in cleaned:
+        if character not in _VALUES:
+            raise ValueError(f"{character!r} is not a character of base 32")
+        value = value * 32 + _VALUES[character]
+    return value, len(cleaned)

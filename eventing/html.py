@@ -15,8 +15,8 @@ _TOKENS = re.compile(r'("(?:\\.|[^"\\])*")(?=(\s*:)?)|\b(?:true|false|null)\b|-?
 
 
 def stamp(at: datetime | None) -> str | None:
-    """A time in lists, to the second and in UTC."""
-    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
+    """A time in lists, to the second and with its zone, which is always UTC."""
+    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def pretty_json(data: Any) -> SafeString:

@@ -57,11 +57,15 @@ class StockFilter(admin.SimpleListFilter):
 
 
 class ProductForm(forms.ModelForm):
-    price = MinorUnitsField(help_text=f"In {settings.SHOP_CURRENCY}, as customers see it.")
+    price = MinorUnitsField(lowest=1, help_text=f"In {settings.SHOP_CURRENCY}, as customers see it.")
 
     class Meta:
         model = Product
         fields = ("sku", "name", "category", "description", "price", "picture", "active")
+        help_texts = {
+            "picture": "Words that tell what the picture shows and in which colour, such as “blue mug” or “oak stool”."
+            " Empty: the name tells."
+        }
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}
@@ -324,13 +328,8 @@ class StockMovementAdmin(OfOrders):
     search_help_text = "SKU or order number"
     fields = ("at", "kind_label", "quantity", "sku", "reason", "order")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        of_product = queryset.filter(sku=search_term.strip())
-        if of_product.exists():
-            return of_product, False
-        return super().get_search_results(request, queryset, search_term)
+    def otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        return queryset.filter(sku__in={text, text.upper()})
 
     @display(description="time")
     def time(self, movement: StockMovement) -> str | None:
@@ -367,7 +366,7 @@ def _levels(on_hand: int, newest_first: Sequence[StockMovement]) -> list[int]:
 
 def _movement(movement: StockMovement) -> tuple[str, str, str]:
     why = order_link(movement.order_id) or movement.reason
-    return f"{movement.at:%Y-%m-%d %H:%M}", _signed(movement), why
+    return stamp(movement.at) or "", _signed(movement), why
 
 
 def _movements(rows: list[tuple[str, str, str]]) -> str:

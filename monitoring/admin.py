@@ -123,11 +123,11 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         else:
             super().disable_tasks(request, queryset)
 
-    @display(description="last run (UTC)", ordering="last_run_at")
+    @display(description="last run", ordering="last_run_at")
     def last_run(self, task: PeriodicTask) -> str | None:
         return stamp(task.last_run_at)
 
-    @display(description="next run (UTC)")
+    @display(description="next run")
     def next_run(self, task: PeriodicTask) -> str | None:
         return stamp(schedules.next_run(task, timezone.now()))
 
@@ -156,7 +156,9 @@ class IntervalScheduleAdmin(EditableModelAdmin):
 
 @admin.register(DailySales)
 class DailySalesAdmin(ReadOnlyModelAdmin):
-    """What was ordered on each day, and what has become of it; counted anew every night for a week."""
+    """What was ordered on each day, and what has become of it: today's every minute, others for a week."""
+
+    nothing_yet = "The orders of today are counted every minute, and those of other days once a day."
 
     list_display = ("day", "orders", "paid", "rejected", "cancelled", "refunded", "amount", "counted")
     list_filter = ("currency",)
@@ -166,7 +168,7 @@ class DailySalesAdmin(ReadOnlyModelAdmin):
     def amount(self, sales: DailySales) -> str:
         return f"{sales.revenue / 100:,.2f} {sales.currency}"
 
-    @display(description="counted at (UTC)")
+    @display(description="counted at")
     def counted(self, sales: DailySales) -> str | None:
         return stamp(sales.counted_at)
 
@@ -183,7 +185,7 @@ class StuckOrderAdmin(ReadOnlyModelAdmin):
     def order(self, stuck: StuckOrder) -> str | None:
         return order_link(stuck.order_id)
 
-    @display(description="placed (UTC)")
+    @display(description="placed")
     def placed(self, stuck: StuckOrder) -> str | None:
         return stamp(stuck.placed_at)
 
@@ -191,7 +193,7 @@ class StuckOrderAdmin(ReadOnlyModelAdmin):
     def waits_for(self, stuck: StuckOrder) -> str:
         return format_html_join(mark_safe("<br>"), "{}", ((reason,) for reason in stuck.waiting_for.splitlines()))
 
-    @display(description="as of (UTC)")
+    @display(description="as of")
     def reported(self, stuck: StuckOrder) -> str | None:
         return stamp(stuck.reported_at)
 

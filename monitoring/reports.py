@@ -25,16 +25,20 @@ REPORTED = 50  # stuck orders whose reasons are looked up in one run
 logger = structlog.get_logger(__name__)
 
 
-def summarise_sales(today: date, days: int = DAYS) -> int:
-    """Write the sales of the last days anew, today not included; returns how many days.
+def summarise_sales(now: datetime, days: int = DAYS) -> int:
+    """Write the sales of today anew, and those of the last days once a day; returns how many days were written.
 
     A day of which a shard does not tell is left as it is, for the next run. Raises nothing for a shard that is down.
     """
     written = 0
-    for days_ago in range(1, days + 1):
-        day = today - timedelta(days=days_ago)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    counted = set(DailySales.objects.filter(counted_at__gte=midnight).values_list("day", flat=True))
+    for days_ago in range(days + 1):
+        day = now.date() - timedelta(days=days_ago)
+        if days_ago and day in counted:
+            continue
         try:
-            rows = _sales_of(day)
+            rows = _sales_of(day, now)
         except Error as error:
             if not is_transient(error):
                 raise
@@ -47,9 +51,8 @@ def summarise_sales(today: date, days: int = DAYS) -> int:
     return written
 
 
-def _sales_of(day: date) -> list[DailySales]:
+def _sales_of(day: date, now: datetime) -> list[DailySales]:
     since = datetime.combine(day, time.min, tzinfo=timezone.get_default_timezone())
-    now = timezone.now()
     orders: dict[str, Counter[Status]] = defaultdict(Counter)
     revenue: Counter[str] = Counter()
     for alias in shards.aliases():

@@ -22,7 +22,7 @@ def run_audit(run_id: int | None = None) -> None:
 @shared_task(name="monitoring.summarise_sales")
 @left_to_the_next_run
 def summarise_sales() -> int:
-    return reports.summarise_sales(timezone.localdate())
+    return reports.summarise_sales(timezone.now())
 
 
 @shared_task(name="monitoring.report_stuck_orders")

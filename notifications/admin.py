@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
@@ -11,14 +9,14 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from config.backoffice import OfOrders, WithCustomers, customer_link, order_link
+from config.backoffice import OfCustomers, customer_link, order_link
 from eventing.html import stamp
 from notifications import sending
 from notifications.models import Message
 
 
 @admin.register(Message)
-class MessageAdmin(OfOrders):
+class MessageAdmin(OfCustomers):
     list_display = ("created", "subject", "kind", "customer", "state", "order")
     list_display_links = ("created", "subject")
     list_filter = ("channel", "status", "about")
@@ -39,9 +37,6 @@ class MessageAdmin(OfOrders):
             },
         ),
     )
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[WithCustomers]:
-        return WithCustomers
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
         """With its customer, for whom the page asks several times."""

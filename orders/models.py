@@ -28,6 +28,7 @@ class Order(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     version = models.PositiveIntegerField()
     reason = models.TextField(blank=True)
+    tracking = models.TextField(blank=True, default="", db_default="")
 
     class Meta:
         constraints = [
@@ -53,6 +54,7 @@ class Order(models.Model):
                 condition=Q(coupon_code__isnull=False),
                 name="order_by_coupon",
             ),
+            models.Index(fields=["tracking"], condition=~Q(tracking=""), name="order_by_tracking"),
             models.Index(
                 fields=["expires_at"],
                 condition=Q(status__in=[status.value for status in OPEN]),

@@ -41,6 +41,7 @@ TYPES = {
     "expires_at": "timestamptz",
     "version": "integer",
     "reason": "text",
+    "tracking": "text",
 }
 COLUMNS = tuple(TYPES)
 LINE_TYPES = {
@@ -109,6 +110,7 @@ def _changes(event: Event) -> dict[str, Any]:
                 "coupon_code": event.coupon_code,
                 "placed_at": event.at,
                 "reason": "",
+                "tracking": "",
             }
         case OrderCheckPassed() | OrderDeadlineExtended() | OrderPaymentStarted() | OrderPaymentFailed():
             return {}
@@ -119,7 +121,7 @@ def _changes(event: Event) -> dict[str, Any]:
         case OrderPaid():
             return {"status": Status.PAID.value}
         case OrderShipped():
-            return {"status": Status.SHIPPED.value}
+            return {"status": Status.SHIPPED.value, "tracking": event.tracking}
         case OrderDelivered():
             return {"status": Status.DELIVERED.value}
         case OrderCancelled():

@@ -7,13 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import reduce
 from itertools import groupby, islice
-from operator import attrgetter
+from operator import attrgetter, or_
 from typing import TypeVar
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Q, QuerySet
+from django.db.models import ExpressionWrapper, F, Q, QuerySet
 
 from eventing import asking, store
 from eventing.databases import time_limit
@@ -81,7 +82,8 @@ class Page:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Only:
     """Which orders of a list are wanted: those of a shard (its alias), a bucket, placed from `since` on and before
-    `until`, with a product, with a coupon. None asks for all.
+    `until`, with a product, with a coupon, with a tracking number, with these characters in their number (which has to
+    look at every order). None asks for all.
     """
 
     shard: str | None = None
@@ -90,6 +92,8 @@ class Only:
     until: datetime | None = None
     sku: str | None = None
     coupon: str | None = None
+    tracking: str | None = None
+    part: str | None = None
 
 
 def get(order_id: int) -> OrderDetail | None:
@@ -205,6 +209,16 @@ def _narrowed(alias: str, only: Only) -> QuerySet[models.Order]:
     if only.sku is not None:
         # The planner starts from the lines of a rare product, and looks into the newest orders for a popular one.
         rows = rows.filter(id__in=models.OrderLine.objects.using(alias).filter(sku=only.sku).values("order_id"))
+    if only.tracking is not None:
+        rows = rows.filter(tracking__in={only.tracking, only.tracking.upper()})
+    if only.part is not None:
+        places = {
+            f"place_{divisor}": (F("id") / divisor % modulus, value)
+            for divisor, modulus, value in numbers.containing(only.part)
+        }
+        whole = models.Order._meta.pk
+        rows = rows.alias(**{name: ExpressionWrapper(part, output_field=whole) for name, (part, _) in places.items()})
+        rows = rows.filter(reduce(or_, (Q(**{name: value}) for name, (_, value) in places.items())))
     return rows
 
 

@@ -6,9 +6,10 @@ The bucket comes first, so a bucket is one range of numbers; the time comes next
 """
 
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from eventing.crockford import decode, encode
+from eventing.crockford import WIDTH, decode, decode_part, encode
 
 BUCKETS = 128
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,6 +18,7 @@ TIME_BITS = 41
 SEQUENCE_BITS = 15
 BUCKET_SHIFT = TIME_BITS + SEQUENCE_BITS
 HIGHEST = (1 << 63) - 1
+SHORTEST_PART = 4  # characters of a number by which it may be found; fewer are in every tenth number
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -97,3 +99,20 @@ def parse(text: str) -> int:
     except ValueError as error:
         raise InvalidOrderNumber(f"{shown} is not an order number: {error}") from None
     return order_id
+
+
+def containing(text: str) -> Iterator[tuple[int, int, int]]:
+    """Where some characters (4 to 12 of them) may stand in a number, as (divisor, modulus, remainder).
+
+    The ids whose number contains them are those with `id // divisor % modulus == remainder` for one of the places.
+    Raises InvalidOrderNumber for what cannot be a part of a number.
+    """
+    if not text.isascii() or len(text) > 2 * WIDTH:
+        raise InvalidOrderNumber("this is not a part of an order number")
+    try:
+        value, length = decode_part(text)
+    except ValueError as error:
+        raise InvalidOrderNumber(f"this is not a part of an order number: {error}") from None
+    if not SHORTEST_PART <= length < WIDTH:
+        raise InvalidOrderNumber(f"expected {SHORTEST_PART}..{WIDTH - 1} characters, got {length}")
+    return ((32**place, 32**length, value) for place in range(WIDTH - length + 1))

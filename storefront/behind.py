@@ -134,6 +134,6 @@ def _told(order: Order) -> Iterator[tuple[str, str]]:
     yield "Coupon", order.coupon_code or NOTHING
     yield "Discount", money(order.discount, order.currency) if order.discount else NOTHING
     yield "Total", money(order.total, order.currency) if order.lines else NOTHING
-    yield "Payment due", f"{order.payment_due_at:%Y-%m-%d %H:%M:%S}" if order.payment_due_at else NOTHING
+    yield "Payment due", f"{order.payment_due_at:%Y-%m-%d %H:%M:%S} UTC" if order.payment_due_at else NOTHING
     yield "Payment", order.payment_id or NOTHING
     yield "Tracking", order.tracking or NOTHING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -13,7 +14,6 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db import Error
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -25,6 +25,7 @@ from config import backoffice, keyset
 from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter
 from eventing.transient import is_transient
+from inventory import selectors as inventory
 from notifications import selectors as notifications
 from orders import handlers, selectors
 from orders.admin.filters import OrderFilter
@@ -39,7 +40,6 @@ from storefront import journey_picture
 from storefront.journey import Moment, journey_of
 
 PAGE_SIZE = 50
-MANY_CUSTOMERS = 20
 MAX_TRACKING = 100
 
 COLOURS = {
@@ -190,6 +190,15 @@ class Listed:
     bucket: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Something that the operator may have searched for, and where it is."""
+
+    url: str
+    title: str
+    detail: str = ""
+
+
 @admin.register(Order)
 class OrderAdmin(ModelAdmin):
     """The rows are spread over databases, so list and page read through the selectors instead of a queryset."""
@@ -227,12 +236,11 @@ class OrderAdmin(ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         search = request.GET.get("q", "").strip()
-        customers: list[User] = []
-        if search:
-            found = self._search(request, search)
-            if isinstance(found, HttpResponse):
-                return found
-            customers = found
+        choices = _choices(search) if search else []
+        if len(choices) == 1:
+            return HttpResponseRedirect(choices[0].url)
+        if search and not choices:
+            messages.warning(request, f"Nothing is called “{search}”: no order, customer, product or parcel.")
         customer_id = _number(request.GET.get("customer"))
         customer = None if customer_id is None else User.objects.filter(pk=customer_id).first()
         status = next((status for status in Status if status == request.GET.get("status")), None)
@@ -240,7 +248,7 @@ class OrderAdmin(ModelAdmin):
         only = narrow.only()
         filters = narrow.parameters()
         page: dict[str, Any] = {}
-        if not customers:
+        if not choices:
             page = self._page_of(customer, request.GET) if customer else self._page(status, only, filters, request.GET)
         context = {
             **self.admin_site.each_context(request),
@@ -248,7 +256,7 @@ class OrderAdmin(ModelAdmin):
             "title": "Orders",
             "opts": self.opts,
             "search": search,
-            "customers": customers,
+            "choices": choices,
             "customer": customer,
             "statuses": [(one, _link({**filters, "status": one})) for one in Status],
             "status": status,
@@ -260,22 +268,6 @@ class OrderAdmin(ModelAdmin):
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/orders/order/change_list.html", context)
-
-    def _search(self, request: HttpRequest, search: str) -> HttpResponse | list[User]:
-        """The page of the order with this number, or the orders of the customer; else customers to choose from."""
-        try:
-            return HttpResponseRedirect(backoffice.order_url(numbers.parse(search)))
-        except numbers.InvalidOrderNumber:
-            pass  # then it is about a customer
-        customers = list(User.objects.filter(Q(email__iexact=search) | Q(username__iexact=search))[:MANY_CUSTOMERS])
-        if not customers:
-            like = Q(email__istartswith=search) | Q(username__istartswith=search) | Q(last_name__istartswith=search)
-            customers = list(User.objects.filter(like).order_by("username")[:MANY_CUSTOMERS])
-        if len(customers) == 1:
-            return HttpResponseRedirect(f"{request.path}?{urlencode({'customer': customers[0].pk})}")
-        if not customers:
-            messages.warning(request, f"There is no order and no customer called “{search}”.")
-        return customers
 
     def _page(
         self, status: Status | None, only: Only, filters: Mapping[str, str], parameters: Mapping[str, str]
@@ -447,6 +439,42 @@ class OrderAdmin(ModelAdmin):
             change_message=f"It {action.done}.",
         )
         return Outcome(level=messages.SUCCESS, text=f"Order {number} {action.done}.")
+
+
+def _choices(search: str) -> list[Choice]:
+    """What is called like this: an order by its number, customers, a product, parcels, numbers that contain it."""
+    orders = reverse("admin:orders_order_changelist")
+
+    def narrowed(**parameters: str | int) -> str:
+        return f"{orders}?{urlencode(parameters)}"
+
+    def is_any(only: Only) -> bool:
+        return bool(selectors.all_orders(limit=1, only=only).items)
+
+    try:
+        return [Choice(url=backoffice.order_url(numbers.parse(search)), title=search)]
+    except numbers.InvalidOrderNumber:
+        pass  # then it is about something else
+    choices = [
+        Choice(
+            url=narrowed(customer=customer.pk),
+            title=customer.get_username(),
+            detail=f"{customer.get_full_name()} {customer.email}".strip(),
+        )
+        for customer in backoffice.customers_called(search)[: backoffice.MOST_CUSTOMERS]
+    ]
+    choices += [
+        Choice(url=narrowed(sku=product.sku), title=f"Orders of {product.sku}", detail=product.name)
+        for product in inventory.products_by_sku({search, search.upper()}).values()
+    ]
+    if is_any(Only(tracking=search)):
+        choices.append(Choice(url=narrowed(tracking=search), title=f"Orders sent as {search}"))
+    if not choices:  # it takes a look at every order
+        with suppress(numbers.InvalidOrderNumber):
+            numbers.containing(search)
+            if is_any(Only(part=search)):
+                return [Choice(url=narrowed(part=search), title=search)]
+    return choices
 
 
 def _written(request: HttpRequest, action: Action, order_id: int) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 from django import forms
 
 from orders.selectors import Only
-from sharding import shards
-from sharding.numbers import BUCKETS
+from sharding import numbers, shards
 
 LONGEST = 40  # of product and coupon codes
+LONGEST_TRACKING = 100
 
 
 class Day(forms.DateInput):
@@ -25,20 +25,31 @@ class OrderFilter(forms.Form):
     """A field that makes no sense says so, and the others apply. Days are in UTC and both included."""
 
     shard = forms.ChoiceField(required=False)
-    bucket = forms.IntegerField(required=False, min_value=0, max_value=BUCKETS - 1)
+    bucket = forms.IntegerField(required=False, min_value=0, max_value=numbers.BUCKETS - 1)
     since = forms.DateField(required=False, widget=Day, label="Placed from")
     until = forms.DateField(required=False, widget=Day, label="Placed until")
     sku = forms.CharField(required=False, max_length=LONGEST, label="Product (SKU)")
     coupon = forms.CharField(required=False, max_length=LONGEST)
+    tracking = forms.CharField(required=False, max_length=LONGEST_TRACKING, label="Tracking number")
+    part = forms.CharField(required=False, label="Part of the number")
 
     def __init__(self, data: Any) -> None:
         super().__init__(data, auto_id="filter-%s")
         aliases = shards.aliases()
         self.fields["shard"].choices = [("", "All shards"), *((alias, alias) for alias in aliases)]  # type: ignore[attr-defined]
-        self.fields["bucket"].widget.attrs["placeholder"] = f"0 to {BUCKETS - 1}"
+        self.fields["bucket"].widget.attrs["placeholder"] = f"0 to {numbers.BUCKETS - 1}"
 
     def clean_coupon(self) -> str:
         return str(self.cleaned_data["coupon"]).upper()
+
+    def clean_part(self) -> str:
+        part = str(self.cleaned_data["part"])
+        if part:
+            try:
+                numbers.containing(part)
+            except numbers.InvalidOrderNumber as error:
+                raise forms.ValidationError(str(error).capitalize()) from None
+        return part
 
     def only(self) -> Only:
         self.full_clean()
@@ -51,6 +62,8 @@ class OrderFilter(forms.Form):
             until=_midnight(until + timedelta(days=1)) if until and until < date.max else None,
             sku=values.get("sku") or None,
             coupon=values.get("coupon") or None,
+            tracking=values.get("tracking") or None,
+            part=values.get("part") or None,
         )
 
     def parameters(self) -> dict[str, str]:

@@ -109,7 +109,7 @@ class BucketMoveAdmin(_ReadOnly):
             pages.copied(move),
         )
 
-    @display(description="started (UTC)")
+    @display(description="started")
     def started(self, move: BucketMove) -> str | None:
         return stamp(move.started_at)
 

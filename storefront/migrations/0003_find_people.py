@@ -3,6 +3,7 @@
 Django's user has none for its e-mail address, and PostgreSQL's index of user names is of no use for other cases.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import migrations
@@ -10,9 +11,9 @@ from django.db import migrations
 COLUMNS = ("email", "username", "last_name")
 
 
-def install(apps: Any, schema_editor: Any) -> None:
+def install(apps: Any, schema_editor: Any, columns: Sequence[str] = COLUMNS) -> None:
     if schema_editor.connection.vendor == "postgresql":
-        for column in COLUMNS:
+        for column in columns:
             # One that was cut off is there and of no use.
             schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS user_by_{column}")
             schema_editor.execute(
@@ -20,9 +21,9 @@ def install(apps: Any, schema_editor: Any) -> None:
             )
 
 
-def remove(apps: Any, schema_editor: Any) -> None:
+def remove(apps: Any, schema_editor: Any, columns: Sequence[str] = COLUMNS) -> None:
     if schema_editor.connection.vendor == "postgresql":
-        for column in COLUMNS:
+        for column in columns:
             schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS user_by_{column}")
 
 

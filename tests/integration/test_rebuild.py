@@ -199,7 +199,7 @@ def test_what_a_killed_run_has_left_is_removed_by_the_next() -> None:
 def test_the_new_partition_is_like_the_old_one() -> None:
     confirmed(2)
     before = catalogue()
-    assert len(before["indexes"]) == 8
+    assert len(before["indexes"]) == 9
 
     rebuilt()
     assert catalogue() == before
