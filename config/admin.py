@@ -15,10 +15,12 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from config.backoffice import ReadOnlyModelAdmin, order_link
 from config.editing import EditableModelAdmin
 from config.keyset import KeysetPaging
+from config.texts import TextField
 from coupons.events import REDEMPTION
 from eventing.admin import DeadLetterAdmin
 from eventing.deadletters import UNREADABLE
@@ -29,6 +31,7 @@ from orders.events import CATEGORY as ORDER
 from payments.events import CATEGORY as PAYMENT
 from sharding.admin import BucketMoveAdmin
 from sharding.models import BucketMove
+from storefront.accounts import PERSON_NAME
 
 OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 
@@ -39,9 +42,14 @@ for model in (User, Group, DeadLetter, BucketMove):
     admin.site.unregister(model)
 
 
+class PersonForm(UserChangeForm):
+    first_name = TextField(PERSON_NAME, required=False, widget=UnfoldAdminTextInputWidget)
+    last_name = TextField(PERSON_NAME, required=False, widget=UnfoldAdminTextInputWidget)
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, EditableModelAdmin):
-    form = UserChangeForm
+    form = PersonForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "first_name", "last_name", "is_staff", "date_joined")

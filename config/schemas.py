@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"  # control characters mean nothing in a text, and PostgreSQL takes no NUL
 MAX_PAGE = 100
-MAX_CURSOR = 500
+MAX_CURSOR = 2000  # a name of 200 characters, each written with six bytes, as base 64
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="How many items a page has at most.")]
 Cursor = Annotated[

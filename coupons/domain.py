@@ -133,7 +133,8 @@ class Settlement:
 
 def normalise(code: str) -> str:
     """The code as it is stored: people may type it in any case, with spaces around it."""
-    return code.strip().upper()
+    text = code.strip()
+    return text.upper() if text.isascii() else text  # upper() turns some foreign letters into ASCII ones
 
 
 def discount_of(coupon: Coupon, subtotal: int) -> int:

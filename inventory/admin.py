@@ -9,7 +9,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.core.validators import RegexValidator
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -18,14 +17,24 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
-from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from config.backoffice import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link
 from config.step_chart import step_chart
+from config.texts import TextField
 from eventing.html import stamp
 from eventing.recorded import Metadata
 from inventory import handlers, selectors
-from inventory.domain import MAX_RECEIVED, InventoryError, Status, check_product
+from inventory.domain import (
+    CATEGORY_NAME,
+    DESCRIPTION,
+    MAX_RECEIVED,
+    NAME,
+    REASON,
+    InventoryError,
+    Status,
+    check_product,
+)
 from inventory.models import Category, Product, Reservation, Stock, StockMovement
 from sharding.router import database_of
 from storefront.templatetags.shop import money
@@ -33,8 +42,6 @@ from storefront.templatetags.shop import money
 FEW = 5
 MOVEMENTS = 10
 CHARTED = 100
-
-NO_CONTROL_CHARACTERS = RegexValidator(r"[\x00-\x1f\x7f]", "A reason is one line of text.", inverse_match=True)
 
 
 class StockFilter(admin.SimpleListFilter):
@@ -57,6 +64,8 @@ class StockFilter(admin.SimpleListFilter):
 
 
 class ProductForm(forms.ModelForm):
+    name = TextField(NAME, widget=UnfoldAdminTextInputWidget)
+    description = TextField(DESCRIPTION, required=False, widget=UnfoldAdminTextareaWidget)
     price = MinorUnitsField(lowest=1, help_text=f"In {settings.SHOP_CURRENCY}, as customers see it.")
 
     class Meta:
@@ -85,10 +94,9 @@ class ProductForm(forms.ModelForm):
 class StockForm(forms.Form):
     """A change of a product's stock: by `quantity` pieces, for a reason."""
 
-    reason = forms.CharField(
-        max_length=200,
+    reason = TextField(
+        REASON,
         widget=UnfoldAdminTextInputWidget,
-        validators=[NO_CONTROL_CHARACTERS],
         help_text="For the ledger, for instance the number of the delivery.",
     )
     # A form that is sent twice, by a double click or with "back", must not change the stock twice.
@@ -266,8 +274,17 @@ class ProductAdmin(CarefulModelAdmin):
         return TemplateResponse(request, "admin/inventory/product/change_stock.html", context)
 
 
+class CategoryForm(forms.ModelForm):
+    name = TextField(CATEGORY_NAME, widget=UnfoldAdminTextInputWidget)
+
+    class Meta:
+        model = Category
+        fields = ("name", "slug", "position")
+
+
 @admin.register(Category)
 class CategoryAdmin(CarefulModelAdmin):
+    form = CategoryForm
     list_display = ("name", "slug", "position")
     list_editable = ("position",)
     prepopulated_fields = {"slug": ("name",)}

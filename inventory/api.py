@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from config.problems import Problem
 from config.schemas import PRINTABLE, Cursor, Limit, Page, from_cursor, invalid_cursor, to_cursor
 from inventory import selectors
+from inventory.domain import MAX_SEARCH
 from inventory.selectors import InvalidPosition, ProductView, Sort
 from storefront.templatetags.shop import picture
 
@@ -40,7 +41,7 @@ def list_products(
     cursor: Cursor = None,
     limit: Limit = 20,
     category: Annotated[str | None, Query(max_length=40, pattern=PRINTABLE)] = None,
-    q: Annotated[str | None, Query(max_length=100, pattern=PRINTABLE, description="A text to look for.")] = None,
+    q: Annotated[str | None, Query(max_length=MAX_SEARCH, pattern=PRINTABLE, description="Words to look for.")] = None,
     sort: Sort = Sort.NAME,
 ) -> Page[Product]:
     """Products on sale, page by page."""

@@ -15,11 +15,18 @@ from inventory.events import (
     StockReserved,
     StockShipped,
 )
+from values.text import InvalidText, Text
 
 MAX_QUANTITY = 999  # of one product in one order
 MAX_RECEIVED = 1_000_000  # of one product at once
 MAX_ON_HAND = 2**31 - 1  # of one product
 MAX_PRICE = 10**12  # minor units
+
+NAME = Text(longest=200)
+DESCRIPTION = Text(shortest=0, longest=5000, lines=True)
+CATEGORY_NAME = Text(longest=80)
+REASON = Text(longest=200)  # of a change of stock
+MAX_SEARCH = NAME.longest  # a name that is shown can be looked for
 
 SKU = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 CURRENCY = re.compile(r"[A-Z]{3}")
@@ -58,6 +65,10 @@ class MixedCurrencies(InventoryError):
 
 class InvalidProduct(InventoryError):
     """The product cannot be described like this."""
+
+
+class InvalidReason(InventoryError):
+    """A change of stock needs a reason of one line."""
 
 
 class UnknownCategory(InventoryError):
@@ -247,12 +258,27 @@ def check_adjustment(sku: str, change: int, level: Level) -> None:
         check_quantity(sku, level.on_hand + change, MAX_ON_HAND)
 
 
+def clean_reason(text: str) -> str:
+    """The reason as it is stored; raises InvalidReason."""
+    try:
+        return REASON.clean(text)
+    except InvalidText as error:
+        raise InvalidReason(str(error)) from None
+
+
+def clean_description(field: str, rule: Text, text: str) -> str:
+    """A text about a product or category as it is stored; raises InvalidProduct."""
+    try:
+        return rule.clean(text)
+    except InvalidText as error:
+        raise InvalidProduct(f"{field}: {error}") from None
+
+
 def check_product(*, sku: str, name: str, price: int, currency: str) -> None:
     """Raises InvalidProduct, naming the field and what it may be. `price` is in minor units."""
     if SKU.fullmatch(sku) is None:
         raise InvalidProduct(f"a sku has up to 40 letters, digits, dots, dashes and underscores, got {sku!r}")
-    if not name.strip() or len(name) > 200:
-        raise InvalidProduct(f"a name has 1..200 characters, got {len(name.strip())}")
+    clean_description("name", NAME, name)
     if type(price) is not int or not 1 <= price <= MAX_PRICE:
         raise InvalidProduct(f"a price has 1..{MAX_PRICE} minor units, got {price}")
     if CURRENCY.fullmatch(currency) is None:

@@ -293,7 +293,8 @@ def supply(used: Mapping[str, Used], reason: str, at: datetime, metadata: Metada
 
 
 def add_category(*, slug: str, name: str, position: int = 0) -> None:
-    """Add a category, or give the one with this slug a new name and position."""
+    """Add a category, or give the one with this slug a new name and position. Raises InvalidProduct."""
+    name = domain.clean_description("name", domain.CATEGORY_NAME, name)
     using = database_of("inventory")
     Category.objects.using(using).update_or_create(slug=slug, defaults={"name": name, "position": position})
     transaction.on_commit(selectors.look_at_categories_again, using=using, robust=True)
@@ -315,6 +316,8 @@ def add_product(
     Raises InvalidProduct, UnknownCategory, DuplicateSku.
     """
     domain.check_product(sku=sku, name=name, price=price, currency=currency)
+    name = domain.clean_description("name", domain.NAME, name)
+    description = domain.clean_description("description", domain.DESCRIPTION, description)
     using = database_of("inventory")
     with transaction.atomic(using=using):
         shelf = Category.objects.using(using).filter(slug=category).first()
@@ -339,7 +342,11 @@ def add_product(
 
 
 def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: Metadata) -> None:
-    """Put pieces of a product on the shelf. Raises UnknownSku, InvalidQuantity unless 1..1,000,000 pieces come in."""
+    """Put pieces of a product on the shelf.
+
+    Raises UnknownSku, InvalidReason, and InvalidQuantity unless 1..1,000,000 pieces come in.
+    """
+    reason = domain.clean_reason(reason)
     domain.check_quantity(sku, quantity, domain.MAX_RECEIVED)
     with transaction.atomic(using=database_of("inventory")):
         row = _stock_of(sku)
@@ -351,8 +358,9 @@ def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: 
 def adjust_stock(sku: str, change: int, reason: str, at: datetime, metadata: Metadata) -> None:
     """Correct the books by so many pieces more or, if negative, less: somebody has counted, or dropped something.
 
-    Raises UnknownSku, InvalidQuantity, and BelowReserved if it takes what is set aside for orders.
+    Raises UnknownSku, InvalidQuantity, InvalidReason, and BelowReserved if it takes what is set aside for orders.
     """
+    reason = domain.clean_reason(reason)
     with transaction.atomic(using=database_of("inventory")):
         row = _stock_of(sku)
         domain.check_adjustment(sku, change, Level(on_hand=row.on_hand, reserved=row.reserved))

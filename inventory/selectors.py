@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,7 @@ from config.levels import Levels
 from inventory import domain
 from inventory.models import Category, Product, Stock
 from sharding.router import database_of
+from values.text import storable
 
 Key = tuple[str | int, str]  # where a product stands in a list: its name or price, and its sku
 
@@ -120,28 +122,31 @@ def catalogue(
 ) -> CataloguePage:
     """A page of the products on sale, up to CATALOGUE_CACHE_SECONDS old.
 
-    `category` is a slug; `query` is looked for in name, description and sku; `after` is the `next` of the page before.
+    `category` is a slug; each word of `query` is looked for in name, description and sku; `after` is the `next` of the
+    page before.
     Raises InvalidPosition if `after` cannot have come from a page with this sort.
     """
     if after is not None:
         _check_position(after, sort)
     limit = max(1, min(limit, MAX_PAGE))
-    query = " ".join((query or "").split())
-    if not query.isprintable() or not (category or "").isprintable():
-        return CataloguePage(items=(), next=None)  # no product is described in control characters
-    if query:
-        return _catalogue(category, query, sort, after, limit)  # too many different ones to be worth keeping
+    query = query or ""
+    # No product is described like this, and no database takes it as a question.
+    if len(query) > domain.MAX_SEARCH or not storable(query) or not storable(category or ""):
+        return CataloguePage(items=(), next=None)
+    words = dict.fromkeys(unicodedata.normalize("NFC", query).split())  # a name may have any kind of space between two
+    if words:
+        return _catalogue(category, words, sort, after, limit)  # too many different ones to be worth keeping
     name = hashlib.blake2b(repr((category, sort.value, after, limit)).encode(), digest_size=16).hexdigest()
-    page = _pages.get(name, functools.partial(_catalogue, category, query, sort, after, limit))
+    page = _pages.get(name, functools.partial(_catalogue, category, (), sort, after, limit))
     return page or CataloguePage(items=(), next=None)
 
 
-def _catalogue(category: str | None, query: str, sort: Sort, after: Key | None, limit: int) -> CataloguePage:
+def _catalogue(category: str | None, words: Iterable[str], sort: Sort, after: Key | None, limit: int) -> CataloguePage:
     products = _products().filter(active=True)
     if category:
         products = products.filter(category__slug=category)
-    if query:
-        products = products.filter(Q(name__icontains=query) | Q(description__icontains=query) | Q(sku__icontains=query))
+    for word in words:
+        products = products.filter(Q(name__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word))
     field = sort.removeprefix("-")
     if after is not None:
         value, sku = after
@@ -156,7 +161,7 @@ def _catalogue(category: str | None, query: str, sort: Sort, after: Key | None, 
 def _check_position(after: Key, sort: Sort) -> None:
     value, sku = after
     expected = str if sort is Sort.NAME else int
-    if type(value) is not expected or not str(value).isprintable() or domain.SKU.fullmatch(sku) is None:
+    if type(value) is not expected or not storable(str(value)) or domain.SKU.fullmatch(sku) is None:
         raise InvalidPosition
 
 

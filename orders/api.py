@@ -11,20 +11,25 @@ import msgspec
 from django.http import HttpResponse
 from django.urls import reverse
 from ninja import Header, Router
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from config.schemas import PRINTABLE, Body, Cursor, Limit, Page, from_cursor, to_cursor
+from config.texts import schema_of
 from config.tokens import CustomerRequest
 from eventing.recorded import Recorded
+from orders import domain as orders
 from orders import selectors
 from orders.domain import MAX_LINES, MAX_QUANTITY, OrderNotFound, Status, sum_of
 from orders.events import Address, OrderPlaced
 from orders.handlers import Placement
 from orders.selectors import LineRow, OrderDetail, OrderRow
 from payments import selectors as payments
+from payments.handlers import TOKEN
 from sharding import numbers
 from sharding.numbers import InvalidOrderNumber
 from storefront import checkout
+from values.countries import COUNTRIES
 
 Position = Annotated[int, msgspec.Meta(ge=1, le=numbers.HIGHEST)]
 IdempotencyKey = Annotated[
@@ -35,6 +40,15 @@ IdempotencyKey = Annotated[
         description="Your own name for this request (a UUID, say): sent again, it never makes a second order.",
     ),
 ]
+
+
+def _country(code: str) -> str:
+    if code not in COUNTRIES:
+        raise PydanticCustomError("unknown_country", "Expected the ISO 3166-1 code of a country that we ship to")
+    return code
+
+
+Country = Annotated[str, AfterValidator(_country), WithJsonSchema({"type": "string", "enum": sorted(COUNTRIES)})]
 
 ANY = "ANY"  # in the place of an order's number
 
@@ -51,11 +65,11 @@ class LineRequest(Body):
 class AddressRequest(Body):
     """Where the order is to go; `country` is an ISO 3166-1 alpha-2 code."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
-    street: Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
-    postal_code: Annotated[str, Field(max_length=20, pattern=PRINTABLE)]
-    city: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
-    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    name: Annotated[str, *schema_of(orders.NAME)]
+    street: Annotated[str, *schema_of(orders.STREET)]
+    postal_code: Annotated[str, *schema_of(orders.POSTAL_CODE)]
+    city: Annotated[str, *schema_of(orders.CITY)]
+    country: Country
 
 
 class OrderRequest(Body):
@@ -69,7 +83,7 @@ class OrderRequest(Body):
 class PayRequest(Body):
     """`payment_token` stands for a means of payment at the gateway; the sandbox knows `tok_ok`, `tok_declined`, …"""
 
-    payment_token: Annotated[str, Field(min_length=1, max_length=100, pattern=PRINTABLE)]
+    payment_token: Annotated[str, *schema_of(TOKEN)]
 
 
 class CancelRequest(Body):

@@ -1,7 +1,6 @@
 """The Order aggregate: pure functions, no Django, no clock, no I/O."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -42,6 +41,8 @@ from orders.events import (
     OrderRejected,
     OrderShipped,
 )
+from values.countries import COUNTRIES
+from values.text import InvalidText, Text
 
 MAX_LINES = 100
 MAX_QUANTITY = 999
@@ -50,8 +51,12 @@ MAX_PAYMENT_TERM = timedelta(days=30)
 # How long the clock waits for the outcome of a payment: longer than all attempts to ask the gateway take together.
 # It is counted from the deadline at the latest, so that nobody keeps an order open by paying again and again.
 PAYMENT_HOLD = timedelta(hours=1)
-ADDRESS_LENGTHS = {"name": (1, 100), "street": (1, 200), "postal_code": (0, 20), "city": (1, 100)}
-COUNTRY = re.compile("[A-Z]{2}")
+NAME = Text(longest=100)
+STREET = Text(longest=200)
+POSTAL_CODE = Text(shortest=0, longest=20)
+CITY = Text(longest=100)
+ADDRESS = {"name": NAME, "street": STREET, "postal_code": POSTAL_CODE, "city": CITY}
+TRACKING = Text(shortest=0, longest=100)
 
 
 class Status(StrEnum):
@@ -160,6 +165,10 @@ class InvalidCurrency(OrderError):
 
 class InvalidAddress(OrderError):
     """An address needs a name, a street, a city and a country, of reasonable length and in printable characters."""
+
+
+class InvalidTracking(OrderError):
+    """A tracking number has up to 100 printable characters."""
 
 
 class InvalidDeadline(OrderError):
@@ -314,7 +323,7 @@ def _place(order: Order, command: PlaceOrder) -> list[Event]:
         discount=command.discount,
         payment_due_at=command.payment_due_at,
         at=command.at,
-        ship_to=command.ship_to,
+        ship_to=None if command.ship_to is None else clean_address(command.ship_to),
     )
     if order.status is not None:
         if _placement_of(order) == _placement_of(evolve(Order(), placed)):
@@ -326,8 +335,6 @@ def _place(order: Order, command: PlaceOrder) -> list[Event]:
     subtotal = sum_of(placed.lines)
     if not _is_whole(placed.discount, 0, subtotal):
         raise InvalidDiscount(f"expected 0..{subtotal}, got {placed.discount}")
-    if placed.ship_to is not None:
-        _check_address(placed.ship_to)
     if not placed.at < placed.payment_due_at <= placed.at + MAX_PAYMENT_TERM:
         raise InvalidDeadline(f"expected at most {MAX_PAYMENT_TERM.days} days, got {placed.payment_due_at - placed.at}")
     return [placed]
@@ -362,16 +369,18 @@ def _check_lines(lines: tuple[Line, ...]) -> None:
             raise InvalidPrice(f"expected 0..{MAX_UNIT_PRICE} for {line.sku}, got {line.unit_price}")
 
 
-def _check_address(address: Address) -> None:
+def clean_address(address: Address) -> Address:
+    """The address as it is stored; raises InvalidAddress."""
     # The messages name the field and never what stands in it: they end up in logs, and addresses must not.
-    for field, (shortest, longest) in ADDRESS_LENGTHS.items():
-        text: str = getattr(address, field)
-        if not shortest <= len(text.strip()) <= len(text) <= longest:
-            raise InvalidAddress(f"expected {shortest}..{longest} characters as {field}, got {len(text)}")
-        if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
-            raise InvalidAddress(f"there is a control character in {field}")
-    if COUNTRY.fullmatch(address.country) is None:
-        raise InvalidAddress("a country is two capital letters")
+    texts = {}
+    for field, rule in ADDRESS.items():
+        try:
+            texts[field] = rule.clean(getattr(address, field))
+        except InvalidText as error:
+            raise InvalidAddress(f"{field}: {error}") from None
+    if address.country not in COUNTRIES:
+        raise InvalidAddress("country: expected the ISO 3166-1 code of a country that we ship to, such as DE or GB")
+    return replace(address, **texts)
 
 
 def _is_whole(number: object, lowest: int, highest: int) -> bool:
@@ -504,15 +513,25 @@ def _ship(order: Order, command: ShipOrder) -> list[Event]:
         case Status.PLACED | Status.CONFIRMED:
             raise NotYetPaid
         case Status.PAID:
-            return [OrderShipped(customer_id=order.customer_id, tracking=command.tracking, at=command.at)]
+            return [
+                OrderShipped(customer_id=order.customer_id, tracking=clean_tracking(command.tracking), at=command.at)
+            ]
         case Status.SHIPPED | Status.DELIVERED:
-            if command.tracking == order.tracking:
+            if clean_tracking(command.tracking) == order.tracking:
                 return []
             raise AlreadyShipped(f"{order.tracking!r}, not {command.tracking!r}")
         case Status.REJECTED | Status.CANCELLED | Status.REFUNDED:
             raise OrderClosed(f"it is {order.status}")
         case _:
             assert_never(order.status)
+
+
+def clean_tracking(text: str) -> str:
+    """The tracking number as it is stored; raises InvalidTracking."""
+    try:
+        return TRACKING.clean(text)
+    except InvalidText as error:
+        raise InvalidTracking(str(error)) from None
 
 
 def _deliver(order: Order, command: DeliverOrder) -> list[Event]:

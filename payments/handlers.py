@@ -30,8 +30,9 @@ from payments.events import (
 )
 from payments.models import Account, Payment, SandboxCharge
 from sharding.router import database_of
+from values.text import InvalidText, Text
 
-MAX_TOKEN_LENGTH = 100
+TOKEN = Text(longest=100)
 ACTOR = "payments"
 
 
@@ -48,7 +49,7 @@ class PaymentError(Exception):
 
 
 class InvalidPaymentToken(PaymentError):
-    """A payment token has 1 to 100 printable characters."""
+    """A payment token has 1 to 100 characters that can be seen."""
 
 
 class PaymentInProgress(PaymentError):
@@ -84,7 +85,7 @@ def request_payment(command: RequestPayment, metadata: Metadata) -> None:
             attempt=len(earlier) + 1,
             amount=command.amount,
             currency=command.currency,
-            token=command.token,
+            token=_clean_token(command.token),
             requested_at=command.at,
         )
         requested = PaymentRequested(
@@ -100,9 +101,7 @@ def request_payment(command: RequestPayment, metadata: Metadata) -> None:
 
 def _check_request(command: RequestPayment, account: Account | None, alias: str) -> list[Payment]:
     """The order's earlier payments, all of which were declined; raises a PaymentError if the request is refused."""
-    token = command.token
-    if not token.strip() or len(token) > MAX_TOKEN_LENGTH or not token.isprintable():
-        raise InvalidPaymentToken
+    _clean_token(command.token)
     if account is None:
         return []
     if account.closed:
@@ -114,6 +113,13 @@ def _check_request(command: RequestPayment, account: Account | None, alias: str)
         if payment.status != Payment.Status.DECLINED:
             raise AlreadyPaid
     return earlier
+
+
+def _clean_token(token: str) -> str:
+    try:
+        return TOKEN.clean(token)
+    except InvalidText:
+        raise InvalidPaymentToken from None
 
 
 def capture(requested: Recorded[PaymentRequested]) -> Callable[[], None]:

@@ -20,6 +20,9 @@ BUCKET_SHIFT = TIME_BITS + SEQUENCE_BITS
 HIGHEST = (1 << 63) - 1
 SHORTEST_PART = 4  # characters of a number by which it may be found; fewer are in every tenth number
 
+SEPARATORS = dict.fromkeys(
+    map(ord, "\u00a0\u202f\u2010\u2011\u2012\u2013\u2014\u2212")
+)  # what programs make of " " and "-"
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -91,6 +94,7 @@ def parse(text: str) -> int:
     Raises InvalidOrderNumber for anything that is not an order number.
     """
     shown = f"{text[:40]!r}{'…' if len(text) > 40 else ''}"
+    text = text.translate(SEPARATORS)
     if not text.isascii():  # upper() turns some foreign letters into ASCII ones
         raise InvalidOrderNumber(f"{shown} is not an order number: it has characters that none has")
     try:

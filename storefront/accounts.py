@@ -8,6 +8,9 @@ from django.db import IntegrityError, connections, transaction
 from eventing.databases import try_transaction_lock
 from notifications import handlers as notifications
 from sharding.router import database_of
+from values.text import Text
+
+PERSON_NAME = Text(shortest=0, longest=150)
 
 
 class AccountError(Exception):

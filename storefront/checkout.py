@@ -35,6 +35,7 @@ from orders.domain import (
     OrderError,
     OrderNotFound,
     Status,
+    clean_address,
 )
 from orders.events import Address, CancelReason, Line
 from orders.handlers import IdempotencyKey, Placement
@@ -105,6 +106,7 @@ def place(
     Raises what `quote` raises, an OrderError, IdempotencyMismatch, IdempotencyInFlight, and Overloaded while the events
     of the customer's database are not published in time: the same request is welcome later.
     """
+    ship_to = None if ship_to is None else clean_address(ship_to)
     pressure.admit(shards.alias_of_bucket(numbers.bucket_of_customer(customer_id)))
     at = at or timezone.now()
     try:

@@ -11,9 +11,11 @@ from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, Us
 from django.contrib.auth.models import User
 from django.http import QueryDict
 
-from orders.domain import ADDRESS_LENGTHS
+from config.texts import TextField
+from orders.domain import CITY, NAME, POSTAL_CODE, STREET
 from orders.events import Address
-from storefront.countries import COUNTRIES
+from storefront.accounts import PERSON_NAME
+from values.countries import COUNTRIES
 
 MAX_QUANTITY = 999
 MAX_LINES = 100
@@ -90,14 +92,16 @@ class DetailsForm(forms.ModelForm):
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
 
+    first_name = TextField(
+        PERSON_NAME, label="First name", required=False, widget=forms.TextInput(attrs={"autocomplete": "given-name"})
+    )
+    last_name = TextField(
+        PERSON_NAME, label="Last name", required=False, widget=forms.TextInput(attrs={"autocomplete": "family-name"})
+    )
+
     class Meta:
         model = User
         fields = ("first_name", "last_name", "email")
-        labels = {"first_name": "First name", "last_name": "Last name"}
-        widgets = {
-            "first_name": forms.TextInput(attrs={"autocomplete": "given-name"}),
-            "last_name": forms.TextInput(attrs={"autocomplete": "family-name"}),
-        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -179,27 +183,19 @@ class CartForm(forms.Form):
 
 
 class AddressForm(forms.Form):
-    """Where an order goes. The limits are those of the orders' rules, which check again."""
+    """Where an order goes, by the rules of orders."""
 
-    name = forms.CharField(
-        label="Name", max_length=ADDRESS_LENGTHS["name"][1], widget=forms.TextInput(attrs={"autocomplete": "name"})
+    name = TextField(NAME, label="Name", widget=forms.TextInput(attrs={"autocomplete": "name"}))
+    street = TextField(
+        STREET, label="Street and number", widget=forms.TextInput(attrs={"autocomplete": "street-address"})
     )
-    street = forms.CharField(
-        label="Street and number",
-        max_length=ADDRESS_LENGTHS["street"][1],
-        widget=forms.TextInput(attrs={"autocomplete": "street-address"}),
-    )
-    postal_code = forms.CharField(
+    postal_code = TextField(
+        POSTAL_CODE,
         label="Postal code",
         required=False,
-        max_length=ADDRESS_LENGTHS["postal_code"][1],
         widget=forms.TextInput(attrs={"autocomplete": "postal-code"}),
     )
-    city = forms.CharField(
-        label="City",
-        max_length=ADDRESS_LENGTHS["city"][1],
-        widget=forms.TextInput(attrs={"autocomplete": "address-level2"}),
-    )
+    city = TextField(CITY, label="City", widget=forms.TextInput(attrs={"autocomplete": "address-level2"}))
     country = forms.ChoiceField(
         label="Country",
         choices=[("", "Choose a country"), *COUNTRIES.items()],
@@ -210,12 +206,6 @@ class AddressForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.label_suffix = ""
-
-    def clean(self) -> dict[str, Any]:
-        for name in ADDRESS_LENGTHS:
-            if not str(self.cleaned_data.get(name, "")).isprintable():
-                self.add_error(name, "An address has no characters that cannot be seen.")
-        return self.cleaned_data
 
     @property
     def address(self) -> Address:

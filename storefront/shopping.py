@@ -33,7 +33,6 @@ from storefront.forms import ONCE, QUANTITY, AddForm, CartForm, CheckoutForm
 from storefront.redirects import for_customers, form_on, local_page, session_has_ended
 
 PAGE_OF_PRODUCTS = 24
-MAX_SEARCH = 100
 TAKE_LESS = "Please take less of it, or remove it from your cart."
 SORTS = {Sort.NAME: "By name", Sort.CHEAPEST: "Cheapest first", Sort.DEAREST: "Dearest first"}
 
@@ -49,7 +48,7 @@ def shop(request: HttpRequest) -> HttpResponse:
         sort = Sort(request.GET.get("sort", Sort.NAME))
     except ValueError:
         raise Http404("There is no such order of things.") from None
-    slug, text = request.GET.get("category", ""), request.GET.get("q", "").strip()[:MAX_SEARCH]
+    slug, text = request.GET.get("category", ""), request.GET.get("q", "").strip()
     categories = inventory.categories()
     category = next((category for category in categories if category.slug == slug), None)
     if slug and category is None:

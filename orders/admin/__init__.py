@@ -30,7 +30,7 @@ from notifications import selectors as notifications
 from orders import handlers, selectors
 from orders.admin.filters import OrderFilter
 from orders.commands import CancelOrder, Command, DeliverOrder, ExtendDeadline, RefundOrder, ShipOrder
-from orders.domain import OrderError, Status
+from orders.domain import InvalidTracking, OrderError, Status, clean_tracking
 from orders.events import CancelReason
 from orders.models import Order
 from orders.selectors import Only, OrderDetail, OrderRow
@@ -40,7 +40,6 @@ from storefront import journey_picture
 from storefront.journey import Moment, journey_of
 
 PAGE_SIZE = 50
-MAX_TRACKING = 100
 
 COLOURS = {
     Status.PLACED: "info",
@@ -74,10 +73,10 @@ class Field:
 
 
 def _tracking_number(text: str) -> str:
-    text = text.strip()
-    if len(text) > MAX_TRACKING or not text.isprintable():
-        raise Misread(f"A tracking number has up to {MAX_TRACKING} printable characters.")
-    return text
+    try:
+        return clean_tracking(text)
+    except InvalidTracking as error:
+        raise Misread(str(error)) from None
 
 
 def _moment(text: str) -> datetime:

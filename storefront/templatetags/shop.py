@@ -15,7 +15,7 @@ from inventory.selectors import PricedLine, ProductView
 from notifications import selectors as notifications
 from storefront import pictures
 from storefront.cart import cart_of
-from storefront.countries import COUNTRIES
+from values.countries import COUNTRIES
 
 register = template.Library()
 

@@ -434,7 +434,7 @@ def test_a_second_click_does_nothing_and_says_so(office: Client) -> None:
 def test_a_tracking_number_of_another_kind_is_refused(office: Client, tracking: str) -> None:
     order_id = order_in(Status.PAID)
 
-    assert "A tracking number has up to 100 printable characters." in text(
+    assert "A tracking number has up to 100 printable characters: " in text(
         act(office, order_id, "ship", tracking=tracking)
     )
     assert selectors.get(order_id).status is Status.PAID  # type: ignore[union-attr]

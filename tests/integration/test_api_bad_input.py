@@ -274,11 +274,11 @@ def test_a_garbage_limit_is_422(api: Api, path: str, limit: str) -> None:
     "query",
     [
         {"q": "a\x00b"},
-        {"q": "x" * 101},
+        {"q": "x" * 201},
         {"category": "\x00"},
         {"sort": "colour"},
         {"cursor": "\x00"},
-        {"cursor": LONG[:501]},
+        {"cursor": LONG[:2001]},
     ],
     ids=["NUL", "too long", "NUL category", "unknown sort", "NUL cursor", "over-long cursor"],
 )
@@ -468,7 +468,7 @@ def test_a_payment_token_of_unprintable_characters_is_422(api: Api) -> None:
     number = api.place(("BOOK", 1))
     drain()
     before = rows()
-    assert_problem(api.post(f"/orders/{number}/pay", {"payment_token": "\u2028"}), 422, "invalid_payment_token")
+    assert_problem(api.post(f"/orders/{number}/pay", {"payment_token": "\u2028"}), 422, "invalid_request")
     assert rows() == before
 
 

@@ -366,10 +366,10 @@ def test_address_goes_with_the_order_and_is_offered_for_the_next(ann: Browser, c
     [
         ("name", "", "This field is required."),
         ("name", "  ", "This field is required."),
-        ("street", "x" * 201, "Ensure this value has at most 200 characters"),
-        ("city", "Ham\x07burg", "An address has no characters that cannot be seen."),
-        ("city", "Ham\u0085burg", "An address has no characters that cannot be seen."),
-        ("city", "Ham\x00burg", "Null characters are not allowed."),
+        ("street", "x" * 201, "Expected 1..200 characters, got 201."),
+        ("city", "Ham\x07burg", "There is a control character in it."),
+        ("city", "Ham\u0085burg", "There is a control character in it."),
+        ("city", "Ham\x00burg", "There is a control character in it."),
         ("country", "XX", "We do not ship to this country."),
         ("country", "", "This field is required."),
     ],
@@ -1035,7 +1035,11 @@ def test_usual_address_is_offered_at_the_checkout_until_it_is_forgotten(ann: Bro
     [
         ({"action": "details", "email": "BOB@example.org"}, "email", "There is an account with this address already."),
         ({"action": "details", "email": "nobody"}, "email", "Enter a valid email address."),
-        ({"action": "details", "email": "a@example.org", "first_name": "x" * 151}, "first_name", "Ensure this value"),
+        (
+            {"action": "details", "email": "a@example.org", "first_name": "x" * 151},
+            "first_name",
+            "Expected 0..150 characters, got 151.",
+        ),
         ({"action": "address", **ADDRESS, "country": "XX"}, "country", "We do not ship to this country."),
         ({"action": "password", "old_password": "wrong"}, "old_password", "Your old password was entered incorrectly."),
     ],
