@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from msgspec import UNSET, UnsetType
+
 from eventing import crockford
 
 
@@ -34,12 +36,16 @@ def event_id(category: str, stream_id: int, version: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metadata:
-    """Where an event comes from. All events that one request set off share its correlation id."""
+    """Where an event comes from. All events that one request set off share its correlation id.
+
+    `request` is a digest of the idempotency key with which somebody asked for it.
+    """
 
     correlation_id: str
     causation_id: str | None = None
     actor: str = "system"
     traceparent: str | None = None
+    request: str | UnsetType = UNSET  # most events have none, which takes no room
 
     @classmethod
     def caused_by(cls, cause: Recorded[Any], *, actor: str) -> Metadata:

@@ -36,6 +36,7 @@ TYPES = {
     "version": "integer",
     "next_attempt_at": "timestamptz",
     "last_error": "text",
+    "mailed": "boolean",
     "created_at": "timestamptz",
     "sent_at": "timestamptz",
 }
@@ -136,6 +137,7 @@ def messages_about(
     messages: list[dict[str, Any]] = []
     for occasion in occasions:
         customer = customers.get(occasion.customer_id, NOBODY)
+        mailed = bool(customer.email and by_mail)
         text = texts.render(occasion.about, {**occasion.context, "name": customer.name, "order_id": occasion.order_id})
         inbox = {
             "customer_id": occasion.customer_id,
@@ -153,16 +155,18 @@ def messages_about(
             "version": 0,
             "next_attempt_at": None,
             "last_error": "",
+            "mailed": mailed,
             "created_at": occasion.at,
             "sent_at": now,
         }
         messages.append(inbox)
-        if customer.email and by_mail:
+        if mailed:
             email = {
                 "channel": Message.Channel.EMAIL.value,
                 "recipient": customer.email,
                 "html": texts.as_html(text),
                 "status": Message.Status.PENDING.value,
+                "mailed": None,
                 "next_attempt_at": now,
                 "sent_at": None,
             }

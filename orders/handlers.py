@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
@@ -104,6 +105,11 @@ def place_order(command: PlaceOrder, metadata: Metadata, *, idempotency: Idempot
                 raise
             command = replace(command, order_id=numbers.new_order_id(command.customer_id, command.at))
     raise AssertionError("the last attempt returns or raises")
+
+
+def digest_of(key: str, fingerprint: str) -> str:
+    """What the placement's metadata has of an idempotency key."""
+    return sha256(f"{fingerprint} {key}".encode()).hexdigest()[:32]
 
 
 def replay_of(customer_id: int, idempotency: IdempotencyKey) -> Placement | None:
@@ -240,6 +246,8 @@ def _place(command: PlaceOrder, metadata: Metadata, idempotency: IdempotencyKey 
         if idempotency is not None and (first := _find_key(command.customer_id, idempotency, using)) is not None:
             return first
         raise
+    if idempotency is not None:
+        metadata = replace(metadata, request=digest_of(idempotency.key, idempotency.fingerprint))
     write = NewEvents(stream_id=command.order_id, expected_version=0, events=events, metadata=metadata)
     order = _NewOrder(command=command, events=write, idempotency=idempotency)
     if shards.is_moving(numbers.bucket_of(command.order_id)):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from msgspec import UNSET
+
 from coupons.events import REDEMPTION, CouponRedeemed, CouponRefused, CouponReleased
 from eventing.databases import time_from_db
-from eventing.recorded import stream_name
+from eventing.recorded import Recorded, stream_name
 from inventory.events import RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
-from monitoring.audit.cases import Case, Payment
+from inventory.handlers import SHIPPED
 from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from monitoring.audit.rows import Case, Payment
 from orders import handlers as orders
 from orders.domain import Order, Status
 from orders.events import CancelReason, OrderCancelled, OrderPaid, OrderPaymentFailed
 from payments.events import CATEGORY as PAYMENT
 from payments.events import PaymentCaptured, PaymentDeclined, PaymentRefunded, PaymentRequested, RefundRequested
 
+PRUNING = timedelta(hours=1)  # keys may be pruned while the audit runs
 SWEEP = timedelta(seconds=60)  # what the clock may take to come round to an order
 UNPAID = (Status.PLACED, Status.CONFIRMED)
 SENT = (Status.SHIPPED, Status.DELIVERED)
@@ -79,33 +84,71 @@ def _reservation_is_right(case: Case) -> bool:
     status = RESERVATION_STATUS.get(type(history[-1].event)) if history else "void"
     reserved = [item.event for item in history if isinstance(item.event, StockReserved)]
     items = {item.sku: item.quantity for item in reserved[-1].items} if reserved else {}
-    return case.reservation[1:] == (status, len(history)) and case.reserved == items
+    _, stored, version, changed_at = case.reservation
+    if history and time_from_db(changed_at) != history[-1].event.at:
+        return False
+    shipped = [
+        (case.id, item.sku, "shipped", item.quantity, SHIPPED, recorded.event.at)
+        for recorded in history
+        if isinstance(recorded.event, StockShipped)
+        for item in recorded.event.items
+    ]
+    movements = [(*row[:5], time_from_db(row[5])) for row in case.shipped]
+    return (stored, version) == (status, len(history)) and case.reserved == items and movements == sorted(shipped)
 
 
 def _redemption_is_right(case: Case) -> bool:
     history = case.history(REDEMPTION)
     if case.redemption is None:
         return not history
-    _, status, version, discount, code, _ = case.redemption
-    expected = REDEMPTION_STATUS.get(type(history[-1].event)) if history else "void"
+    _, status, version, discount, code, customer_id, at = case.redemption
+    if not history:
+        return (status, version, discount, code) == ("void", 0, 0, None)
+    last = history[-1].event
     redeemed = [item.event for item in history if isinstance(item.event, CouponRedeemed)]
     if redeemed and (code, discount) != (redeemed[-1].code, redeemed[-1].discount):
         return False
-    return (status, version) == (expected, len(history))
+    expected = REDEMPTION_STATUS.get(type(last)), len(history), last.customer_id, last.at
+    return (status, version, customer_id, time_from_db(at)) == expected
 
 
 def _payments_are_right(case: Case) -> bool:
     history = case.history(PAYMENT)
     if case.account is None:
         return not history and not case.payments
-    statuses = {item.event.payment_id: PAYMENT_STATUS.get(type(item.event)) for item in history}
-    _, version, captured, refunded = case.account
+    _, version, captured, refunded, customer_id, _, _ = case.account
     return (
         version == len(history)
-        and {payment.id: payment.status for payment in case.payments} == statuses
+        and {customer_id} >= {item.event.customer_id for item in history}
+        and [
+            (one.id, one.attempt, one.status, one.amount, one.currency, one.reason, *one.times) for one in case.payments
+        ]
+        == _payments_of(history)
         and captured == _sum(case.payments, *CAPTURED)
         and refunded == _sum(case.payments, "refunded")
     )
+
+
+def _payments_of(history: Sequence[Recorded[Any]]) -> list[tuple[Any, ...]]:
+    """The columns that a payment has from its events: of each, in the order in which they were requested."""
+    payments: dict[str, list[Any]] = {}
+    for item in history:
+        event = item.event
+        if isinstance(event, PaymentRequested):
+            attempt = len(payments) + 1
+            payments[event.payment_id] = [
+                event.payment_id, attempt, "", event.amount, event.currency, "", event.at, None, None,
+            ]  # fmt: skip
+        if (payment := payments.get(event.payment_id)) is None:
+            continue
+        payment[2] = PAYMENT_STATUS.get(type(event))
+        if isinstance(event, PaymentCaptured | PaymentDeclined):
+            payment[7] = event.at
+        if isinstance(event, PaymentDeclined):
+            payment[5] = event.reason
+        if isinstance(event, PaymentRefunded):
+            payment[8] = event.at
+    return [tuple(payment) for payment in payments.values()]
 
 
 def _sum(payments: list[Payment], *statuses: str) -> int:
@@ -149,6 +192,7 @@ def stock_set_aside(case: Case, moment: Moment) -> Finding:
         return 1, [stream_name(RESERVATION, case.id)] if status in ("reserved", "shipped") else []
     if state.status in ENDED:
         right = status not in ("reserved", "shipped")
+        right = right and status is not None  # at least that nothing may be set aside for it any more
     else:
         wanted = {line.sku: line.quantity for line in state.lines}
         right = status == ("shipped" if state.status in SENT else "reserved") and case.reserved == wanted
@@ -161,11 +205,11 @@ def coupon_redeemed(case: Case, moment: Moment) -> Finding:
         return NOTHING
     status, discount, code, customer = (None, 0, None, None)
     if case.redemption is not None:
-        _, status, _, discount, code, customer = case.redemption
+        _, status, _, discount, code, customer, _ = case.redemption
     if state is None:
         return 1, [stream_name(REDEMPTION, case.id)] if status == "redeemed" else []
     if state.status in ENDED or state.coupon_code is None:
-        right = status != "redeemed"
+        right = status != "redeemed" and (state.status not in ENDED or status is not None)
     else:
         right = (status, discount, customer) == ("redeemed", state.discount, state.customer_id)
         right = right and code == state.coupon_code.strip().upper()
@@ -184,6 +228,12 @@ def money_adds_up(case: Case, moment: Moment) -> Finding:
 
 def _is_paid_right(state: Order, case: Case, captured: int, refunded: int) -> bool:
     taken = [payment for payment in case.payments if payment.status in CAPTURED]
+    ended = state.status in ENDED
+    closed = (False, "") if case.account is None else case.account[5:]
+    if case.account is not None and case.account[4] != state.customer_id:
+        return False
+    if closed != (ended, f"order_{state.status}" if ended else ""):
+        return False
     if any(payment.currency != state.currency for payment in taken):
         return False
     if state.status in UNPAID:
@@ -208,7 +258,37 @@ def gateway_agrees(case: Case, moment: Moment) -> Finding:
     return len(taken), [f"payment {payment_id} of {case.name()}" for payment_id in wrong]
 
 
+def placement_keeps_its_key(case: Case, moment: Moment) -> Finding:
+    """The request that placed an order finds it again for as long as keys are kept, less an hour for pruning."""
+    history = case.history()
+    if not history or history[0].version != 1:
+        return NOTHING
+    placed = history[0]
+    digest = placed.metadata.request
+    keys = [orders.digest_of(key, fingerprint) for _, _, key, fingerprint, _ in case.keys]
+    wrong = [f"{row[2]} of {case.name()}" for row, one in zip(case.keys, keys, strict=True) if one != digest]
+    wrong += [
+        f"{row[2]} of {case.name()}"
+        for row in case.keys
+        if (row[1], time_from_db(row[4])) != (placed.event.customer_id, placed.event.at)
+    ]
+    if digest is UNSET:
+        return len(keys), []  # placed without a key, or by a version that did not note it
+    if digest not in keys and placed.event.at > moment.now - orders.KEEP_KEYS + PRUNING:
+        wrong.append(case.name())
+    return 1, dict.fromkeys(wrong)
+
+
 CHECKS = (
+    Check(
+        name="placements_keep_their_key",
+        title="For a day, the request that placed an order finds it again by its idempotency key.",
+        counts="orders",
+        hint="Somebody has deleted or changed a row of orders_idempotencykey: if the same request comes again, it "
+        "places a second order. Ask the customer, and cancel one of them.",
+        of_case=placement_keeps_its_key,
+        at_once=True,
+    ),
     Check(
         name="orders_end_in_time",
         title="Every order that was not paid before its deadline has come to an end.",

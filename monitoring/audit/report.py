@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
+
 from monitoring.audit.broker import Broker
-from monitoring.audit.cases import Case
+from monitoring.audit.rows import Case
 
 OFFENDERS = 100  # that a report names, of each check
 
@@ -30,6 +32,11 @@ class Moment:
     @property
     def cutoff(self) -> datetime:
         return self.now - self.settle
+
+    @property
+    def horizon(self) -> datetime:
+        """Inbox rows of events that were recorded before may be pruned."""
+        return self.now - timedelta(days=settings.EVENTING_INBOX_RETENTION_DAYS)
 
 
 CaseQuestion = Callable[[Case, Moment], Finding]

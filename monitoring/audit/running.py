@@ -19,13 +19,14 @@ from django.utils import timezone
 from eventing import chain
 from eventing.databases import time_from_db
 from monitoring import selectors
-from monitoring.audit import orders, streams, tables
+from monitoring.audit import ledger, messages, orders, streams, tables
 from monitoring.audit.broker import Broker
-from monitoring.audit.cases import Case, cases_between, cases_of, context_databases, ranges
+from monitoring.audit.cases import cases_between, cases_of, context_databases, ranges
 from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Moment, Report, Result
+from monitoring.audit.rows import Case
 from sharding import shards
 
-CHECKS: tuple[Check, ...] = (*tables.CHECKS, *orders.CHECKS, *streams.CHECKS)
+CHECKS: tuple[Check, ...] = (*tables.CHECKS, *ledger.CHECKS, *orders.CHECKS, *messages.CHECKS, *streams.CHECKS)
 
 PING_SECONDS = 5.0
 LOOK_AGAIN = 1_000  # suspects of each check
@@ -112,7 +113,6 @@ class _Run:
         self.tallies = tallies
         self.say = say
         self.away: set[str] = set()
-        self.horizon = moment.now - timedelta(days=settings.EVENTING_INBOX_RETENTION_DAYS)
         self.of_cases = [(tally, tally.check.of_case) for tally in tallies if tally.check.of_case]
         self.of_databases = [(tally, tally.check.of_database) for tally in tallies if tally.check.of_database]
 
@@ -159,7 +159,7 @@ class _Run:
             needed = [alias, *context_databases()]
 
             def look(alias: str = alias, low: int = low, high: int = high) -> bool:
-                for case in cases_between(alias, low, high, self.horizon):
+                for case in cases_between(alias, low, high, self.moment.horizon):
                     self._judge(case)
                 return True
 
@@ -220,7 +220,7 @@ class _Run:
 
             def look(ids: list[int] = ids) -> bool:
                 still: dict[str, set[str]] = {tally.check.name: set() for tally, _ in suspected}
-                for case in cases_of(ids, self.horizon):
+                for case in cases_of(ids, self.moment.horizon):
                     for tally, find in suspected:
                         still[tally.check.name] |= set(find(case, self.moment)[1])
                 for tally, _ in suspected:

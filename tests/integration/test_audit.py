@@ -21,6 +21,7 @@ from django.conf import LazySettings, settings
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connections, transaction
+from django.db.models import F
 
 from coupons.events import REDEMPTION, CouponRedeemed
 from coupons.models import Coupon
@@ -30,7 +31,8 @@ from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.queues import BrokerUnavailable
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import drain
-from inventory.events import RESERVATION
+from inventory.events import PRODUCT, RESERVATION, StockAdjusted
+from inventory.models import Stock, StockMovement
 from monitoring.audit import CHECKS, Report, audit, cases
 from notifications.models import Message
 from orders import projections
@@ -38,6 +40,7 @@ from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
 from orders.domain import PAYMENT_HOLD
 from orders.events import CATEGORY as ORDER
 from orders.events import Address, CancelReason, Check, OrderCheckPassed
+from orders.handlers import KEEP_KEYS
 from orders.models import IdempotencyKey, Order, OrderLine
 from payments.models import Payment, SandboxCharge
 from sharding import numbers, shards
@@ -173,13 +176,15 @@ def order_name(order_id: int) -> str:
 
 Plant = Callable[[World], str]
 PLANTS: dict[str, list[Plant]] = {}
+ALSO: dict[Plant, set[str]] = {}
 
 
-def breaks(check: str) -> Callable[[Plant], Plant]:
-    """A function that breaks this promise and returns the name of the offender."""
+def breaks(check: str, *also: str) -> Callable[[Plant], Plant]:
+    """A function that breaks this promise, and with it those of `also`, and returns the name of the offender."""
 
     def register(plant: Plant) -> Plant:
         PLANTS.setdefault(check, []).append(plant)
+        ALSO[plant] = set(also)
         return plant
 
     return register
@@ -192,7 +197,7 @@ def a_piece_of_stock_has_vanished(world: World) -> str:
     return "BOOK"
 
 
-@breaks("stock_adds_up")
+@breaks("stock_adds_up", "ledger_matches_events")
 def stock_is_negative(world: World) -> str:
     with without_constraint("inventory_stock", "stock_not_negative"):
         assert run("UPDATE inventory_stock SET available = -1, on_hand = reserved - 1 WHERE sku = 'PEN'")
@@ -205,6 +210,31 @@ def stock_is_negative(world: World) -> str:
 def stock_has_come_from_nowhere(world: World) -> str:
     run("UPDATE inventory_stock SET on_hand = on_hand + 1, available = available + 1 WHERE sku = 'PEN'")
     return "PEN"
+
+
+@breaks("ledger_matches_events")
+def stock_was_received_without_an_event(world: World) -> str:
+    run("UPDATE inventory_stock SET on_hand = on_hand + 10, available = available + 10 WHERE sku = 'PEN'")
+    movement = StockMovement.objects.create(
+        sku="PEN", kind="received", quantity=10, reason="delivery", at=world.shop.now
+    )
+    return f"PEN: movement {movement.pk}"
+
+
+@breaks("ledger_matches_events")
+def a_receipt_of_stock_has_no_row_in_the_ledger(world: World) -> str:
+    product = Stock.objects.get(product="PEN").product
+    event = StockAdjusted(sku="PEN", change=-10, reason="gone", at=world.shop.now)
+    name = world.append(PRODUCT, product.pk, event)
+    Stock.objects.filter(product="PEN").update(version=F("version") + 1)
+    return f"PEN: {name}"
+
+
+@breaks("ledger_matches_events")
+def a_stock_row_is_behind_its_stream(world: World) -> str:
+    stock = Stock.objects.get(product="PEN")
+    Stock.objects.filter(product="PEN").update(version=0)
+    return f"PEN: version 0 of product-{to_text(stock.product.pk)}"
 
 
 @breaks("stock_matches_reservations")
@@ -247,6 +277,40 @@ def a_customer_is_told_twice(world: World) -> str:
     return f"inbox about {message.event_id}"
 
 
+@breaks("messages_for_events")
+def an_inbox_message_is_gone(world: World) -> str:
+    assert Message.objects.filter(event_id=f"{order_name(world.paid)}@1", channel="inbox").delete()[0]
+    return f"inbox about {order_name(world.paid)}@1"
+
+
+@breaks("messages_for_events")
+def a_mail_was_never_queued(world: World) -> str:
+    assert Message.objects.filter(event_id=f"{order_name(world.paid)}@1", channel="email").delete()[0]
+    return f"email about {order_name(world.paid)}@1"
+
+
+@breaks("messages_for_events")
+def a_message_went_to_somebody_else(world: World) -> str:
+    Message.objects.filter(event_id=f"{order_name(world.paid)}@1", channel="inbox").update(customer_id=1_000_000)
+    return f"inbox about {order_name(world.paid)}@1"
+
+
+@breaks("messages_for_events")
+def a_message_is_about_nothing(world: World) -> str:
+    message = Message.objects.get(event_id=f"{order_name(world.paid)}@1", channel="inbox")
+    message.pk, message.event_id = None, f"{order_name(world.paid)}@77"
+    message.save(force_insert=True)
+    return f"inbox about {message.event_id}"
+
+
+@breaks("mails_match_events")
+def a_mail_counts_as_sent_that_was_not(world: World) -> str:
+    mail = Message.objects.filter(channel="email", status="pending").first()
+    assert mail is not None
+    Message.objects.filter(pk=mail.pk).update(status="sent")
+    return f"message-{to_text(mail.pk)}"
+
+
 @breaks("charges_have_payments")
 def the_gateway_took_money_that_nobody_knows_of(world: World) -> str:
     SandboxCharge.objects.create(
@@ -264,7 +328,13 @@ def the_gateway_gave_money_back_twice(world: World) -> str:
     return "charge re_again"
 
 
-@breaks("keys_have_one_order")
+@breaks("placements_keep_their_key")
+def a_key_is_gone(world: World) -> str:
+    assert run("DELETE FROM orders_idempotencykey WHERE order_id = %s", world.paid, using=home(world))
+    return order_name(world.paid)
+
+
+@breaks("keys_have_one_order", "placements_keep_their_key")
 def a_key_has_no_order(world: World) -> str:
     alias = shards.alias_of(world.paid)
     changed = IdempotencyKey.objects.using(alias).get(order_id=world.paid)
@@ -272,7 +342,7 @@ def a_key_has_no_order(world: World) -> str:
     return f"{changed.key} of {order_name(world.paid + 1)}"
 
 
-@breaks("keys_have_one_order")
+@breaks("keys_have_one_order", "placements_keep_their_key")
 def a_key_has_somebody_elses_order(world: World) -> str:
     alias = shards.alias_of(world.paid)
     IdempotencyKey.objects.using(alias).create(
@@ -306,7 +376,7 @@ def an_order_has_lost_a_line(world: World) -> str:
     return order_name(world.confirmed)
 
 
-@breaks("read_model_matches_events")
+@breaks("read_model_matches_events", "placements_keep_their_key")
 def an_order_is_not_listed(world: World) -> str:
     run("DELETE FROM orders_idempotencykey WHERE order_id = %s", world.paid, using=home(world))
     assert run("DELETE FROM orders_order WHERE id = %s", world.paid, using=home(world))
@@ -324,6 +394,43 @@ def a_payment_is_taken_for_declined(world: World) -> str:
     with without_constraint("payments_account", "refunded_between_0_and_captured"):
         run("UPDATE payments_account SET refunded_total = refunded_total + 1 WHERE order_id = %s", world.paid)
     return f"payment-{to_text(world.paid)}"
+
+
+@breaks("tables_match_events")
+def a_declined_payment_was_dearer(world: World) -> str:
+    run("UPDATE payments_payment SET requested_at = settled_at WHERE order_id = %s", world.paid)
+    return f"payment-{to_text(world.paid)}"
+
+
+@breaks("tables_match_events")
+def a_redemption_has_another_customer(world: World) -> str:
+    assert run("UPDATE coupons_redemption SET customer_id = 5 WHERE order_id = %s", world.cancelled)
+    return f"redemption-{to_text(world.cancelled)}"
+
+
+@breaks("tables_match_events")
+def a_shipped_piece_is_missing_from_the_ledger(world: World) -> str:
+    run("UPDATE inventory_stockmovement SET order_id = %s WHERE order_id = %s", world.paid + 1, world.delivered)
+    return f"reservation-{to_text(world.delivered)}"
+
+
+@breaks("money_adds_up")
+def the_account_of_a_living_order_is_closed(world: World) -> str:
+    assert run("UPDATE payments_account SET closed = true, closed_reason = 'x' WHERE order_id = %s", world.paid)
+    return order_name(world.paid)
+
+
+@breaks("money_adds_up")
+def the_account_of_a_cancelled_order_is_gone(world: World) -> str:
+    assert run("DELETE FROM payments_account WHERE order_id = %s", world.cancelled)
+    return order_name(world.cancelled)
+
+
+@breaks("stock_set_aside_once", "tables_match_events")
+def nothing_is_known_of_a_cancelled_orders_stock(world: World) -> str:
+    for table in ("inventory_reservationline", "inventory_reservation"):
+        run(f"DELETE FROM {table} WHERE order_id = %s", world.cancelled)
+    return order_name(world.cancelled)
 
 
 def without_reaction(world: World, order_id: int, command: Any, *names: str) -> str:
@@ -385,7 +492,7 @@ def the_gateway_took_less_than_payments_believes(world: World) -> str:
     return f"payment {payment.pk} of {order_name(world.paid)}"
 
 
-@breaks("streams_gapless")
+@breaks("streams_gapless", "messages_for_events")
 def an_event_is_gone(world: World) -> str:
     for table in ("eventing_event", "eventing_inbox"):
         for alias in settings.DATABASES:
@@ -452,6 +559,31 @@ def something_was_handled_that_never_happened(world: World) -> str:
         published_at=world.shop.now, handled_at=world.shop.now,
     )  # fmt: skip
     return f"notifications: {order_name(world.paid)}@9"
+
+
+def dead_letter(event: Event, subscriber: str, **values: Any) -> DeadLetter:
+    columns = ("stream_id", "category", "version", "type", "schema_version", "data", "metadata", "recorded_at")
+    row = {column: getattr(event, column) for column in columns} | {
+        "subscriber": subscriber, "error": "E", "message": "", "traceback": "", "attempts": 1,
+        "failed_at": event.recorded_at,
+    }  # fmt: skip
+    return DeadLetter.objects.create(**row | values)
+
+
+@breaks("handled_was_committed")
+def a_dead_letter_was_given_other_content(world: World) -> str:
+    event = Event.objects.using(home(world)).get(stream_id=world.paid, category=ORDER, version=1)
+    dead_letter(event, "integration", data={**event.data, "customer_id": 999})
+    return f"integration: {event.event_id}"
+
+
+@breaks("events_reach_subscribers")
+def an_open_dead_letter_was_marked_as_handled(world: World) -> str:
+    event = Event.objects.using(home(world)).get(stream_id=world.paid, category=ORDER, version=1)
+    row = InboxEntry.objects.filter(subscriber="notifications", stream_id=world.paid, category=ORDER, version=1)
+    assert row.delete()[0]
+    dead_letter(event, "notifications", status=DeadLetter.Status.HANDLED)
+    return f"notifications: {event.event_id}"
 
 
 @breaks("handled_was_committed")
@@ -525,11 +657,28 @@ def test_a_broken_promise_is_found_and_nothing_else(world: World, check: str, pl
 
     offender = plant(world)
 
-    assert verdict() == {check: [offender]}
+    found = verdict()
+    assert found.pop(check) == [offender]
+    assert set(found) == ALSO[plant]
 
 
 def test_every_check_has_been_seen_to_find_something() -> None:
     assert set(PLANTS) == {check.name for check in CHECKS}
+
+
+def test_a_key_that_was_given_another_order_is_missed_by_its_own(world: World) -> None:
+    key = IdempotencyKey.objects.using(home(world)).get(order_id=world.paid).key
+    run("UPDATE orders_idempotencykey SET order_id = %s WHERE key = %s", world.shipped, key, using=home(world))
+
+    assert {name: set(found) for name, found in verdict().items()} == {
+        "placements_keep_their_key": {order_name(world.paid), f"{key} of {order_name(world.shipped)}"}
+    }
+
+
+def test_a_key_may_be_gone_after_a_day(world: World) -> None:
+    a_key_is_gone(world)
+
+    assert "placements_keep_their_key" not in verdict(now=datetime.now(UTC) + KEEP_KEYS)
 
 
 COLUMNS: Sequence[tuple[str, str]] = (
@@ -635,11 +784,8 @@ def test_a_dead_letter_is_where_an_event_may_end(world: World) -> None:
     cancel = CancelOrder(order_id=world.confirmed, reason=CancelReason.CUSTOMER, at=world.shop.now)
     without_reaction(world, world.confirmed, cancel, "inventory")
     InboxEntry.objects.filter(stream_id=world.confirmed, category=ORDER, version=4, subscriber="inventory").delete()
-    letter = DeadLetter.objects.create(
-        stream_id=world.confirmed, category=ORDER, version=4, subscriber="inventory", type="order.cancelled",
-        schema_version=1, data={}, metadata={}, recorded_at=world.shop.now, error="E", message="", traceback="",
-        attempts=1, failed_at=world.shop.now,
-    )  # fmt: skip
+    event = Event.objects.using(home(world)).get(stream_id=world.confirmed, category=ORDER, version=4)
+    letter = dead_letter(event, "inventory")
     assert verdict() == {}
 
     letter.status = DeadLetter.Status.ARCHIVED  # nobody will repair it any more

@@ -113,7 +113,8 @@ def test_placing_writes_event_outbox_rows_and_key() -> None:
     )
     assert placed == Placement(order_id=command.order_id, replayed=False, placed=event)
     [recorded] = store.load(CATEGORY, command.order_id, using=alias)
-    assert (recorded.version, recorded.event, recorded.metadata) == (1, event, metadata("c1"))
+    asked = replace(metadata("c1"), request=handlers.digest_of(KEY.key, KEY.fingerprint))
+    assert (recorded.version, recorded.event, recorded.metadata) == (1, event, asked)
     assert list(OutboxMessage.objects.using(alias).values_list("stream_id", "category", "version")) == [
         (command.order_id, "order", 1)
     ]

@@ -343,6 +343,7 @@ def plain(values: Iterable[Any], order_id: int) -> str:
     """A row without what is different each time."""
     text = "\t".join(as_text(value) for value in values)
     text = RANDOM.sub("<random>", TIME.sub("<time>", text))
+    text = text.replace(', "request": "<random>"', "")  # bulk orders are older than their idempotency keys would be
     return text.replace(str(order_id), "<id>").replace(numbers.to_text(order_id), "<number>")
 
 
