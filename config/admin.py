@@ -32,6 +32,7 @@ from payments.events import CATEGORY as PAYMENT
 from sharding.admin import BucketMoveAdmin
 from sharding.models import BucketMove
 from storefront.accounts import PERSON_NAME
+from storefront.identity import AccountNameField
 
 OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 
@@ -42,7 +43,15 @@ for model in (User, Group, DeadLetter, BucketMove):
     admin.site.unregister(model)
 
 
+class NewPersonForm(UserCreationForm):
+    class Meta(UserCreationForm.Meta):
+        field_classes = {"username": AccountNameField}
+
+
 class PersonForm(UserChangeForm):
+    class Meta(UserChangeForm.Meta):
+        field_classes = {"username": AccountNameField}
+
     first_name = TextField(PERSON_NAME, required=False, widget=UnfoldAdminTextInputWidget)
     last_name = TextField(PERSON_NAME, required=False, widget=UnfoldAdminTextInputWidget)
 
@@ -50,7 +59,7 @@ class PersonForm(UserChangeForm):
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, EditableModelAdmin):
     form = PersonForm
-    add_form = UserCreationForm
+    add_form = NewPersonForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "first_name", "last_name", "is_staff", "date_joined")
     list_filter_sheet = False

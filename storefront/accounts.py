@@ -8,6 +8,7 @@ from django.db import IntegrityError, connections, transaction
 from eventing.databases import try_transaction_lock
 from notifications import handlers as notifications
 from sharding.router import database_of
+from values.names import account_name
 from values.text import Text
 
 PERSON_NAME = Text(shortest=0, longest=150)
@@ -49,7 +50,7 @@ def change(user: User, first_name: str, last_name: str, email: str) -> None:
 def register(username: str, email: str, password: str) -> User:
     """Make an account and queue its welcome mail; raises UsernameTaken, EmailTaken."""
     alias = database_of("auth")
-    user = User(username=username, email=email.lower())
+    user = User(username=account_name(username), email=email.lower())
     user.set_password(password)  # takes its time on purpose, so not inside the transaction
     try:
         with transaction.atomic(using=alias):
@@ -62,7 +63,7 @@ def register(username: str, email: str, password: str) -> User:
             with transaction.atomic(using=database_of("notifications")):
                 notifications.welcome(user.pk, user.email, user.username)
     except IntegrityError as error:
-        if User.objects.using(alias).filter(username=username).exists():
+        if User.objects.using(alias).filter(username=user.username).exists():
             raise UsernameTaken from error
         raise
     return user

@@ -15,6 +15,7 @@ from config.texts import TextField
 from orders.domain import CITY, NAME, POSTAL_CODE, STREET
 from orders.events import Address
 from storefront.accounts import PERSON_NAME
+from storefront.identity import AccountNameField
 from values.countries import COUNTRIES
 
 MAX_QUANTITY = 999
@@ -30,7 +31,7 @@ WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 class SignInForm(AuthenticationForm):
     error_messages = {
-        "invalid_login": "This user name and password do not belong together. Both mind capital letters.",
+        "invalid_login": "This user name and password do not belong together. The password minds capital letters.",
         "inactive": "This account is closed.",
     }
 
@@ -58,8 +59,9 @@ class RegistrationForm(UserCreationForm):
     class Meta:
         model = User
         fields = ("username", "email")
+        field_classes = {"username": AccountNameField}
         labels = {"username": "User name"}
-        help_texts = {"username": "Letters, digits and @ . + - _ only."}
+        help_texts = {"username": "Letters, digits and @ . + - _ only. Capitals make no difference."}
         error_messages = {"username": {"unique": "This user name is taken."}}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

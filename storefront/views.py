@@ -31,10 +31,12 @@ from storefront import accounts, checkout, pictures, progress, throttle
 from storefront.cart import CartError, cart_of, changing
 from storefront.forms import ONCE, PaymentForm, RegistrationForm, SignInForm
 from storefront.redirects import LocalNext, for_customers, form_on
+from values.names import account_name
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
 PAGE_OF_ORDERS = 20
 PAGE_OF_MESSAGES = 20
+MAX_NAME = 150
 PICTURE_SECONDS = 365 * 24 * 3600
 PAYABLE = (Progress.NONE, Progress.DECLINED)
 CANCELLABLE = (Status.PLACED, Status.CONFIRMED)
@@ -245,7 +247,8 @@ class SignIn(LocalNext, LoginView):
         return super().form_valid(form)
 
     def _who(self) -> tuple[str, str]:
-        return throttle.address_of(self.request), self.request.POST.get("username", "").strip().lower()
+        name = self.request.POST.get("username", "").strip()[:MAX_NAME]
+        return throttle.address_of(self.request), account_name(name)
 
 
 class SignOut(LocalNext, LogoutView):
