@@ -24,6 +24,7 @@ GROUPS = (
     ("tests/faults/test_degradation", "shop"),
     ("tests/faults/test_poison", "shop"),
     ("tests/flows/test_live_audit", "shop"),
+    ("tests/flows/test_live_documents", "shop"),
     ("tests/flows/test_live_replay", "shop"),
     ("tests/flows/test_live_system", "shop"),
     ("tests/flows/test_live_bench", ""),

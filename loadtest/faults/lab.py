@@ -130,9 +130,21 @@ def free_ports(number: int) -> list[int]:
 
 
 class Lab:
-    """A shop on private services. `mutation` breaks it on purpose (see sabotage/sitecustomize.py)."""
+    """A shop on private services. `mutation` breaks it on purpose (see sabotage/sitecustomize.py).
 
-    def __init__(self, services: Services, folder: Path, *, name: str = "faults", mutation: str = "") -> None:
+    `freeze_seconds` is how long a process is frozen: longer than it takes the clock to come round to an order.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        folder: Path,
+        *,
+        name: str = "faults",
+        mutation: str = "",
+        freeze_seconds: float = 40,
+    ) -> None:
+        self.freeze_seconds = freeze_seconds
         self.services = services
         self.folder = folder
         self.orders = folder / "sabotage"

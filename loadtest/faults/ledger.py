@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 class Promise:
     """An order that was accepted with a 2xx.
 
-    `may_be_rejected`: there may not be enough stock or coupons for it. `pay_asked` without `pay_accepted` means that
+    `may_be_rejected`: there may not be enough stock or coupons for it. `may_expire`: its deadline comes soon, so the
+    clock cancels it unless it was paid. `pay_asked` without `pay_accepted` means that
     the request got no answer, and so may have had its effect; the same for cancelling.
     """
 
@@ -21,6 +22,7 @@ class Promise:
     coupon: str | None
     total: int
     may_be_rejected: bool = False
+    may_expire: bool = False
     pay_asked: bool = False
     pay_accepted: bool = False
     cancel_asked: bool = False
@@ -33,7 +35,7 @@ class Promise:
         states = {"paid"} if self.pay_accepted else {"confirmed"}
         if self.pay_asked:
             states.add("paid")
-        if self.cancel_asked:
+        if self.cancel_asked or (self.may_expire and not self.pay_accepted):
             states.add("cancelled")
         if self.may_be_rejected:
             states.add("rejected")

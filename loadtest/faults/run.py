@@ -53,15 +53,20 @@ class Row:
 
 @dataclass(slots=True)
 class Results:
-    """What a run has found so far."""
+    """What a run has found so far. `asked` are the faults that it is about."""
 
     seed: int
+    asked: Sequence[str] = ()
     rows: dict[str, Row] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         self.rows.setdefault(outcome.fault, Row(outcome.fault)).add(outcome)
         self.findings += [f"{outcome.fault}: {finding}" for finding in outcome.verdict.findings]
+
+    @property
+    def not_staged(self) -> list[str]:
+        return [name for name in self.asked if name not in self.rows]
 
     @property
     def right(self) -> bool:
@@ -87,18 +92,19 @@ def _line(row: Row) -> str:
     )
 
 
-def run(services: Services, names: list[str], results: Results, *, minutes: float, rate: float) -> None:
-    """Stage these faults until the time is over; stops early at the first that does harm, as nothing after it would
-    prove anything.
+def run(services: Services, results: Results, *, minutes: float, rate: float, every: bool) -> None:
+    """Stage faults until the time is over, with `every` each of them at least once.
+
+    Stops early at the first that does harm, as nothing after it would prove anything.
     """
     rng = random.Random(results.seed)
     with Lab(services, services.folder / "lab") as lab:
         campaign = Campaign(lab, rate=rate)
         campaign.prepare()
         started = time.monotonic()
-        for fault in in_random_order(names, rng):
+        for fault in in_random_order(results.asked, rng):
             elapsed = time.monotonic() - started
-            if elapsed >= minutes * 60:
+            if elapsed >= minutes * 60 and not (every and results.not_staged):
                 return
             print(f"[{elapsed / 60:5.1f} min] {fault.name} … ", end="", flush=True)
             try:
@@ -138,13 +144,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _campaign(options: argparse.Namespace) -> int:
-    results = Results(seed=options.seed if options.seed is not None else random.randrange(10**6))
-    names = options.only or list(FAULTS)
+    seed = options.seed if options.seed is not None else random.randrange(10**6)
+    results = Results(seed=seed, asked=list(dict.fromkeys(options.only or FAULTS)))
     print(f"Seed {results.seed}. Starting PostgreSQL (two), RabbitMQ, Redis and a shop …", flush=True)
     interrupted = False
     try:
         with private_services() as services:
-            run(services, names, results, minutes=options.minutes, rate=options.rate)
+            run(services, results, minutes=options.minutes, rate=options.rate, every=bool(options.only))
     except KeyboardInterrupt:
         interrupted = True
         print("\nInterrupted.", flush=True)
@@ -153,12 +159,22 @@ def _campaign(options: argparse.Namespace) -> int:
         print(textwrap.shorten(finding, 500))
     if options.json:
         rows = [asdict(row) for row in results.rows.values()]
-        report = {"seed": results.seed, "right": results.right, "rows": rows, "findings": results.findings}
+        report = {
+            "seed": results.seed,
+            "right": results.right,
+            "rows": rows,
+            "not_staged": results.not_staged,
+            "findings": results.findings,
+        }
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if not results.rows:
         print("No fault was staged.")
-    elif results.right:
-        print(f"Nothing was lost, doubled or oversold{' so far' if interrupted else ''}.")
+    else:
+        if results.right:
+            print(f"Nothing was lost, doubled or oversold{' so far' if interrupted else ''}.")
+        if results.not_staged:
+            count = f"{len(results.not_staged)} of {len(results.asked)}"
+            print(f"Not staged: {count} faults ({', '.join(results.not_staged)}).")
     return 0 if results.right and results.rows else 1
 
 
@@ -169,9 +185,18 @@ def _parser() -> argparse.ArgumentParser:
         " gets lost, doubled or oversold. Exit code 1 if so, or if a recovery took longer than"
         f" {RECOVERY_SECONDS} s. Ctrl-C ends it with the table so far. See docs/faults.md.",
     )
-    parser.add_argument("--minutes", type=_positive, default=10, help="how long (default: %(default)s)")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", choices=list(FAULTS), help="only these faults (see --list)"
+        "--minutes",
+        type=_positive,
+        default=10,
+        help="how long; faults that are not reached are named at the end (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=list(FAULTS),
+        help="only these faults (see --list), each at least once, however long it takes",
     )
     parser.add_argument("--rate", type=_positive, default=RATE, help="orders a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of the order of the faults (default: a random one)")

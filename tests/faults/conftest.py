@@ -11,6 +11,7 @@ from loadtest.faults.campaign import Campaign
 from loadtest.faults.lab import Lab, private_services
 from tests.groups import share
 
+FREEZE_SECONDS = 14.0  # a third of that of `script/faults`; the clock looks at the orders every 5 s
 RATE = 4.0  # orders a second: half of what `script/faults` lets come, because other tests run meanwhile
 
 
@@ -27,7 +28,9 @@ class Laboratory:
         if self._campaign is None:
             self._shops += 1
             name = f"faults_{self._shops}"
-            lab = self._stack.enter_context(Lab(self.services, self.services.folder / name, name=name))
+            lab = self._stack.enter_context(
+                Lab(self.services, self.services.folder / name, name=name, freeze_seconds=FREEZE_SECONDS)
+            )
             self._campaign = Campaign(lab, rate=RATE)
             self._campaign.prepare()
         return self._campaign

@@ -23,9 +23,13 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.faults
 
+# `script/faults` freezes every kind of process. These two are those whose silence an order's deadline may meet.
+FROZEN = ("worker-orders-frozen", "worker-payments-frozen")
+STAGED = [fault for fault in FAULTS.values() if not fault.name.endswith("-frozen") or fault.name in FROZEN]
+
 
 @pytest.mark.services
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", STAGED, ids=lambda fault: fault.name)
 def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault) -> None:
     """How soon is a matter of the machine, which has other tests to run meanwhile: `script/faults` looks at that."""
     outcome = campaign.stage(fault)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
-from itertools import islice
+from contextlib import nullcontext
+from itertools import count, islice
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from loadtest.faults.campaign import Outcome
 from loadtest.faults.catalogue import FAULTS, in_random_order
 from loadtest.faults.run import Results, main
+from loadtest.faults.staging import Fault
 from loadtest.faults.verdict import Verdict
 
 
@@ -37,6 +41,52 @@ def test_a_loss_is_not_right_and_is_named() -> None:
     results.add(outcome("web-killed", lost=2))
     assert not results.right
     assert results.findings == ["web-killed: lost: orders: 2 (order 0, order 1)"]
+
+
+def test_faults_that_were_asked_for_and_not_staged_are_known() -> None:
+    results = Results(seed=1, asked=["web-killed", "same-key", "redis-stopped"])
+    results.add(outcome("same-key"))
+    assert results.right
+    assert results.not_staged == ["web-killed", "redis-stopped"]
+
+
+class Laboratory:
+    """In place of services and shop: it stages nothing, and takes its time for it."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.staged: list[str] = []
+
+    def __enter__(self) -> Laboratory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def prepare(self) -> None:
+        pass
+
+    def stage(self, fault: Fault) -> Outcome:
+        return outcome(fault.name)
+
+
+@pytest.mark.parametrize("only, staged", [(["--only", "web-killed", "same-key", "redis-stopped"], 3), ([], 1)])
+def test_what_is_named_is_staged_whatever_the_time_and_what_is_left_out_is_said(
+    only: list[str], staged: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("loadtest.faults.run.private_services", lambda: nullcontext(SimpleNamespace(folder=tmp_path)))
+    monkeypatch.setattr("loadtest.faults.run.Lab", Laboratory)
+    monkeypatch.setattr("loadtest.faults.run.Campaign", Laboratory)
+    monkeypatch.setattr("loadtest.faults.run._interrupt_once", lambda: None)
+    moments = count(step=30)
+    monkeypatch.setattr("loadtest.faults.run.time", SimpleNamespace(monotonic=lambda: next(moments)))
+
+    assert main(["--minutes", "0.6", *only]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.count("orders accepted") == staged
+    left_out = len(FAULTS) - 1
+    assert (f"Not staged: {left_out} of {len(FAULTS)} faults (" in printed) == (not only)
+    assert ("Not staged" in printed) == (not only)
 
 
 def test_a_late_recovery_is_not_right_and_is_marked() -> None:

@@ -42,6 +42,13 @@ def test_a_shop_that_kept_its_promises_is_clean() -> None:
     assert verdict.findings == []
 
 
+def test_an_order_that_was_paid_in_time_must_not_be_cancelled() -> None:
+    due_soon: dict[str, Any] = {"items": {}, "coupon": None, "total": 0, "may_expire": True, "customer_id": 1}
+    assert Promise(order_id=1, **due_soon, pay_asked=True, pay_accepted=True).right_states() == {"paid"}
+    assert Promise(order_id=1, **due_soon, pay_asked=True).right_states() == {"confirmed", "paid", "cancelled"}
+    assert Promise(order_id=1, **due_soon).right_states() == {"confirmed", "cancelled"}
+
+
 @pytest.mark.parametrize(
     "change,expected",
     [
