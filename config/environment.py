@@ -114,10 +114,11 @@ SETTINGS = (
         meaning="redirect to HTTPS, and send cookies over HTTPS only",
     ),
     Setting(
-        name="BEHIND_PROXY",
-        form=YES_OR_NO,
-        default="0",
-        meaning="1 if a proxy ends HTTPS and sets X-Forwarded-Proto on every request",
+        name="TRUSTED_PROXIES",
+        form=NETWORKS,
+        default="",
+        otherwise="none",
+        meaning="proxies whose X-Forwarded-Proto and X-Forwarded-For are believed; anybody else may invent them",
     ),
     Setting(
         name="PROBE_NETWORKS",

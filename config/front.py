@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any
@@ -21,12 +21,12 @@ from urllib.parse import parse_qsl
 import msgspec
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
 from django.middleware.csrf import get_token
 
 from config import levels
 from config.levels import Levels
 
-Origin = tuple[str, str, str]
 Headers = list[tuple[str, str]]
 Start = Callable[..., Any]
 Application = Callable[[dict[str, Any], Start], Iterable[bytes]]
@@ -37,7 +37,6 @@ PRODUCTS = "/products/"
 # A page or a list for any other parameter would only fill the memory.
 PARAMETERS = frozenset({"category", "sort", "after", "sku", "cursor", "limit"})
 LONGEST_QUERY = 200
-ORIGINS = 100
 
 TOKEN = re.compile(rb'(name="csrfmiddlewaretoken" value=")[A-Za-z0-9]+(")')
 NOBODY = "0" * 32  # a well-formed secret, which no visitor is given
@@ -67,16 +66,11 @@ class Front:
 
     def __init__(self, application: Application) -> None:
         self._application = application
-        # How Django was asked when it answered: it knows which hosts it serves, and whether http will do.
-        self._origins: set[Origin] = set()
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         if not _is_everybodys(environ):
             return self._application(environ, start)
-        origin = (environ["wsgi.url_scheme"], environ.get("HTTP_X_FORWARDED_PROTO", ""), environ.get("HTTP_HOST", ""))
         key = f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}"
-        if origin not in self._origins:
-            return self._application(environ, partial(self._note, origin, start))
         answer = _answers.get(key, partial(self._load, environ))
         if answer is None:
             return self._application(environ, start)
@@ -90,11 +84,6 @@ class Front:
         body = token.join(answer.pieces)
         start("200 OK", [*answer.headers, ("Content-Length", str(len(body))), ("Set-Cookie", cookie)])
         return [body]
-
-    def _note(self, origin: Origin, start: Start, status: str, headers: Headers, exc_info: Any = None) -> Any:
-        if status.startswith("200") and len(self._origins) < ORIGINS:
-            self._origins.add(origin)
-        return start(status, headers, exc_info)
 
     def _load(self, environ: dict[str, Any]) -> Answer | None:
         """Ask Django as nobody; None if the answer is not for everybody."""
@@ -122,12 +111,15 @@ class Front:
             if len(pieces) > 1:
                 return Answer(kept, pieces, "")
         etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
-        kept = [*headers, ("ETag", etag), ("Cache-Control", "no-cache")]
-        return Answer(kept, [body], etag)
+        return Answer([*headers, ("ETag", etag)], [body], etag)
 
 
 def _is_everybodys(environ: dict[str, Any]) -> bool:
     if environ["REQUEST_METHOD"] != "GET" or not settings.CATALOGUE_CACHE_SECONDS:
+        return False
+    if settings.SECURE_SSL_REDIRECT and environ["wsgi.url_scheme"] != "https":
+        return False
+    if not _is_ours(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS)):
         return False
     path: str = environ["PATH_INFO"]
     if not path.startswith(API):
@@ -139,6 +131,12 @@ def _is_everybodys(environ: dict[str, Any]) -> bool:
     if not query:
         return True
     return len(query) <= LONGEST_QUERY and PARAMETERS.issuperset(name for name, _ in parse_qsl(query, True))
+
+
+@lru_cache(maxsize=100)
+def _is_ours(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether Django would answer to this name."""
+    return validate_host(split_domain_port(host)[0], allowed)
 
 
 def _visitors_token() -> tuple[bytes, str]:

@@ -1,5 +1,5 @@
-"""What every request goes through: errors of the API in one form, what pages may load and run, and a polite answer
-while a database is away."""
+"""What every request goes through: complete answers, a limit of bodies, errors of the API in one form, and a polite
+answer while a database is away."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest, HttpResponse
-from django.template.loader import render_to_string
 from django.views import defaults
 from django_htmx import middleware as htmx
 
-from config import problems
+from config import answers, problems
+from config.answers import API
 from eventing.transient import is_transient
 
 logger = structlog.get_logger(__name__)
-
-API = "/api/"
-ADMIN = "/admin/"
-RETRY_SECONDS = 5
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -56,7 +53,7 @@ class Htmx(_ForPages, htmx.HtmxMiddleware):
 
 
 class ApiProblems:
-    """Outermost: under /api/ every error is a problem, whoever answered it (an unknown address, a wrong method, …)."""
+    """Under /api/ every error is a problem, whoever answered it (an unknown address, a wrong method, …)."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
@@ -68,44 +65,39 @@ class ApiProblems:
         if response.headers.get("Content-Type") == problems.MEDIA_TYPE:
             return response
         problem = problems.respond_to_status(response.status_code)
-        if "Allow" in response.headers:
-            problem.headers["Allow"] = response.headers["Allow"]
+        if allowed := response.headers.get("Allow"):
+            problem.headers["Allow"] = allowed + ", HEAD" if "GET" in allowed and "HEAD" not in allowed else allowed
         return problem
 
 
-def _policy(**exceptions: str) -> str:
-    """A policy under which a page may load what the shop serves, and nothing else but the exceptions."""
-    sources = {
-        "default-src": "'self'",
-        "script-src": "'self'",
-        "style-src": "'self'",
-        "img-src": "'self' data:",
-        "object-src": "'none'",
-        "base-uri": "'none'",
-        "form-action": "'self'",
-        "frame-ancestors": "'none'",
-    }
-    sources |= {name.replace("_", "-"): value for name, value in exceptions.items()}
-    return "; ".join(f"{name} {value}" for name, value in sources.items())
+class Answers:
+    """Outermost: every answer has the headers of its kind (see config.answers), whoever gave it.
 
-
-SHOP_POLICY = _policy()
-# Alpine, with which Unfold's pages are made, turns attributes into functions and writes styles into the page. Scripts
-# within the page are not run here either.
-ADMIN_POLICY = _policy(script_src="'self' 'unsafe-eval'", style_src="'self' 'unsafe-inline'")
-
-
-class ContentSecurityPolicy:
-    """Tells browsers to run no script but the shop's own files, so that text which slips into a page stays text."""
+    HEAD is asked as GET, here as well as before Django (config.edge), so that a test's client sees the same.
+    """
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "HEAD":
+            request.method = "GET"
         response = self.get_response(request)
-        policy = ADMIN_POLICY if request.path.startswith(ADMIN) else SHOP_POLICY
-        response.headers.setdefault("Content-Security-Policy", policy)
+        answers.complete(request, response)
         return response
+
+
+class BodyLimit:
+    """Refuses a body that is longer than any that the shop takes, before a byte of it is read."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isdecimal() and int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return answers.refusal(request.path, 413)
+        return self.get_response(request)
 
 
 class DatabaseUnavailable:
@@ -135,7 +127,4 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
     """Try again later: something that the request needs is away or busy."""
     logger.error("database.unavailable", path=request.path, error=str(error), exc_info=error)
-    if request.path.startswith(API):
-        return problems.respond_to_status(503)
-    # Without the request: a context processor would ask the database who is signed in.
-    return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": str(RETRY_SECONDS)})
+    return answers.refusal(request.path, 503)

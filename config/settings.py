@@ -104,8 +104,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.middleware.ApiProblems",  # outermost: the errors of all others are answered in the API's form, too
-    "config.middleware.ContentSecurityPolicy",
+    "config.middleware.Answers",  # outermost: what the others answer is completed, too
+    "config.middleware.BodyLimit",
+    "config.middleware.ApiProblems",  # before all others whose errors are answered in the API's form
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.Sessions",
@@ -370,7 +371,7 @@ UNFOLD = {
 
 HTTPS = env.boolean("HTTPS", otherwise=not EMBEDDED and not DEBUG)
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.boolean("BEHIND_PROXY") else None
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")  # see config.edge
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS

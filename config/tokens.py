@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from ninja import Router
 from ninja.security import HttpBearer
 from pydantic import BaseModel, Field
@@ -128,12 +128,11 @@ def issue(user_id: int, at: datetime) -> str:
 
 
 @router.post("/token", response=Token, operation_id="create_token")
-def create_token(request: HttpRequest, body: Credentials, response: HttpResponse) -> Token:
+def create_token(request: HttpRequest, body: Credentials) -> Token:
     """A bearer token for a user's name and password."""
     # Django hashes a password for an unknown name too, so the time of the answer does not tell who exists.
     user = authenticate(request, username=body.username, password=body.password)
     if user is None:
         raise Problem("invalid_credentials", "The name or the password is wrong.")
-    response["Cache-Control"] = "no-store"
     token = issue(user.pk, datetime.now(UTC))
     return Token(access_token=token, token_type=TOKEN_TYPE, expires_in=settings.API_TOKEN_SECONDS)

@@ -9,9 +9,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django = get_wsgi_application()
 
 from config import urls  # noqa: E402, F401 (every page is loaded before the first visitor comes)
+from config.edge import Edge  # noqa: E402
 from config.front import Front  # noqa: E402 (needs the applications to be loaded)
 from monitoring import startup  # noqa: E402
 from monitoring.probes import Probes  # noqa: E402
 
-application = Probes(Front(django))
+application = Edge(Probes(Front(django)))
 startup.check()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from prometheus_client.exposition import choose_encoder
 
+from config.edge import is_in
 from monitoring import health
 from monitoring.kept import Kept
 from monitoring.metrics import registry
@@ -113,13 +113,7 @@ def view(request: HttpRequest) -> HttpResponse:
 
 
 def _is_told(environ: dict[str, Any]) -> bool:
-    """Whether the request comes from one of PROBE_NETWORKS, and not from elsewhere through a proxy there."""
+    """Whether the request comes from one of PROBE_NETWORKS, and not from elsewhere through an unknown proxy."""
     if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ:
         return False
-    try:
-        address = ip_address(environ.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return any(address in network for network in settings.PROBE_NETWORKS)
+    return is_in(environ.get("REMOTE_ADDR", ""), settings.PROBE_NETWORKS)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from config.middleware import RETRY_SECONDS
+from config.answers import RETRY_SECONDS
 from coupons.domain import CouponError
 from eventing.errors import Overloaded
 from inventory import selectors as inventory

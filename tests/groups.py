@@ -23,6 +23,7 @@ GROUPS = (
     ("tests/faults/test_beat", "shop"),
     ("tests/faults/test_degradation", "shop"),
     ("tests/faults/test_poison", "shop"),
+    ("tests/flows/test_live_answers", "shop"),
     ("tests/flows/test_live_audit", "shop"),
     ("tests/flows/test_live_documents", "shop"),
     ("tests/flows/test_live_replay", "shop"),

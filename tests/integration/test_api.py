@@ -43,7 +43,7 @@ def test_a_token_is_given_for_name_and_password_and_lets_in(api: Api) -> None:
     response = api.post("/token", {"username": "ann", "password": PASSWORD}, token="")
 
     assert response.status_code == 200
-    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Cache-Control"] == "private, no-store"
     body = response.json()
     assert (set(body), body["token_type"], body["expires_in"]) == (
         {"access_token", "token_type", "expires_in"},

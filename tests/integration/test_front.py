@@ -54,6 +54,7 @@ class Web:
         environ |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
         setup_testing_defaults(environ)
         environ["HTTP_HOST"] = headers.get("host", "testserver")
+        environ["wsgi.url_scheme"] = headers.get("scheme", "http")
         found: list[tuple[str, list[tuple[str, str]]]] = []
         body = self._front(environ, lambda status, headers, exc_info=None: found.append((status, headers)))
         text = b"".join(body).decode()
@@ -75,13 +76,9 @@ def sku(settings: Settings) -> str:
 
 @pytest.fixture
 def web(sku: str) -> Iterator[Web]:
-    """One that Django has answered before."""
     wait_until_changes_are_heard()
     levels.drop_all()
-    web = Web()
-    web.get(f"/api/v1/products/{sku}")
-    web.asked.clear()
-    yield web
+    yield Web()
     levels.drop_all()
 
 
@@ -173,6 +170,31 @@ def test_a_host_that_is_not_ours_gets_nothing(web: Web, sku: str) -> None:
     web.get(f"/api/v1/products/{sku}")
     for _ in range(2):
         assert web.get(f"/api/v1/products/{sku}", host="evil.example").status.startswith("400")
+
+
+def test_what_a_stranger_invents_neither_splits_nor_switches_off_the_cache(web: Web, sku: str) -> None:
+    address = f"/api/v1/products/{sku}"
+    web.get(address)
+    web.asked.clear()
+    for number in range(200):
+        invented = {"x_forwarded_proto": f"scheme-{number}", "x_forwarded_host": f"{number}.example"}
+        invented |= {"accept_language": f"x-{number}", "accept_encoding": f"z{number}", "forwarded": f"proto={number}"}
+        assert web.get(address, **invented).status == "200 OK"
+        assert web.get(address, host=f"{number}.example").status.startswith("400")
+    web.asked.clear()
+    assert web.get(address).status == "200 OK"
+    assert web.asked == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_where_https_is_wanted_only_https_is_answered_from_the_cache(
+    web: Web, sku: str, settings: Settings, scheme: str
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    redirecting = Web()
+    for _ in range(2):
+        found = redirecting.get(f"/api/v1/products/{sku}", x_forwarded_proto="https", scheme=scheme)
+        assert found.status[:3] == ("200" if scheme == "https" else "301")
 
 
 def test_without_the_cache_django_answers(web: Web, sku: str, settings: Settings) -> None:
