@@ -1,35 +1,126 @@
-"""Periodic tasks find what is to be done in databases and queues, so what one run cannot do is done by the next."""
+"""The periodic tasks: what a schedule may start, with which parameters, and when each schedule last did its work.
+
+A periodic task finds what there is to do in databases and queues. What one run cannot do is done by the next.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, get_type_hints
 
+import msgspec
 import structlog
+from celery import current_app, current_task, shared_task
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models.functions import Now
 
+from eventing import clocks
+from eventing.models import PeriodicRun
 from eventing.transient import is_transient
 
-P = ParamSpec("P")
 T = TypeVar("T")
+
+SCHEDULE_HEADER = "periodic_task_name"  # django-celery-beat's
+CLOCK_HEADER = "clock_ahead"
+# An operator may make the system's own schedules rarer, but not so rare that they are as good as stopped.
+RARER = 60
+RAREST_NIGHTLY = timedelta(days=8)
 
 logger = structlog.get_logger(__name__)
 
 
-def left_to_the_next_run(work: Callable[P, int]) -> Callable[P, int]:
-    """Answer 0 when a database or the broker is lost in the middle: a task that fails becomes a dead letter."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Periodic:
+    """A task that the clock may start, and its own schedule: every so many seconds, or daily at `at` (UTC)."""
 
-    @functools.wraps(work)
-    def run(*args: P.args, **kwargs: P.kwargs) -> int:
-        try:
-            return work(*args, **kwargs)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            logger.warning("task.left_to_the_next_run", task=work.__name__, error=str(error))
-            return 0
+    title: str
+    task: str
+    work: Callable[..., int]
+    every: int
+    at: tuple[int, int] | None
 
-    return run
+    @property
+    def longest_gap(self) -> timedelta:
+        """How far two runs of its own schedule may be apart."""
+        return RAREST_NIGHTLY if self.at else timedelta(seconds=RARER * self.every)
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises ValueError or TypeError, with a message for people, if the task does not take these parameters."""
+        given = inspect.signature(self.work).bind(*args, **kwargs)
+        wanted = get_type_hints(self.work, include_extras=True)
+        for name, value in given.arguments.items():
+            try:
+                msgspec.convert(value, wanted[name])
+            except msgspec.ValidationError as error:
+                raise ValueError(f"{name}: {error}") from None
+
+
+_by_task: dict[str, Periodic] = {}
+
+
+def periodic(
+    title: str, *, every: int = 0, at: tuple[int, int] | None = None, name: str | None = None, **options: Any
+) -> Callable[[Callable[..., int]], Any]:
+    """Decorate a function to be a Celery task that schedules may start; `title` is the name of its own schedule.
+
+    The annotations of its parameters are what a schedule may pass. When a database or the broker is lost in the middle
+    the task returns 0 and counts as not run: a task that fails would become a dead letter.
+    """
+
+    def register(work: Callable[..., int]) -> Any:
+        @functools.wraps(work)
+        def run(*args: Any, **kwargs: Any) -> int:
+            try:
+                done = work(*args, **kwargs)
+                _note_finished()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                logger.warning("task.left_to_the_next_run", task=work.__name__, error=str(error))
+                return 0
+            return done
+
+        task = shared_task(run, name=name or f"{work.__module__}.{work.__name__}", **options)
+        _by_task[task.name] = Periodic(title=title, task=task.name, work=work, every=every, at=at)
+        return task
+
+    return register
+
+
+def by_task() -> Mapping[str, Periodic]:
+    """Every periodic task by the name of its Celery task."""
+    _load()
+    return _by_task
+
+
+@functools.cache
+def _load() -> None:
+    current_app.loader.import_default_modules()
+
+
+def by_title() -> dict[str, Periodic]:
+    """The system's own schedules by their names."""
+    return {one.title: one for one in by_task().values()}
+
+
+def _note_finished() -> None:
+    """Write down that a schedule's run is done, by the database's clock, and how far other clocks are from it."""
+    request: Any = current_task.request if current_task else {}
+    schedule = request.get(SCHEDULE_HEADER)
+    if not isinstance(schedule, str):
+        return  # not the clock has asked for it
+    values = {
+        "finished_at": Now(),
+        "worker": str(request.hostname or "")[:200],
+        "worker_ahead": clocks.ahead(),
+        "beat_ahead": request.get(CLOCK_HEADER),
+    }
+    clocks.notice(values["worker"], values["worker_ahead"])
+    PeriodicRun.objects.using(DEFAULT_DB_ALIAS).update_or_create(name=schedule[:200], defaults=values)
 
 
 def on_each(aliases: Iterable[str], work: Callable[[str], T], *, task: str) -> dict[str, T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -16,9 +16,11 @@ from django.utils import timezone
 from eventing import deadletters, housekeeping, queues, redrives, subscribers, topology
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
-from eventing.periodic import left_to_the_next_run, on_each
+from eventing.periodic import on_each, periodic
 from eventing.publishing import TASK, Publisher
 from eventing.wire import Envelope, Replay
+
+UpTo = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 logger = structlog.get_logger(__name__)
 
@@ -55,9 +57,8 @@ def deliver_message(
         raise Reject(error, requeue=True) from error
 
 
-@shared_task(name="eventing.collect_dead_letters")
-@left_to_the_next_run
-def collect_dead_letters(limit: int = 500) -> int:
+@periodic("Collect dead letters of the broker", every=30, name="eventing.collect_dead_letters")
+def collect_dead_letters(limit: UpTo = 500) -> int:
     """Take what the broker has given up into the table of dead letters; returns how many messages.
 
     Also looks what became of redriven letters, and takes up redrive runs whose worker died. A message that could not be
@@ -73,8 +74,8 @@ def collect_dead_letters(limit: int = 500) -> int:
         return deadletters.collect(connection, limit)
 
 
-@shared_task(name="eventing.prune_inbox")
-def prune_inbox(batch: int = 2_000, batches: int = 50) -> int:
+@periodic("Prune inboxes", at=(2, 40), name="eventing.prune_inbox")
+def prune_inbox(batch: UpTo = 2_000, batches: UpTo = 50) -> int:
     """Forget old inbox rows of every database, at most `batch * batches` of each; returns how many."""
 
     def prune(alias: str) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
+from celery import current_app
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
@@ -21,51 +23,73 @@ from django_celery_beat.models import (
     PeriodicTask,
     SolarSchedule,
 )
+from kombu.exceptions import KombuError
 from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from config.backoffice import ReadOnlyModelAdmin, order_link
 from config.editing import EditableModelAdmin
+from eventing import periodic
 from eventing.html import stamp
+from eventing.schedules import CannotRun, Entry, refuse_never
 from monitoring import schedules
 from monitoring.models import DailySales, StuckOrder
+
+OWN_FIELDS = ("name", "task", "enabled", "description")
 
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
     admin.site.unregister(model)
 
 
 class TaskSelect(UnfoldAdminSelectWidget, beat.TaskSelectWidget):
-    """The registered tasks to choose from."""
+    """The periodic tasks to choose from."""
+
+    def tasks_as_choices(self) -> tuple[tuple[str, str], ...]:
+        return (("", ""), *((task, task) for task in sorted(periodic.by_task())))
 
 
 class PeriodicTaskForm(beat.PeriodicTaskForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["task"].widget = UnfoldAdminTextInputWidget()
-        self.fields["regtask"].widget = TaskSelect()
+        if "task" not in self.fields:
+            del self.fields["regtask"]  # which is no field of the model, and so is not left out like the others
+        else:
+            self.fields["task"].widget = UnfoldAdminTextInputWidget()
+            self.fields["regtask"].widget = TaskSelect()
+
+    def _clean_json(self, field: str) -> Any:
+        """What is wrong with it is told by `_post_clean`."""
+        return self.cleaned_data[field]
 
     def clean(self) -> dict[str, Any]:
+        if "task" not in self.fields:  # one of the system's own: only its schedule is asked for
+            return self.cleaned_data
         data: dict[str, Any] = super().clean()
-        before = PeriodicTask.objects.filter(pk=self.instance.pk, name__in=schedules.OWN).first()
-        if before is not None:
-            for field, why in (
-                ("name", data.get("name") != before.name and "keeps its name"),
-                ("task", data.get("task") != before.task and "keeps its task"),
-                ("enabled", before.enabled and not data.get("enabled") and "cannot be disabled"),
-                ("one_off", data.get("one_off") and "must go on running"),
-            ):
-                if why:
-                    self.add_error(field, f"The shop cannot do without “{before.name}”: it {why}.")
         return data
 
+    def _post_clean(self) -> None:
+        """Build the row as beat does, and refuse what beat could not run."""
+        super()._post_clean()
+        if self.errors:
+            return
+        try:
+            refuse_never(copy(self.instance))
+        except CannotRun as error:
+            self.add_error(error.field if error.field in self.fields else None, str(error))
 
-class CrontabForm(forms.ModelForm):
-    def clean(self) -> dict[str, Any]:
-        data: dict[str, Any] = super().clean() or {}
-        if not self.errors and (why := schedules.why_never(CrontabSchedule(**data))):
-            raise ValidationError(f"This never comes. {why}")
-        return data
+
+class ScheduleForm(forms.ModelForm):
+    """An interval or crontab, with which the tasks that use it can go on running."""
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # Django's hook for what the model says of its fields
+        if self.errors:
+            return
+        try:
+            schedules.refuse_for_users(copy(self.instance))
+        except CannotRun as error:
+            self.add_error(None, str(error))
 
 
 @admin.register(PeriodicTask)
@@ -81,6 +105,22 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
     list_before_template = "admin/monitoring/sweep.html"
     actions = ("enable_tasks", "disable_tasks", "run_tasks")
 
+    def get_fieldsets(self, request: HttpRequest, obj: PeriodicTask | None = None) -> Any:
+        """Of the system's own tasks only the schedule can be changed."""
+        if obj is None or obj.name not in schedules.own():
+            return super().get_fieldsets(request, obj)
+        return (
+            (None, {"fields": OWN_FIELDS}),
+            ("Schedule", {"fields": ("interval", "crontab", "crontab_translation", "last_run_at")}),
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return fields if obj is None or obj.name not in schedules.own() else (*fields, *OWN_FIELDS)
+
+    def crontab_translation(self, obj: PeriodicTask) -> str:
+        return obj.crontab.human_readable if obj.crontab else ""
+
     def get_urls(self) -> list[URLPattern]:
         pause = self.admin_site.admin_view(self.pause)
         return [path("pause-sweep/", pause, name="pause_sweep"), *super().get_urls()]
@@ -93,7 +133,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         obj.save()  # the whole row, which is locked: form and model derive columns from other fields
 
     def has_delete_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and (obj is None or obj.name not in schedules.OWN)
+        return super().has_delete_permission(request, obj) and (obj is None or obj.name not in schedules.own())
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         sweep = {"sweep_is_paused": schedules.sweep_is_paused(), "may_pause": self.has_change_permission(request)}
@@ -114,9 +154,42 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
                 messages.info(request, f"“{schedules.SWEEP}” was {done} already.")
         return HttpResponseRedirect(reverse("admin:django_celery_beat_periodictask_changelist"))
 
+    @admin.action(description="Enable selected tasks")
+    def enable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        if self._can_all_run(request, queryset):
+            super().enable_tasks(request, queryset)
+
+    @admin.action(description="Run selected tasks")
+    def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        """Send their messages as beat would."""
+        entries = self._can_all_run(request, queryset)
+        try:
+            for entry in entries:
+                options = entry.send_options(timezone.now(), None)
+                current_app.send_task(entry.task, entry.args, entry.kwargs, retry=False, **options)
+        except (OSError, KombuError) as error:
+            messages.error(request, f"The broker does not answer: {type(error).__name__}.")
+            return
+        for entry in entries:
+            self.log_change(request, entry.model, "It was run.")
+        if entries:
+            messages.success(request, f"Sent to the workers: {', '.join(entry.name for entry in entries)}.")
+
+    def _can_all_run(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> list[Entry]:
+        """The rows as beat runs them; none, with a message, if one of them cannot run."""
+        try:
+            entries = []
+            for task in queryset:
+                task.enabled = True
+                entries.append(refuse_never(task))
+        except CannotRun as error:
+            messages.error(request, f"“{task.name}” cannot run; {error.field}: {error}")
+            return []
+        return entries
+
     @admin.action(description="Disable selected tasks")
     def disable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        own = list(queryset.filter(name__in=schedules.OWN).values_list("name", flat=True))
+        own = list(queryset.filter(name__in=schedules.own()).values_list("name", flat=True))
         if own:
             names = ", ".join(f"“{name}”" for name in own)
             messages.error(request, f"The shop cannot do without {names}: nothing was disabled.")
@@ -151,6 +224,7 @@ class PeriodicTaskInline(TabularInline):
 
 @admin.register(IntervalSchedule)
 class IntervalScheduleAdmin(EditableModelAdmin):
+    form = ScheduleForm
     inlines = (PeriodicTaskInline,)
 
 
@@ -200,5 +274,5 @@ class StuckOrderAdmin(ReadOnlyModelAdmin):
 
 @admin.register(CrontabSchedule)
 class CrontabScheduleAdmin(beat.CrontabScheduleAdmin, EditableModelAdmin):
-    form = CrontabForm
+    form = ScheduleForm
     inlines = (PeriodicTaskInline,)

@@ -19,6 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transacti
 from eventing import queues
 from eventing.databases import is_postgresql
 from eventing.relay import is_led, oldest_seconds
+from monitoring import schedules
 from monitoring.health import Check, Impaired
 from monitoring.selectors import ask_databases, database_names
 from sharding import shards
@@ -46,6 +47,8 @@ def checks() -> Iterator[Check]:
     yield Check(name="broker", ask=broker, still_works=LATER)
     yield Check(name="topology", ask=topology, still_works=LATER)
     yield Check(name="cache", ask=cache_keeps, still_works="everything, slower")
+    yield Check(name="schedules", ask=periodic_tasks, still_works="everything but what these do")
+    yield Check(name="clocks", ask=clocks, still_works="everything, up to five minutes of difference")
     if settings.EMBEDDED:
         yield Check(name="data", ask=data_folder, still_works=READING)
 
@@ -141,6 +144,20 @@ def cache_keeps() -> str:
     if cache.get(key) != value:
         raise Impaired("no answer: what was written is not there")
     return _answered(started)
+
+
+def periodic_tasks() -> str:
+    """Each has run lately, none is paused, and beat can run all rows."""
+    if problems := schedules.problems():
+        raise Impaired("; ".join(map(str, problems)))
+    return "every periodic task runs"
+
+
+def clocks() -> str:
+    """Those of beat and of the workers, as they were at their last runs."""
+    if off := schedules.clocks_off():
+        raise Impaired("; ".join(off))
+    return "all agree"
 
 
 def data_folder() -> str:

@@ -18,9 +18,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from config.breakers import State
-from eventing import queues
+from eventing import clocks, queues
 from eventing.queues import BrokerUnavailable
-from monitoring import circuits, health, selectors
+from monitoring import circuits, health, schedules, selectors
 
 BROKER_SECONDS = 1.0
 WAY_OF_DEAD_LETTERS = frozenset({"exchange domain.dead", "queue dead-letters"})
@@ -52,6 +52,7 @@ class Backbone(Collector):
         yield from _dead_letters()
         yield from _queues()
         yield from _circuits()
+        yield from _clocks()
 
 
 def _dead_letters() -> Iterator[Metric]:
@@ -93,6 +94,19 @@ def _circuits() -> Iterator[Metric]:
     except (DatabaseError, InterfaceError) as error:
         logger.warning("metrics.no_circuits", error=str(error))
     yield family
+
+
+def _clocks() -> Iterator[Metric]:
+    ahead = GaugeMetricFamily(
+        "wharf_clock_ahead_seconds", "How far a clock is ahead of the default database's.", labels=["process"]
+    )
+    try:
+        for process, seconds in (schedules.clocks_ahead() | {"web": clocks.ahead()}).items():
+            if seconds is not None:
+                ahead.add_metric([process], seconds)
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("metrics.no_clocks", error=str(error))
+    yield ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from eventing.periodic import left_to_the_next_run
+from eventing.periodic import periodic
 from monitoring import audit_runs, reports
 
 AUDIT_SECONDS = None if settings.EMBEDDED else 25 * 60  # threads cannot be interrupted
 
 
 # Longer than other tasks, and below the half hour after which RabbitMQ takes a message back.
-@shared_task(name=audit_runs.TASK, soft_time_limit=AUDIT_SECONDS, time_limit=AUDIT_SECONDS and AUDIT_SECONDS + 30)
-def run_audit(run_id: int | None = None) -> None:
-    """Do the audit that an operator has asked for, or one of the clock's own."""
-    audit_runs.perform(run_id)
+@periodic(
+    "Audit",
+    at=(3, 10),
+    name=audit_runs.TASK,
+    soft_time_limit=AUDIT_SECONDS,
+    time_limit=AUDIT_SECONDS and AUDIT_SECONDS + 30,
+)
+def run_audit(run_id: int | None = None) -> int:
+    """Do the audit that an operator has asked for, or one of the clock's own; returns how many were done."""
+    return int(audit_runs.perform(run_id) is not None)
 
 
-@shared_task(name="monitoring.summarise_sales")
-@left_to_the_next_run
+@periodic("Summarise sales", at=(0, 20), name="monitoring.summarise_sales")
 def summarise_sales() -> int:
     return reports.summarise_sales(timezone.now())
 
 
-@shared_task(name="monitoring.report_stuck_orders")
-@left_to_the_next_run
+@periodic("Report stuck orders", every=60, name="monitoring.report_stuck_orders")
 def report_stuck_orders() -> int:
     return reports.report_stuck_orders(timezone.now())

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from celery import shared_task
 from django.utils import timezone
 
 from eventing.errors import WrongExpectedVersion
-from eventing.periodic import on_each
+from eventing.periodic import on_each, periodic
 from orders import handlers
 from sharding import shards
 
@@ -19,13 +18,13 @@ RUN_SECONDS = 20  # less than a task may take
 logger = structlog.get_logger(__name__)
 
 
-@shared_task
+@periodic("Cancel overdue orders", every=5)
 def cancel_overdue_orders() -> int:
     """Cancel orders that were not paid before their deadline; returns how many."""
     return _on_each_shard(handlers.cancel_overdue)
 
 
-@shared_task
+@periodic("Prune idempotency keys", every=600)
 def prune_idempotency_keys() -> int:
     """Forget idempotency keys that are too old to be used again; returns how many."""
     return _on_each_shard(handlers.prune_idempotency_keys)

@@ -7,12 +7,15 @@ mover leaves behind is in the record.
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
 
+from eventing.periodic import periodic
 from sharding import background
 from sharding.background import Act
 
-LONG = {"acks_late": False, "soft_time_limit": 3_540, "time_limit": 3_600}
+LONG: dict[str, Any] = {"acks_late": False, "soft_time_limit": 3_540, "time_limit": 3_600}
 
 
 @shared_task(name=Act.RESUME.value, **LONG)
@@ -30,7 +33,7 @@ def drop_source(*, move_id: int) -> None:
     background.perform(Act.DROP_SOURCE, move_id)
 
 
-@shared_task(name="sharding.finish_interrupted_moves", **LONG)
+@periodic("Finish interrupted moves", every=60, name="sharding.finish_interrupted_moves", **LONG)
 def finish_interrupted_moves() -> int:
     """Every minute: no bucket is left without a database because its mover died."""
     return background.finish_interrupted()

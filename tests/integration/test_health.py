@@ -27,7 +27,7 @@ from eventing.inline import leading
 from eventing.models import DeadLetter
 from eventing.models import Event as EventRow
 from eventing.publishing import Publisher
-from monitoring import checks, health, probes
+from monitoring import checks, health, probes, schedules
 from monitoring.health import Check, Impaired, Status, Unavailable
 from monitoring.kept import Kept
 from sharding import shards
@@ -59,12 +59,18 @@ def test_the_process_is_alive_whatever_is_away(client: Client, monkeypatch: pyte
     assert "no-store" in response.headers["Cache-Control"]
 
 
+@pytest.fixture(autouse=True)
+def schedules_have_just_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No beat runs here."""
+    monkeypatch.setattr(schedules, "_stalled", lambda built: [])
+
+
 def test_ready_names_every_dependency(client: Client, broker: None) -> None:
     with leading(settings.DATABASES):
         response = client.get("/readyz")
     body = response.json()
     assert (response.status_code, body["status"]) == (200, "ok"), body
-    assert {*settings.DATABASES, "relay", "broker", "cache"} <= set(body["dependencies"])
+    assert {*settings.DATABASES, "relay", "broker", "cache", "schedules", "clocks"} <= set(body["dependencies"])
     assert all(dependency["ok"] for dependency in body["dependencies"].values())
     assert body["impaired"] == {}
     assert body["dependencies"]["relay"]["detail"] == "at work on every database that answers"

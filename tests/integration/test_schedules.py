@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import django_celery_beat.schedulers
 import pytest
 from celery import current_app
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from config.beat import LeaderScheduler
+from eventing import clocks
+from eventing import schedules as rows
 from eventing.databases import SessionLock
-from monitoring import schedules
+from eventing.models import PeriodicRun
+from monitoring import checks, schedules
+from monitoring.health import Impaired
 from tests.integration.browser_forms import opened
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(databases="__all__")
 
 LIST = "/admin/django_celery_beat/periodictask/"
 
@@ -56,7 +62,7 @@ def save(office: Client, saved: PeriodicTask, /, **changes: Any) -> str:
 
 
 def test_the_schedules_that_the_shop_needs_are_installed() -> None:
-    assert set(PeriodicTask.objects.filter(enabled=True).values_list("name", flat=True)) >= schedules.OWN
+    assert set(PeriodicTask.objects.filter(enabled=True).values_list("name", flat=True)) >= schedules.own()
 
 
 def test_the_interval_of_a_schedule_of_the_shop_can_be_changed(office: Client, sweep: PeriodicTask) -> None:
@@ -69,20 +75,266 @@ def test_the_interval_of_a_schedule_of_the_shop_can_be_changed(office: Client, s
 
 
 @pytest.mark.parametrize(
-    "changes,said",
+    "changes",
     [
-        ({"enabled": None}, "it cannot be disabled."),
-        ({"name": "Another name"}, "it keeps its name."),
-        ({"task": "orders.tasks.prune_idempotency_keys"}, "it keeps its task."),
-        ({"one_off": "on"}, "it must go on running."),
+        {"enabled": None},
+        {"name": "Another name"},
+        {"task": "orders.tasks.prune_idempotency_keys"},
+        {"one_off": "on"},
+        {"expires_0": "2020-01-01", "expires_1": "00:00:00"},
+        {"start_time_0": "2090-01-01", "start_time_1": "00:00:00"},
+        {"args": "[1]"},
+        {"kwargs": '{"a": 1}'},
+        {"headers": "[]"},
+        {"queue": "nowhere"},
+        {"expire_seconds": "0"},
+        {"priority": "999"},
     ],
+    ids=str,
 )
-def test_a_schedule_of_the_shop_stays_as_it_is(
-    office: Client, sweep: PeriodicTask, changes: dict[str, Any], said: str
+def test_of_a_schedule_of_the_system_nothing_but_when_it_runs_can_be_changed(
+    office: Client, sweep: PeriodicTask, changes: dict[str, Any]
 ) -> None:
-    assert f"The shop cannot do without “{sweep.name}”: {said}" in save(office, sweep, **changes)
+    before = PeriodicTask.objects.filter(pk=sweep.pk).values().get()
 
-    assert PeriodicTask.objects.filter(name=sweep.name, task=sweep.task, enabled=True, one_off=False).exists()
+    save(office, sweep, **changes)
+
+    after = PeriodicTask.objects.filter(pk=sweep.pk).values().get()
+    assert after | {"date_changed": None} == before | {"date_changed": None}
+
+
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    # What a row says, and the field that is to blame.
+    ({"task": "eventing.deliver"}, "task"),
+    ({"task": "eventing.redrive", "kwargs": '{"run_id": 1, "step": 0}'}, "task"),
+    ({"task": "celery.backend_cleanup"}, "task"),
+    ({"task": "no.such.task"}, "task"),
+    ({"headers": "[]"}, "headers"),
+    ({"headers": '"x"'}, "headers"),
+    ({"headers": '{"task": "eventing.deliver"}'}, "headers"),
+    ({"kwargs": "[]"}, "kwargs"),
+    ({"kwargs": '{"batch": 0}'}, "kwargs"),
+    ({"kwargs": '{"batch": "1"}'}, "kwargs"),
+    ({"kwargs": '{"other": 1}'}, "kwargs"),
+    ({"kwargs": "{"}, "kwargs"),
+    ({"args": "{}"}, "args"),
+    ({"args": '["x"]'}, "args"),
+    ({"args": "[1, 2, 3]"}, "args"),
+    ({"args": "[" * 20_000}, "args"),
+    ({"queue": "nowhere"}, "queue"),
+    ({"queue": "inventory"}, "queue"),
+    ({"exchange": "nowhere"}, "exchange"),
+    ({"routing_key": "nowhere"}, "routing_key"),
+    ({"priority": 999}, "priority"),
+    ({"expire_seconds": 0}, "expire_seconds"),
+]
+NEVER: list[tuple[dict[str, Any], str]] = [
+    ({"expires": datetime(2020, 1, 1, tzinfo=UTC)}, "expires"),
+    ({"start_time": datetime(9998, 1, 1, tzinfo=UTC)}, "start_time"),
+]
+INTERVALS = [
+    (0, "seconds"),
+    (-5, "seconds"),
+    (10**9, "days"),
+    (100_000, "days"),
+    (1, "microseconds"),
+    (1, "fortnights"),
+]
+
+
+def a_row(fields: dict[str, Any]) -> PeriodicTask:
+    """A row as SQL writes it: past the form and past the model."""
+    interval, _ = IntervalSchedule.objects.get_or_create(every=30, period="seconds")
+    PeriodicTask.objects.bulk_create(
+        [PeriodicTask(**{"name": "A row", "task": "eventing.prune_inbox", "interval": interval, **fields})]
+    )
+    return PeriodicTask.objects.get(name="A row")
+
+
+@pytest.mark.parametrize("fields,field", [*BROKEN, *NEVER], ids=lambda given: str(given)[:60])
+def test_the_form_refuses_what_could_not_run_and_names_the_field(
+    office: Client, fields: dict[str, Any], field: str
+) -> None:
+    interval, _ = IntervalSchedule.objects.get_or_create(every=30, period="seconds")
+    form = form_of(PeriodicTask(name="A row", task="eventing.prune_inbox", interval=interval), fields)
+    for name in ("expires", "start_time"):
+        if name in form:
+            form |= {f"{name}_0": f"{form[name]:%Y-%m-%d}", f"{name}_1": "00:00:00"}
+
+    response = office.post(f"{LIST}add/", form)
+
+    assert response.status_code == 200
+    assert field in response.context["adminform"].form.errors
+    assert not PeriodicTask.objects.filter(name="A row").exists()
+
+
+@pytest.mark.parametrize("fields,field", BROKEN, ids=lambda given: str(given)[:60])
+def test_beat_skips_a_row_that_it_cannot_run_says_so_and_runs_the_others(fields: dict[str, Any], field: str) -> None:
+    row = a_row(fields)
+
+    running, skipped = rows.entries()
+
+    assert set(running) == set(PeriodicTask.objects.exclude(pk=row.pk).values_list("name", flat=True))
+    assert [(one.name, one.field) for one in skipped] == [("A row", field)]
+    assert [problem.schedule for problem in schedules.problems() if problem.why.startswith(f"{field}: ")] == ["A row"]
+
+
+@pytest.mark.parametrize("every,period", INTERVALS)
+def test_an_interval_that_cannot_be_is_skipped_and_refused(office: Client, every: int, period: str) -> None:
+    interval = IntervalSchedule.objects.create(every=every, period=period)
+    a_row({"interval": interval})
+
+    running, skipped = rows.entries()
+    page = office.post("/admin/django_celery_beat/intervalschedule/add/", {"every": every, "period": period})
+
+    if every == 100_000:  # it can be reckoned with, and never comes in a lifetime
+        assert "A row" in running
+        form = form_of(PeriodicTask(name="Another", task="eventing.prune_inbox", interval=interval), {})
+        assert "interval" in office.post(f"{LIST}add/", form).context["adminform"].form.errors
+    else:
+        assert [(one.name, one.field) for one in skipped] == [("A row", "interval")]
+        assert page.status_code == 200
+        assert IntervalSchedule.objects.filter(every=every, period=period).count() == 1
+    assert schedules.SWEEP in running
+
+
+@pytest.mark.parametrize("zone,minute", [("Mars/Olympus", "0"), ("UTC", "61"), ("UTC", "*/0"), ("UTC", "")])
+def test_a_crontab_that_cannot_be_read_costs_its_row_and_no_other(zone: str, minute: str) -> None:
+    crontab = CrontabSchedule.objects.create(minute="0", timezone="UTC")
+    a_row({"interval": None, "crontab": crontab})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE django_celery_beat_crontabschedule SET timezone = %s, minute = %s WHERE id = %s",
+            [zone, minute, crontab.pk],
+        )
+
+    running, skipped = rows.entries()
+
+    assert set(running) == schedules.own()
+    assert [(one.name, one.field) for one in skipped] == [("A row", "crontab")]
+
+
+def test_a_row_of_the_system_runs_as_declared_whatever_sql_has_made_of_it(sweep: PeriodicTask) -> None:
+    years, _ = IntervalSchedule.objects.get_or_create(every=10**9, period="days")
+    past = timezone.now() - timedelta(days=1)
+    PeriodicTask.objects.filter(pk=sweep.pk).update(
+        interval=years, args="[1]", kwargs="[]", headers="[]", queue="nowhere", priority=999, expires=past,
+        one_off=True, total_run_count=7, task="eventing.deliver", start_time=timezone.now() + timedelta(days=900),
+        expire_seconds=0,
+    )  # fmt: skip
+
+    running, skipped = rows.entries()
+    entry = running[sweep.name]
+
+    assert (entry.task, entry.args, entry.kwargs) == ("orders.tasks.cancel_overdue_orders", [], {})
+    assert entry.schedule.run_every == timedelta(seconds=5)
+    assert entry.send_options(timezone.now(), 0.5) == {
+        "headers": {"periodic_task_name": sweep.name, "clock_ahead": 0.5},
+        "expiration": 5.0,
+    }
+    assert entry.is_due() == entry.schedule.is_due(entry.last_run_at)
+    assert [(one.name, one.field) for one in skipped] == [(sweep.name, "interval")]
+
+
+def test_the_interval_of_the_sweep_cannot_be_made_so_long_that_it_stops(office: Client, sweep: PeriodicTask) -> None:
+    weeks, _ = IntervalSchedule.objects.get_or_create(every=7, period="days")
+    assert sweep.interval is not None
+
+    page = save(office, sweep, interval=weeks.pk)
+    address = f"/admin/django_celery_beat/intervalschedule/{sweep.interval.pk}/"
+    changed = {"every": 7, "period": "days"} | opened(office, f"{address}change/")
+    shared = office.post(f"{address}change/", changed).content.decode()
+    office.post(f"{address}delete/", {"post": "yes"})
+
+    assert "“Cancel overdue orders” has to run at least every 0:05:00." in page
+    assert "“Cancel overdue orders” uses it." in shared
+    sweep.refresh_from_db()
+    assert (sweep.interval.every, sweep.interval.period) == (5, "seconds")
+
+
+def test_a_schedule_of_the_system_that_was_deleted_comes_back(sweep: PeriodicTask) -> None:
+    sweep.delete()
+    assert f"{sweep.name}: it is paused" in map(str, schedules.problems())
+
+    rows.install()
+
+    assert rows.entries()[0][sweep.name].schedule.run_every == timedelta(seconds=5)
+
+
+def test_a_last_run_in_the_future_counts_as_now(sweep: PeriodicTask) -> None:
+    PeriodicTask.objects.filter(pk=sweep.pk).update(last_run_at=timezone.now() + timedelta(hours=37))
+
+    entry = rows.entries()[0][sweep.name]
+
+    assert entry.last_run_at <= timezone.now()
+    assert entry.is_due().next <= 5
+
+
+@pytest.mark.parametrize("hours_ago", [3, 11, 17, 23, 200])
+def test_a_crontab_that_was_missed_is_due_once(hours_ago: int) -> None:
+    missed = timezone.now() - timedelta(hours=hours_ago)
+    nightly = CrontabSchedule.objects.create(minute=str(missed.minute), hour=str(missed.hour), timezone="UTC")
+    a_row({"interval": None, "crontab": nightly, "last_run_at": missed - timedelta(hours=1)})
+
+    entry = rows.entries()[0]["A row"]
+
+    assert entry.is_due().is_due
+    assert not next(entry).is_due().is_due
+
+
+def test_a_schedule_that_has_not_run_for_three_intervals_is_told(sweep: PeriodicTask) -> None:
+    def ran(seconds_ago: int) -> list[str]:
+        now = clocks.database_time()
+        PeriodicTask.objects.update(date_changed=now - timedelta(seconds=seconds_ago))
+        PeriodicRun.objects.update_or_create(
+            name=sweep.name, defaults={"finished_at": now - timedelta(seconds=seconds_ago), "worker": "w"}
+        )
+        return [str(problem) for problem in schedules.stalled_tasks() if problem.schedule == sweep.name]
+
+    assert ran(14) == []
+    assert ran(16) == ["Cancel overdue orders: it has not run for 0:00:16"]
+    with pytest.raises(Impaired, match="Cancel overdue orders: it has not run for 0:00:16"):
+        checks.periodic_tasks()
+
+
+def test_clocks_that_differ_are_told(office: Client) -> None:
+    now = clocks.database_time()
+    PeriodicRun.objects.create(name="A row", finished_at=now, worker="celery@one", worker_ahead=12.5, beat_ahead=-300)
+
+    assert schedules.clocks_off() == [
+        "the clock of beat is 300.0 s behind the database's",
+        "the clock of celery@one is 12.5 s ahead of the database's",
+    ]
+    metrics = office.get("/metrics").content.decode()
+    assert 'wharf_clock_ahead_seconds{process="celery@one"} 12.5' in metrics
+    assert 'wharf_clock_ahead_seconds{process="web"}' in metrics
+
+
+def test_a_row_that_cannot_run_is_neither_enabled_nor_run_from_the_list(office: Client) -> None:
+    row = a_row({"task": "eventing.deliver", "enabled": False})
+
+    for action in ("enable_tasks", "run_tasks"):
+        page = office.post(LIST, {"action": action, "_selected_action": [row.pk]}, follow=True).content.decode()
+        assert "“A row” cannot run; task: “eventing.deliver” is no task that a schedule may start." in page
+    assert not PeriodicTask.objects.get(pk=row.pk).enabled
+
+
+def test_beat_reads_the_schedules_anew_when_its_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler: Any = LeaderScheduler(app=current_app, lazy=True)
+    sent: list[str] = []
+    # The test's transaction would be lost with its connection.
+    monkeypatch.setattr(django_celery_beat.schedulers, "close_old_connections", lambda: None)
+    monkeypatch.setattr(SessionLock, "hold", lambda lock: True)
+    monkeypatch.setattr(LeaderScheduler, "apply_entry", lambda self, entry, producer=None: sent.append(entry.name))
+    PeriodicTask.objects.exclude(name=schedules.SWEEP).update(enabled=False)
+    ahead = timezone.now() + timedelta(hours=37)
+    PeriodicTask.objects.update(last_run_at=ahead)
+    scheduler.tick()
+    scheduler._latest = ahead
+    scheduler._heap = [(ahead.timestamp(), 5, scheduler.schedule[schedules.SWEEP])]
+
+    assert scheduler.tick() <= 5
+    assert scheduler._heap[0][0] < timezone.now().timestamp() + 6
 
 
 def test_schedules_of_the_shop_are_neither_disabled_nor_deleted_from_the_list(

@@ -1,0 +1,53 @@
+"""How far the clock of this process is from that of the `default` database, to which all processes can compare."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import structlog
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from eventing.databases import is_postgresql, time_from_db
+
+NOTICED_SECONDS = 2.0
+ROUND_TRIP_SECONDS = 1.0  # an answer that took longer says too little
+LINE_SECONDS = 60.0
+
+logger = structlog.get_logger(__name__)
+
+_lock = threading.Lock()
+_last_line: dict[str, float] = {}
+
+
+def database_time() -> datetime:
+    """What the clock of the database says."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    now = "clock_timestamp()" if is_postgresql(connection) else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {now}")
+        return time_from_db(cursor.fetchone()[0])
+
+
+def ahead() -> float | None:
+    """By how many seconds this clock is ahead of the database's (negative: behind); None if the answer came late."""
+    database_time()  # the connection is there now, so that the next answer is quick
+    before = datetime.now(UTC)
+    database = database_time()
+    after = datetime.now(UTC)
+    if abs((after - before).total_seconds()) > ROUND_TRIP_SECONDS:
+        return None
+    return round((before + (after - before) / 2 - database).total_seconds(), 3)
+
+
+def notice(process: str, seconds: float | None) -> bool:
+    """Write a line if a clock is off, at most once a minute for each process; returns whether it is off."""
+    if seconds is None or abs(seconds) < NOTICED_SECONDS:
+        return False
+    with _lock:
+        last = _last_line.get(process)
+        if last is None or time.monotonic() - last >= LINE_SECONDS:
+            _last_line[process] = time.monotonic()
+            logger.warning("clock.differs", process=process, seconds_ahead_of_database=seconds)
+    return True
