@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -411,7 +412,9 @@ def test_demo_explains_itself_without_setting_anything_up(tmp_path: Path) -> Non
         "races",
         "screenshots",
         "shards",
+        "services",
         "stack",
+        "test",
     ],
 )
 def test_every_program_explains_itself_without_settings(name: str) -> None:
@@ -419,6 +422,43 @@ def test_every_program_explains_itself_without_settings(name: str) -> None:
     shown = subprocess.run([ROOT / "script" / name, "--help"], env=bare, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert f"script/{name}" in shown.stdout
+
+
+# Stands for uv: makes a `.venv` with the Python that runs the tests, and writes down what it is asked to install.
+UV = """#!/bin/sh
+case "$1" in
+venv)
+    mkdir -p .venv/bin && printf '#!/bin/sh\\nexec %s "$@"\\n' '{python}' >.venv/bin/python
+    chmod +x .venv/bin/python
+    ;;
+pip) for last; do :; done; echo "$last" >>installed ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("name", ["faults", "loadtest", "screenshots", "services", "test"])
+def test_help_installs_no_development_packages_and_nothing_without_a_word(name: str, tmp_path: Path) -> None:
+    for path in ROOT.iterdir():
+        if path.name not in (".venv", ".git", "var"):
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "script").unlink()
+    shutil.copytree(ROOT / "script", tmp_path / "script")
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(UV.format(python=sys.executable))
+    uv.chmod(0o755)
+    bare = {"PATH": f"{uv.parent}:{os.environ['PATH']}", "HOME": os.environ["HOME"]}
+
+    shown = subprocess.run([tmp_path / "script" / name, "--help"], env=bare, capture_output=True, text=True)
+
+    assert shown.returncode == 0, shown.stderr
+    assert f"script/{name}" in shown.stdout
+    installed = tmp_path / "installed"
+    if name in ("screenshots", "test"):
+        assert (shown.stderr, installed.exists()) == ("", False)
+    else:
+        assert installed.read_text() == "requirements.txt\n"
+        assert "needs the Python packages of requirements.txt" in shown.stderr.splitlines()[0]
 
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
