@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"The load test could not go on: {error}")
     except KeyboardInterrupt:
         say("Interrupted.")
+    if left_out := names[len(sections) :]:
+        say(f"Not run: {', '.join(left_out)}.")
     if not sections:
         return 1
     what = names[0] if len(names) == 1 else f"{len(names)}-scenarios"

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands, load_command_class
 
 from loadtest.faults.catalogue import FAULTS
 
@@ -23,6 +29,49 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_every_file_and_script_that_is_mentioned_exists(document: Path) -> None:
     mentioned = re.findall(r"`((?:tests|script|loadtest)/[\w./-]+?)(?:::\w+)?(?: [^`]*)?`", document.read_text())
     assert [path for path in mentioned if not (ROOT / path).exists()] == []
+
+
+def commands_in(document: Path) -> Iterator[list[str]]:
+    """The words of each `script/…` and `manage.py …` that stands in a code block, or is a code span of its own."""
+    text = document.read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    for line in [*lines, *re.findall(r"(?<!`)`((?:script/|manage\.py )[^`]+)`(?!`)", text)]:
+        if found := re.match(r"(?:\w+=\S+ )*(script/\w+|manage\.py \w+)( .*)?$", re.split(r"\s#|\s{3,}", line)[0]):
+            yield [*found[1].split(), *shlex.split(found[2] or "")]
+
+
+@cache
+def help_of(script: str) -> str:
+    shown = subprocess.run([ROOT / script, "--help"], capture_output=True, text=True, check=True)
+    return shown.stdout
+
+
+def unknown_options(parser: ArgumentParser, words: list[str]) -> list[str]:
+    """Options that neither the command nor the subcommands that are named with it take."""
+    known = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            for name in set(words) & set(action.choices):
+                known |= set(action.choices[name]._option_string_actions)
+    return [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_is_shown_takes_the_options_that_it_is_shown_with(document: Path) -> None:
+    wrong = []
+    for program, *words in commands_in(document):
+        if program == "manage.py":
+            name = words.pop(0)
+            app = get_commands().get(name)
+            command = None if app is None else load_command_class(app, name) if isinstance(app, str) else app
+            if command is None or unknown_options(command.create_parser("manage.py", name), words):
+                wrong.append(f"manage.py {name} {shlex.join(words)}")
+        elif program != "script/test":  # which is pytest
+            options = [word.partition("=")[0] for word in words if word.startswith("--")]
+            if options and any(not re.search(rf"{option}\b", help_of(program)) for option in options):
+                wrong.append(f"{program} {shlex.join(words)}")
+    assert wrong == []
 
 
 def test_every_promise_names_faults_and_tests_that_exist() -> None:

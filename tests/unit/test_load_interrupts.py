@@ -8,8 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtest.load import interrupts
+from loadtest.load import interrupts, run
 from loadtest.load.interrupts import STOP_SIGNALS, Interrupts
+
+
+def test_scenarios_that_were_not_run_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_run", interrupted)
+    monkeypatch.setattr(Interrupts, "install", lambda self: None)
+
+    assert run.main(["--scenario", "flash-sale", "--scenario", "browsing", "--headless"]) == 1
+
+    assert "Not run: flash-sale, browsing." in capsys.readouterr().err
 
 
 @pytest.fixture
