@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,6 +17,7 @@ from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from config import rights
 from config.backoffice import ReadOnlyModelAdmin, order_link
 from config.editing import EditableModelAdmin
 from config.keyset import KeysetPaging
@@ -78,15 +79,27 @@ class UserAdmin(DjangoUserAdmin, EditableModelAdmin):
         return fields if request.user.is_superuser else (*fields, "is_superuser")
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """A superuser is only changed, and given another password, by one."""
-        return super().has_change_permission(request, obj) and _may_touch(request, obj)
+        """Whoever may do more than the operator is not changed, nor given another password, by them."""
+        return super().has_change_permission(request, obj) and (
+            obj is None or rights.may_change_user(request.user, obj)
+        )
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+        return super().has_delete_permission(request, obj) and (
+            obj is None or rights.may_change_user(request.user, obj)
+        )
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(db_field, request, **_givable(db_field, request), **kwargs)
 
 
-def _may_touch(request: HttpRequest, user: User | None) -> bool:
-    return user is None or not user.is_superuser or request.user.is_superuser
+def _givable(db_field: Any, request: HttpRequest | None) -> dict[str, Any]:
+    """What can be chosen: the permissions and groups that the operator may hand on."""
+    if request is None:
+        return {}
+    if db_field.name == "groups":
+        return {"queryset": rights.groups_within(request.user)}
+    return {"queryset": Permission.objects.filter(pk__in=rights.held_by(request.user).values("pk"))}
 
 
 @admin.register(Group)
@@ -95,6 +108,19 @@ class GroupAdmin(DjangoGroupAdmin, EditableModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
         return super().get_queryset(request).prefetch_related("permissions__content_type")  # which their texts name
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return super().has_change_permission(request, obj) and (
+            obj is None or rights.may_change_group(request.user, obj)
+        )
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and (
+            obj is None or rights.may_change_group(request.user, obj)
+        )
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest | None = None, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(db_field, request, **_givable(db_field, request), **kwargs)
 
 
 @admin.register(DeadLetter)

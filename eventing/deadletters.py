@@ -180,7 +180,8 @@ def edit(letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[str]:
     """Change the event of an open letter, for this subscriber only; the event store keeps what happened.
 
     `content` has the fields of CONTENT. Returns the names of those that differ. Raises ValueError as `decode` does,
-    and when the letter has changed since it was read.
+    when it would be another event than the one that happened (see `_refuse_forgery`), and when the letter has changed
+    since it was read.
     """
     if letter.category == UNREADABLE:
         raise ValueError("nobody can read the message, so it cannot be edited")
@@ -188,6 +189,7 @@ def edit(letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[str]:
     changed = [name for name in CONTENT if content[name] != getattr(letter, name)]
     if not changed:
         return []
+    _refuse_forgery(letter, content)
 
     def edited(current: DeadLetter) -> dict[str, Any]:
         if current.failed_at != letter.failed_at or current.status != letter.status or _differ(current, letter):
@@ -197,6 +199,19 @@ def edit(letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[str]:
 
     _change(letter, edited, history_entry(by, "edited", ", ".join(changed)))
     return changed
+
+
+def _refuse_forgery(letter: DeadLetter, content: dict[str, Any]) -> None:
+    """An edit repairs what a subscriber stumbles over. It makes no other event, of nobody else, and no money."""
+    if content["type"] != letter.type:
+        raise ValueError(f"it is a {letter.type}, and stays one")
+    if registry.is_sealed(letter.type):
+        raise ValueError(f"{letter.type} says what was done outside; it is sent again as it came, or archived")
+    for part in ("data", "metadata"):
+        was, now = getattr(letter, part), content[part]
+        for name in was if isinstance(was, dict) else ():
+            if (name.endswith("_id") or name == "actor") and now.get(name) != was[name]:
+                raise ValueError(f"{name} says whose event this is, and stays {was[name]!r}")
 
 
 def _differ(one: DeadLetter, other: DeadLetter) -> bool:

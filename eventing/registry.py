@@ -17,13 +17,23 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 _classes: dict[str, type[Event]] = {}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
+_sealed: set[str] = set()
 
 
-def register_module(module: ModuleType) -> None:
-    """Register every event class of an `events.py`. Raises EventingError if two classes claim one name."""
+def register_module(module: ModuleType, *, sealed: bool = False) -> None:
+    """Register every event class of an `events.py`. Raises EventingError if two classes claim one name.
+
+    What is `sealed` says what somebody outside has done, such as a payment gateway: no operator may write it anew.
+    """
     for value in vars(module).values():
         if isinstance(value, type) and dataclasses.is_dataclass(value) and hasattr(value, "TYPE"):
             register(value)
+            if sealed:
+                _sealed.add(value.TYPE)
+
+
+def is_sealed(event_type: str) -> bool:
+    return event_type in _sealed
 
 
 def register(event_class: type[Any]) -> None:

@@ -10,4 +10,4 @@ class PaymentsConfig(AppConfig):
         from eventing import registry
         from payments import events
 
-        registry.register_module(events)
+        registry.register_module(events, sealed=True)

@@ -25,6 +25,9 @@ from tests.integration.test_delivery import deliver, envelopes
 pytestmark = pytest.mark.django_db(databases="__all__")
 
 LETTERS = "/admin/eventing/deadletter/"
+AT = "2026-05-01T12:00:00Z"
+CAPTURED = {"payment_id": "p", "customer_id": 1, "amount": 1, "currency": "EUR", "at": AT}
+DELIVERED = {"customer_id": 1, "at": AT}
 
 
 class Handing(FakePublisher):
@@ -201,6 +204,32 @@ def test_what_the_subscriber_could_not_read_is_not_saved(
     assert complaint in page
     letter.refresh_from_db()
     assert (letter.data, letter.original, letter.history) == ({"text": "a", "author": "ann"}, None, [])
+
+
+@pytest.mark.parametrize(
+    "event_type, data, changes, complaint",
+    [
+        ("payment.captured", CAPTURED, {"data": json.dumps(CAPTURED | {"amount": 999_999})}, "what was done outside"),
+        ("order.delivered", DELIVERED, {"type": "payment.captured", "data": json.dumps(CAPTURED)}, "stays one"),
+        ("payment.requested", CAPTURED, {"data": json.dumps(CAPTURED | {"customer_id": 2})}, "what was done outside"),
+        ("order.delivered", DELIVERED, {"data": json.dumps(DELIVERED | {"customer_id": 2})}, "customer_id says"),
+        ("order.delivered", DELIVERED, {"metadata": '{"correlation_id": "c", "actor": "operator:1"}'}, "actor says"),
+        ("order.delivered", DELIVERED, {"metadata": '{"correlation_id": "d", "actor": "ann"}'}, "correlation_id says"),
+    ],
+)
+def test_an_edit_forges_no_other_event(
+    office: Client, event_type: str, data: dict[str, Any], changes: dict[str, str], complaint: str
+) -> None:
+    letter = DeadLetter.objects.create(
+        stream_id=1, category="order", version=9, subscriber="integration", type=event_type, schema_version=1,
+        data=data, metadata={"correlation_id": "c", "actor": "ann"}, recorded_at=timezone.now(), error="KeyError",
+        message="", traceback="", attempts=1, failed_at=timezone.now(),
+    )  # fmt: skip
+
+    assert complaint in edit(office, letter, **changes)
+
+    letter.refresh_from_db()
+    assert (letter.type, letter.data, letter.original, letter.history) == (event_type, data, None, [])
 
 
 def test_what_nobody_can_read_is_neither_edited_nor_redriven(office: Client, notes: Notes) -> None:

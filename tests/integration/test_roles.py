@@ -9,7 +9,7 @@ import pytest
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 from django.test import Client
@@ -26,6 +26,7 @@ from orders.models import Order
 from payments.models import Payment
 from sharding import numbers
 from sharding.models import Bucket, BucketMove
+from tests.integration.browser_forms import shown
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, park, text
 
@@ -251,6 +252,75 @@ def test_a_superuser_is_left_alone_by_administrators() -> None:
     assert 'name="is_superuser"' not in colleague.get(f"/admin/auth/user/{user.pk}/change/").content.decode()
     boss.refresh_from_db()
     assert boss.check_password("a secret")
+
+
+def an_operator(name: str, *codenames: str, groups: tuple[str, ...] = ()) -> User:
+    import_module("monitoring.migrations.0002_roles").install(apps, None)
+    user = User.objects.create_user(name, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    user.groups.set(Group.objects.filter(name__in=groups))
+    return user
+
+
+def test_operators_hand_on_no_permission_that_they_do_not_have() -> None:
+    clerk = an_operator("clerk", "change_user", "view_user")
+    office = client_of(clerk)
+    path = f"/admin/auth/user/{clerk.pk}/change/"
+    wanted = {
+        "is_superuser": "on",
+        "user_permissions": [Permission.objects.get(codename="change_periodictask").pk],
+        "groups": [Group.objects.get(name="administrator").pk],
+    }
+
+    for name, value in wanted.items():
+        office.post(path, shown(office.get(path)) | {name: value})
+
+    clerk = User.objects.get(pk=clerk.pk)
+    assert not clerk.is_superuser
+    assert not clerk.groups.exists()
+    assert {one.codename for one in clerk.user_permissions.all()} == {"change_user", "view_user"}
+
+
+def test_a_group_gets_no_permission_that_its_editor_does_not_have() -> None:
+    clerk = an_operator("clerk", "add_group", "change_group", "view_group")
+    office = client_of(clerk)
+    own = Group.objects.create(name="clerks")
+    clerk.groups.add(own)
+    path = f"/admin/auth/group/{own.pk}/change/"
+    beyond = Permission.objects.get(codename="change_deadletter").pk
+
+    office.post(path, shown(office.get(path)) | {"permissions": [beyond]})
+    office.post("/admin/auth/group/add/", {"name": "another", "permissions": [beyond]})
+
+    assert not own.permissions.exists()
+    assert not Group.objects.filter(permissions=beyond, name="another").exists()
+    administrators = Group.objects.get(name="administrator")
+    assert office.post(f"/admin/auth/group/{administrators.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert office.post(f"/admin/auth/group/{administrators.pk}/change/", {"name": "x"}).status_code == 403
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_whoever_may_do_more_is_left_alone(is_active: bool) -> None:
+    office = client_of(an_operator("clerk", "change_user", "view_user", "delete_user"))
+    chief = an_operator("chief", groups=("administrator",))
+    User.objects.filter(pk=chief.pk).update(is_active=is_active)
+
+    passwords = {"password1": "something else", "password2": "something else", "usable_password": "true"}
+    for page, form in (("password", passwords), ("delete", {"post": "yes"}), ("change", {"username": "x"})):
+        assert office.post(f"/admin/auth/user/{chief.pk}/{page}/", form).status_code == 403, page
+    office.post("/admin/auth/user/", {"action": "delete_selected", "_selected_action": [chief.pk], "post": "yes"})
+    assert User.objects.filter(pk=chief.pk, username="chief").exists()
+
+
+def test_administrators_make_operators_of_their_own_kind() -> None:
+    office = client_of(an_operator("chief", groups=("administrator",)))
+    colleague = User.objects.create_user("colleague")
+    path = f"/admin/auth/user/{colleague.pk}/change/"
+    groups = [Group.objects.get(name=name).pk for name in ("support", "administrator")]
+
+    office.post(path, shown(office.get(path)) | {"is_staff": "on", "groups": groups})
+
+    assert set(colleague.groups.values_list("pk", flat=True)) == set(groups)
 
 
 def test_who_may_look_at_a_person_sees_nothing_of_the_password() -> None:
