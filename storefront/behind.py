@@ -126,6 +126,10 @@ def _facts(before: Order, after: Order) -> list[Fact]:
     ]
 
 
+def _is_held(order: Order) -> bool:
+    return bool(order.payments_under_way) and order.expires_at is not None
+
+
 def _told(order: Order) -> Iterator[tuple[str, str]]:
     """The state of an order, in words."""
     yield "Status", order.status.value if order.status is not None else "not placed"
@@ -135,5 +139,6 @@ def _told(order: Order) -> Iterator[tuple[str, str]]:
     yield "Discount", money(order.discount, order.currency) if order.discount else NOTHING
     yield "Total", money(order.total, order.currency) if order.lines else NOTHING
     yield "Payment due", f"{order.payment_due_at:%Y-%m-%d %H:%M:%S} UTC" if order.payment_due_at else NOTHING
+    yield "Waits for payments until", f"{order.expires_at:%Y-%m-%d %H:%M:%S}" if _is_held(order) else NOTHING
     yield "Payment", order.payment_id or NOTHING
     yield "Tracking", order.tracking or NOTHING

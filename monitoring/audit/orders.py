@@ -299,7 +299,7 @@ CHECKS = (
     Check(
         name="paid_in_time_is_kept",
         title="The clock has cancelled no order whose payment was requested before the deadline and did not fail.",
-        counts="orders cancelled by the clock",
+        counts="orders",
         hint="The customer paid in time and got the money back: offer the order again. Was a worker of orders or "
         "payments away for more than an hour, or is the payment's event a dead letter? The clock waits no longer.",
         of_case=paid_in_time,
