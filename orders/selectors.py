@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import reduce
 from itertools import groupby, islice
-from operator import attrgetter, or_
+from operator import and_, attrgetter, or_
 from typing import TypeVar
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import ExpressionWrapper, F, Q, QuerySet
+from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 
 from eventing import asking, store
 from eventing.databases import time_limit
@@ -23,6 +23,7 @@ from orders import models
 from orders.domain import Status
 from orders.events import CATEGORY, Address, Event, OrderPlaced
 from sharding import numbers, shards
+from values.text import storable
 
 T = TypeVar("T")
 
@@ -121,8 +122,12 @@ def ship_to(order_id: int) -> Address | None:
     return next((r.event.ship_to for r in history(order_id) if isinstance(r.event, OrderPlaced)), None)
 
 
-def orders_of(customer_id: int, *, before: int | None = None, limit: int) -> list[OrderRow]:
-    """Up to `limit` orders of a customer, newest first, starting after the order with the id `before`."""
+def orders_of(customer_id: int, *, before: int | None = None, limit: int, text: str = "") -> list[OrderRow]:
+    """Up to `limit` orders of a customer, newest first, starting after the order with the id `before`.
+
+    With a `text` only those whose number contains it, that have a product with all its words in the name, or whose
+    status, SKU, coupon or tracking number it is.
+    """
     bucket = numbers.bucket_of_customer(customer_id)
     low, high = numbers.bucket_range(bucket)
 
@@ -131,9 +136,42 @@ def orders_of(customer_id: int, *, before: int | None = None, limit: int) -> lis
         rows = models.Order.objects.using(alias).filter(customer_id=customer_id, id__gte=low, id__lt=high)
         if before is not None:
             rows = rows.filter(id__lt=before)
+        if text:
+            rows = _with_text(rows, alias, text)
         return _rows(rows.order_by("-id"), limit)
 
-    return shards.ask_owner(bucket, _in_time(page))
+    return shards.ask_owner(bucket, _in_time(page)) if storable(text) else []
+
+
+def products_in(orders: Sequence[OrderRow], limit: int) -> dict[int, list[str]]:
+    """The names of the first `limit` products of orders of one customer, by order."""
+    names: dict[int, list[str]] = defaultdict(list)
+    if orders:
+
+        def lines(alias: str) -> list[tuple[int, str]]:
+            ids = [order.id for order in orders]
+            found = models.OrderLine.objects.using(alias).filter(order_id__in=ids, position__lte=limit)
+            return list(found.order_by("order_id", "position").values_list("order_id", "name"))
+
+        for order_id, name in shards.ask_owner(numbers.bucket_of(orders[0].id), _in_time(lines)):
+            names[order_id].append(name)
+    return names
+
+
+def _with_text(rows: QuerySet[models.Order], alias: str, text: str) -> QuerySet[models.Order]:
+    lines = models.OrderLine.objects.using(alias).filter(order_id=OuterRef("id"))
+    named = reduce(and_, (Q(name__icontains=word) for word in text.split()), Q())
+    found = Q(Exists(lines.filter(named | Q(sku__iexact=text))))
+    found |= Q(status=text.lower()) | Q(coupon_code__iexact=text) | Q(tracking__iexact=text)
+    try:
+        return rows.filter(found | Q(id=numbers.parse(text)))
+    except numbers.InvalidOrderNumber:
+        pass  # it may be a part of one
+    try:
+        rows, part = _containing(rows, text)
+    except numbers.InvalidOrderNumber:
+        return rows.filter(found)
+    return rows.filter(found | part)
 
 
 def all_orders(
@@ -212,14 +250,19 @@ def _narrowed(alias: str, only: Only) -> QuerySet[models.Order]:
     if only.tracking is not None:
         rows = rows.filter(tracking__in={only.tracking, only.tracking.upper()})
     if only.part is not None:
-        places = {
-            f"place_{divisor}": (F("id") / divisor % modulus, value)
-            for divisor, modulus, value in numbers.containing(only.part)
-        }
-        whole = models.Order._meta.pk
-        rows = rows.alias(**{name: ExpressionWrapper(part, output_field=whole) for name, (part, _) in places.items()})
-        rows = rows.filter(reduce(or_, (Q(**{name: value}) for name, (_, value) in places.items())))
+        rows, part = _containing(rows, only.part)
+        rows = rows.filter(part)
     return rows
+
+
+def _containing(rows: QuerySet[models.Order], part: str) -> tuple[QuerySet[models.Order], Q]:
+    """The rows with what it takes to ask, and the question, whether their number has these characters."""
+    places = {
+        f"place_{divisor}": (F("id") / divisor % modulus, value) for divisor, modulus, value in numbers.containing(part)
+    }
+    whole = models.Order._meta.pk
+    rows = rows.alias(**{name: ExpressionWrapper(place, output_field=whole) for name, (place, _) in places.items()})
+    return rows, reduce(or_, (Q(**{name: value}) for name, (_, value) in places.items()))
 
 
 def _in_time(query: Callable[[str], T]) -> Callable[[str], T]:

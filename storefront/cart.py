@@ -118,19 +118,20 @@ class Cart:
     def __init__(self, stored: dict[str, Any]) -> None:
         self.key: str = stored.get("key", "")
         self.coupon: str = stored.get("coupon", "")  # what the checkout begins with
-        self._lines: dict[str, list[Any]] = {sku: list(line) for sku, line in stored.get("lines", {}).items()}
+        self._lines = _by_sku(stored.get("lines", []))
         self._added: list[str] = stored.get("added", [])
-        self._placed: dict[str, str] = stored.get("placed", {})
+        self._placed: dict[str, str] = dict(stored.get("placed", []))
         self._ordered: dict[str, Any] | None = stored.get("ordered")
 
     @property
     def stored(self) -> dict[str, Any]:
+        """What is in it, as JSON; lists, because PostgreSQL's objects have an order of their own."""
         return {
             "key": self.key,
             "coupon": self.coupon,
-            "lines": self._lines,
+            "lines": _as_list(self._lines),
             "added": self._added,
-            "placed": self._placed,
+            "placed": [list(pair) for pair in self._placed.items()],
             "ordered": self._ordered,
         }
 
@@ -222,7 +223,7 @@ class Cart:
         """Remember which order was placed under this key, and empty the cart if it is still the one of the order."""
         self._placed = dict([*self._placed.items(), (key, number)][-REMEMBERED:])
         if key == self.key:
-            self._ordered = {"number": number, "coupon": coupon or "", "lines": self._lines}
+            self._ordered = {"number": number, "coupon": coupon or "", "lines": _as_list(self._lines)}
             self._lines, self.coupon = {}, ""
             self.renew_key()
 
@@ -234,7 +235,8 @@ class Cart:
         """Have in again what a rejected order took out, unless something else is in by now; whether it is."""
         if self._ordered is None or self._ordered["number"] != number or self._lines:
             return False
-        self._lines, self.coupon, self._ordered = self._ordered["lines"], self._ordered["coupon"], None
+        self._lines, self.coupon = _by_sku(self._ordered["lines"]), self._ordered["coupon"]
+        self._ordered = None
         self.renew_key()
         return True
 
@@ -255,6 +257,17 @@ class Cart:
     def _remember(self, form: str) -> None:
         if form:
             self._added = [*self._added, form][-REMEMBERED_FORMS:]
+
+
+def _as_list(lines: dict[str, list[Any]]) -> list[list[Any]]:
+    return [[sku, *line] for sku, line in lines.items()]
+
+
+def _by_sku(stored: Any) -> dict[str, list[Any]]:
+    """Quantity, seen price and currency by SKU; sessions of older versions have them like this."""
+    if isinstance(stored, dict):
+        return {sku: list(line) for sku, line in stored.items()}
+    return {sku: line for sku, *line in stored}
 
 
 def cart_of(request: HttpRequest) -> Cart:
@@ -284,8 +297,9 @@ def changing(request: HttpRequest) -> Iterator[Cart]:
         return
     alias = database_of("storefront")
     with transaction.atomic(using=alias):
-        rows = CustomerCart.objects.using(alias).select_for_update()
-        row, _ = rows.get_or_create(customer_id=request.user.pk)
+        carts = CustomerCart.objects.using(alias)
+        carts.bulk_create([CustomerCart(customer_id=request.user.pk)], ignore_conflicts=True)
+        row = carts.select_for_update().get(customer_id=request.user.pk)
         cart = Cart(row.content)
         if CART in session and cart.join(Cart(session[CART])):
             messages.info(request, "What you had put into your cart earlier is in it as well.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth import login
@@ -35,6 +37,8 @@ from values.names import account_name
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
 PAGE_OF_ORDERS = 20
+NAMED_PRODUCTS = 3  # of each order in the list
+MAX_SEARCH = 100
 PAGE_OF_MESSAGES = 20
 MAX_NAME = 150
 PICTURE_SECONDS = 365 * 24 * 3600
@@ -61,19 +65,28 @@ def picture(request: HttpRequest, sku: str) -> HttpResponse:
 @require_safe
 @for_customers
 def orders(request: HttpRequest) -> HttpResponse:
-    """The customer's orders, newest first, some at a time."""
+    """The customer's orders, newest first, some at a time: all of them, or those with a text."""
     before = None
-    if text := request.GET.get("before"):
+    text = unicodedata.normalize("NFC", request.GET.get("q", "")).strip()[:MAX_SEARCH]
+    if position := request.GET.get("before"):
         try:
-            before = numbers.parse(text)
+            before = numbers.parse(position)
         except numbers.InvalidOrderNumber as error:
             raise Http404("There is no such page.") from error
-    rows = selectors.orders_of(_customer_id(request), before=before, limit=PAGE_OF_ORDERS + 1)
+    rows = selectors.orders_of(_customer_id(request), before=before, limit=PAGE_OF_ORDERS + 1, text=text)
     shown = rows[:PAGE_OF_ORDERS]
+    names = selectors.products_in(shown, NAMED_PRODUCTS + 1)
+    choice = {"q": text} if text else {}
     return render(
         request,
         "storefront/orders.html",
-        {"orders": shown, "next": shown[-1].number if len(rows) > len(shown) else None, "first": before is None},
+        {
+            "orders": [(row, names[row.id][:NAMED_PRODUCTS], len(names[row.id]) > NAMED_PRODUCTS) for row in shown],
+            "text": text,
+            "newest": f"?{urlencode(choice)}",
+            "older": f"?{urlencode(choice | {'before': shown[-1].number})}" if len(rows) > len(shown) else None,
+            "first": before is None,
+        },
     )
 
 

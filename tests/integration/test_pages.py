@@ -830,6 +830,62 @@ def test_history_shows_all_orders_newest_first_a_page_at_a_time(ann: Browser) ->
     assert re.findall(r'<a class="row" href="([^"]+)"', ann.text(f"/orders/{older[1]}")) == placed[20:]
 
 
+def test_orders_are_listed_with_what_is_in_them(ann: Browser) -> None:
+    for number in range(3):
+        stocked(sku=f"M{number}", name=f"Mug <{number}>")
+    ann.place(BOOK=1, PEN=2)
+    ann.place(LAMP=1, M0=1, M1=1, M2=1)
+    found = re.findall(r'<span class="products-in">(.*?)</span>', ann.get("/orders/").content.decode())
+    assert found == ["A lamp, Mug &lt;0&gt;, Mug &lt;1&gt; and more", "A book, A pen"]
+
+
+def listed(browser: Browser, text: str) -> list[str]:
+    response = browser.get("/orders/", data={"q": text})
+    assert response.status_code == 200
+    return re.findall(r'<a class="row" href="([^"]+)"', body(response))
+
+
+def test_orders_are_found_by_number_product_status_coupon_and_tracking(ann: Browser) -> None:
+    book, pen, lamp = ann.place(BOOK=1, coupon="TEN"), ann.place(PEN=1), ann.place(LAMP=2, BOOK=1)
+    Browser.of("bob").place(BOOK=1)
+    drain()
+    ann.client.post(f"{pen}pay/", {"token": "tok_ok"})
+    drain()
+    orders.handle(ShipOrder(order_id=number_of(pen), tracking="TRACK-1", at=datetime.now(UTC)), METADATA)
+    number = book.strip("/").rpartition("/")[2]
+    wanted = {
+        number: [book],
+        f" {number.lower()[:6]}-{number.lower()[6:]} ": [book],
+        number[5:].lower(): [book],
+        "a BOOK": [lamp, book],
+        "oo b": [lamp, book],
+        "lamp": [lamp],
+        "shipped": [pen],
+        "Confirmed": [lamp, book],
+        "pen": [pen],
+        "ten": [book],
+        "track-1": [pen],
+        "": [lamp, pen, book],
+        "   ": [lamp, pen, book],
+        "no such thing": [],
+        "%": [],
+        "_": [],
+        "a\x00b": [],
+        "x" * 500: [],
+    }
+    assert {text: listed(ann, text) for text in wanted} == wanted
+
+
+def test_pages_of_found_orders_keep_the_search(ann: Browser) -> None:
+    for _ in range(22):
+        ann.place(PEN=1)
+    page = ann.text("/orders/?q=a+pen")
+    older = re.search(r'href="(\?q=a\+pen&before=[^"]+)"', unescape(page))
+    assert older is not None
+    assert len(re.findall('class="row"', ann.text(f"/orders/{older[1]}"))) == 2
+    assert 'value="a pen"' in ann.text(f"/orders/{older[1]}")
+
+
 @pytest.mark.parametrize("address", ["/orders/?before=nonsense", "/inbox/?before=now,1", "/inbox/?before=2026-01-01,x"])
 def test_garbage_as_a_position_is_404(ann: Browser, address: str) -> None:
     assert ann.get(address).status_code == 404
