@@ -3,10 +3,27 @@
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
+from eventing.retention import Retention, permanent, pruned
+
 
 class EventingConfig(AppConfig):
     name = "eventing"
     verbose_name = "Event backbone"
+    retention = (
+        permanent("eventing.Event", "the history"),
+        Retention(model="eventing.OutboxMessage", keeps="until it is published", task="the relay"),
+        Retention(model="eventing.InboxEntry", keeps="EVENTING_INBOX_RETENTION_DAYS", task="Prune inboxes"),
+        pruned(
+            "eventing.DeadLetter",
+            "90 days after it was handled or archived",
+            column="settled_at",
+            days=90,
+            status__in=("handled", "archived"),
+        ),
+        pruned("eventing.RedriveRun", "90 days after its end", column="finished_at", days=90),
+        pruned("eventing.ReplayRun", "90 days after its end", column="updated_at", days=90, state="finished"),
+        pruned("eventing.PeriodicRun", "1 year after the schedule last ran", column="finished_at", days=365),
+    )
 
     def ready(self) -> None:
         from celery import current_app

@@ -13,7 +13,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.conf import settings
 from django.utils import timezone
 
-from eventing import deadletters, housekeeping, queues, redrives, subscribers, topology
+from eventing import deadletters, housekeeping, queues, redrives, retention, subscribers, topology
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
 from eventing.periodic import on_each, periodic
@@ -88,6 +88,12 @@ def prune_inbox(batch: UpTo = 2_000, batches: UpTo = 50) -> int:
         return pruned
 
     return sum(on_each(settings.DATABASES, prune, task="prune_inbox").values())
+
+
+@periodic(retention.PRUNE, every=3600, name="eventing.prune")
+def prune(batch: UpTo = 1_000) -> int:
+    """Delete the rows that no table keeps any longer; returns how many."""
+    return retention.prune(timezone.now(), batch)
 
 
 @shared_task(name=redrives.TASK)

@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from eventing.periodic import periodic
 from notifications import sending
+from notifications.mailbox import prune_files
 
 
 @periodic("Send pending messages", every=30, name=sending.TASK)
@@ -11,3 +12,9 @@ def send_pending_messages() -> int:
     """Send the mails that are due, first or again; returns how many."""
     sending.give_up_abandoned(timezone.now())
     return sending.send_pending()
+
+
+@periodic("Prune mail files", at=(2, 50), name="notifications.prune_mail_files")
+def prune_mail_files() -> int:
+    """Delete mails that were written to files instead of being sent, after a while; returns how many."""
+    return prune_files(timezone.now())

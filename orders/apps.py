@@ -5,6 +5,7 @@ from typing import Any
 from django.apps import AppConfig
 
 from eventing import registry
+from eventing.retention import Retention, permanent
 from orders import events
 
 
@@ -16,6 +17,11 @@ def without_address(data: dict[str, Any]) -> dict[str, Any]:
 
 class OrdersConfig(AppConfig):
     name = "orders"
+    retention = (
+        permanent("orders.Order", "the books"),
+        permanent("orders.OrderLine", "the books"),
+        Retention(model="orders.IdempotencyKey", keeps="24 hours", task="Prune idempotency keys"),
+    )
 
     def ready(self) -> None:
         from orders import projections  # noqa: F401 (importing registers the read model)

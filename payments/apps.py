@@ -2,9 +2,16 @@
 
 from django.apps import AppConfig
 
+from eventing.retention import permanent
+
 
 class PaymentsConfig(AppConfig):
     name = "payments"
+    retention = (
+        permanent("payments.Account", "one row an order, the books"),
+        permanent("payments.Payment", "the books"),
+        permanent("payments.SandboxCharge", "the books of the sandbox gateway"),
+    )
 
     def ready(self) -> None:
         from eventing import registry

@@ -35,6 +35,9 @@ class Fired:
         """When messages with this limit were seen to arrive."""
         while (message := self._queue.get(no_ack=True)) is not None:
             if message.headers.get("task") == TASK:
+                # Only the broker measures how long it lives: an expiry of Celery's is compared with the worker's clock.
+                assert (message.headers["expires"], message.headers["eta"]) == (None, None)
+                assert float(message.properties["expiration"]) >= 1000
                 arguments = message.decode()[1]
                 self.at.setdefault(arguments.get("limit", 0), []).append(time.monotonic())
         return self.at.get(limit, [])
@@ -91,3 +94,18 @@ def test_what_was_missed_while_no_beat_ran_is_caught_up_at_once_and_once(live: L
             assert len(fired.times(12)) == 1
     finally:
         live.processes.restart("beat")
+
+
+def test_a_run_that_ended_well_is_written_down_and_how_far_the_clocks_were_from_the_databases(live: Live) -> None:
+    def run() -> Any:
+        return live.shell(
+            "from eventing.models import PeriodicRun\n"
+            "answer = PeriodicRun.objects.filter(name='Cancel overdue orders', beat_ahead__isnull=False)"
+            ".values('worker', 'worker_ahead', 'beat_ahead').first()\n"
+        )
+
+    wait_until(lambda: run() is not None, seconds=60)
+    found = run()
+    assert found["worker"]
+    assert abs(found["worker_ahead"]) < 1
+    assert abs(found["beat_ahead"]) < 1

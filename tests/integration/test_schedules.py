@@ -29,6 +29,12 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 LIST = "/admin/django_celery_beat/periodictask/"
 
 
+@pytest.fixture(autouse=True)
+def installed(db: None) -> None:
+    """As beat does it at its start."""
+    rows.install()
+
+
 @pytest.fixture
 def office(client: Client) -> Client:
     client.force_login(User.objects.create_superuser("olga"))
