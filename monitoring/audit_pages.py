@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from eventing.queues import BrokerUnavailable
-from monitoring import audit_runs
+from monitoring import audit_rounds, audit_runs
 from monitoring.audit_runs import AlreadyRunning
 from monitoring.models import AuditRun
 
@@ -63,6 +63,7 @@ def _page(request: HttpRequest, run: AuditRun | None) -> HttpResponse:
         **_results(run),
         "title": "Audit",
         "runs": AuditRun.objects.defer("report")[:SHOWN],
+        "known": audit_rounds.known(),
         "may_run": request.user.has_perm("monitoring.add_auditrun"),
     }
     return TemplateResponse(request, "admin/monitoring/audits.html", context)

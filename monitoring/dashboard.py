@@ -23,7 +23,8 @@ from eventing.queues import Depth
 from eventing.relay import Lag, lag
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
-from monitoring import health, selectors
+from monitoring import audit_rounds, health, selectors
+from monitoring.audit_rounds import Known
 from monitoring.circuits import Circuit, circuits
 from monitoring.health import Part
 from monitoring.metrics import CacheUse, cache_uses
@@ -116,6 +117,7 @@ class Dashboard:
     dead_letters: Count | None
     dead_by_subscriber: dict[str, int]
     low_stock: tuple[ProductView, ...] | None
+    audits: Known | None
     unavailable: tuple[str, ...]
     impaired: dict[str, Part]
 
@@ -134,6 +136,7 @@ class _Database:
     orders: Statistics | None
     dead_letters: dict[str, int] | None
     low_stock: list[ProductView] | None
+    audits: Known | None
 
 
 def dashboard() -> Dashboard:
@@ -170,6 +173,7 @@ def measure(now: datetime) -> Dashboard:
         dead_letters=None if dead is None else Count(number=sum(dead.values())),
         dead_by_subscriber=dead or {},
         low_stock=None if stock is None or stock.low_stock is None else tuple(stock.low_stock),
+        audits=main.audits if main else None,
         unavailable=tuple(alias for alias in databases if alias not in said),
         impaired=readiness.result().impaired,
     )
@@ -182,6 +186,7 @@ def _ask_database(alias: str, since: datetime, now: datetime) -> _Database:
         return _Database(
             lag=lag(alias),
             circuits=circuits() if alias == database_of("monitoring") else None,
+            audits=audit_rounds.known() if alias == database_of("monitoring") else None,
             orders=statistics.of_shard(alias, since=since, now=now, sample=sample) if alias in asked else None,
             dead_letters=selectors.open_dead_letters_by_subscriber(limit=MANY) if alias == DEFAULT_DB_ALIAS else None,
             low_stock=inventory.low_stock(at_most=LOW_STOCK, limit=SHOWN)

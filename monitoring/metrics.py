@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from config.breakers import State
 from eventing import clocks, queues
 from eventing.queues import BrokerUnavailable
-from monitoring import circuits, health, schedules, selectors
+from monitoring import audit_rounds, circuits, health, schedules, selectors
 
 BROKER_SECONDS = 1.0
 WAY_OF_DEAD_LETTERS = frozenset({"exchange domain.dead", "queue dead-letters"})
@@ -53,6 +53,7 @@ class Backbone(Collector):
         yield from _queues()
         yield from _circuits()
         yield from _clocks()
+        yield from _audits()
 
 
 def _dead_letters() -> Iterator[Metric]:
@@ -107,6 +108,27 @@ def _clocks() -> Iterator[Metric]:
     except (DatabaseError, InterfaceError) as error:
         logger.warning("metrics.no_clocks", error=str(error))
     yield ahead
+
+
+def _audits() -> Iterator[Metric]:
+    violations = GaugeMetricFamily(
+        "wharf_audit_violations", "Broken promises that the newest audits know of.", labels=["check"]
+    )
+    ran = GaugeMetricFamily(
+        "wharf_audit_last_run_timestamp_seconds",
+        "When an audit of everything, a round of portions, or a portion was done last.",
+        labels=["audit"],
+    )
+    try:
+        known = audit_rounds.known()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("metrics.no_audits", error=str(error))
+    else:
+        for check, number in known.violations.items():
+            violations.add_metric([check], number)
+        for audit, at in known.at.items():
+            ran.add_metric([audit], at.timestamp())
+    yield from (violations, ran)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,3 +81,22 @@ class AuditRun(models.Model):
 
     def __str__(self) -> str:
         return f"audit of {self.started_at:%Y-%m-%d %H:%M}"
+
+
+class AuditRound(models.Model):
+    """One time round of the audit in portions. `state` is a `monitoring.audit.portions.Round`.
+
+    Two are kept: the one that is under way, and the last that came to its end.
+    """
+
+    started_at = models.DateTimeField()
+    portion_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    state = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-id"]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"audit round of {self.started_at:%Y-%m-%d %H:%M}"

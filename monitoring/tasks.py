@@ -6,7 +6,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from eventing.periodic import periodic
-from monitoring import audit_runs, reports
+from monitoring import audit_rounds, audit_runs, reports
 
 AUDIT_SECONDS = None if settings.EMBEDDED else 25 * 60  # threads cannot be interrupted
 
@@ -22,6 +22,12 @@ AUDIT_SECONDS = None if settings.EMBEDDED else 25 * 60  # threads cannot be inte
 def run_audit(run_id: int | None = None) -> int:
     """Do the audit that an operator has asked for, or one of the clock's own; returns how many were done."""
     return int(audit_runs.perform(run_id) is not None)
+
+
+@periodic("Audit in portions", every=60, name="monitoring.audit_portion")
+def audit_portion() -> int:
+    """Look at the next portion of everything; returns how many orders it was."""
+    return audit_rounds.go_on(timezone.now())
 
 
 @periodic("Summarise sales", at=(0, 20), name="monitoring.summarise_sales")

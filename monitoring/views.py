@@ -44,6 +44,7 @@ def with_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, A
                 "products": ("inventory", "product"),
                 "outboxes": ("eventing", "outboxmessage"),
                 "shards": ("sharding", "bucket"),
+                "audits": ("monitoring", "auditrun"),
             }.items()
         },
     }

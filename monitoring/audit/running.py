@@ -43,7 +43,7 @@ class UnknownCheck(Exception):
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """A check under way. `suspects` are offenders and where to look again: a case's id, or a database."""
 
     check: Check
@@ -94,7 +94,7 @@ def audit(
         raise UnknownCheck(", ".join(sorted(unknown)))
     started = time.monotonic()
     moment = Moment(now=now or timezone.now(), settle=settle, broker=Broker())
-    run = _Run(moment, [_Tally(check) for check in CHECKS if not only or check.name in only], say)
+    run = Run(moment, [Tally(check) for check in CHECKS if not only or check.name in only], say)
     run.go()
     return Report(
         at=moment.now,
@@ -105,10 +105,10 @@ def audit(
     )
 
 
-class _Run:
-    """One audit."""
+class Run:
+    """One audit, or a portion of one."""
 
-    def __init__(self, moment: Moment, tallies: list[_Tally], say: Say) -> None:
+    def __init__(self, moment: Moment, tallies: list[Tally], say: Say) -> None:
         self.moment = moment
         self.tallies = tallies
         self.say = say
@@ -117,6 +117,22 @@ class _Run:
         self.of_databases = [(tally, tally.check.of_database) for tally in tallies if tally.check.of_database]
 
     def go(self) -> None:
+        if not self.begin():
+            # Without the shard map nobody knows where to look.
+            for tally in self.tallies:
+                tally.not_asked.append(DEFAULT_DB_ALIAS)
+            return
+        for tally, question in self.of_databases:
+            self.say(tally.check.title)
+            for alias in tally.check.databases():
+                self._ask(tally, question, alias)
+        if self.of_cases:
+            self._pass()
+        self._look_again()
+
+    def begin(self) -> bool:
+        """Find out who answers; False if nothing can be looked at."""
+
         def ping(alias: str) -> datetime | None:
             with connections[alias].cursor() as cursor:
                 cursor.execute(
@@ -130,26 +146,15 @@ class _Run:
         self.away = {alias for alias, answer in answers.items() if answer.value is None}
         self.moment.hashed_since = max((answer.value for answer in answers.values() if answer.value), default=None)
         if DEFAULT_DB_ALIAS not in self.away:
-            self._guard([DEFAULT_DB_ALIAS], lambda: bool(shards.refresh()))
-        if DEFAULT_DB_ALIAS in self.away:
-            # Without the shard map nobody knows where to look.
-            for tally in self.tallies:
-                tally.not_asked.append(DEFAULT_DB_ALIAS)
-            return
-        for tally, question in self.of_databases:
-            self.say(tally.check.title)
-            for alias in tally.check.databases():
-                self._ask(tally, question, alias)
-        if self.of_cases:
-            self._pass()
-        self._look_again()
+            self.guard([DEFAULT_DB_ALIAS], lambda: bool(shards.refresh()))
+        return DEFAULT_DB_ALIAS not in self.away
 
-    def _ask(self, tally: _Tally, find: DatabaseQuestion, alias: str) -> None:
+    def _ask(self, tally: Tally, find: DatabaseQuestion, alias: str) -> None:
         def ask() -> bool:
             tally.add(alias, *find(alias, self.moment))
             return True
 
-        if not self._guard([alias], ask):
+        if not self.guard([alias], ask):
             tally.not_asked.append(alias)
 
     def _pass(self) -> None:
@@ -160,18 +165,18 @@ class _Run:
 
             def look(alias: str = alias, low: int = low, high: int = high) -> bool:
                 for case in cases_between(alias, low, high, self.moment.horizon):
-                    self._judge(case)
+                    self.judge(case)
                 return True
 
-            if not self._guard(needed, look):
+            if not self.guard(needed, look):
                 for tally, _ in self.of_cases:
                     tally.not_asked += [one for one in needed if one in self.away]
 
-    def _judge(self, case: Case) -> None:
+    def judge(self, case: Case) -> None:
         for tally, find in self.of_cases:
             tally.add(case.id, *find(case, self.moment))
 
-    def _guard(self, aliases: Iterable[str], look: Callable[[], bool]) -> bool:
+    def guard(self, aliases: Iterable[str], look: Callable[[], bool]) -> bool:
         """Whether these databases could be asked; one that breaks down is not asked any more."""
         wanted = list(dict.fromkeys(aliases))
         if self.away & set(wanted):
@@ -197,19 +202,23 @@ class _Run:
                 return
             self.say(f"looking again at {suspects} that may only have been on their way ({left:.0f} s)")
             time.sleep(min(PAUSE_SECONDS, left))
-            for tally, find in self.of_databases:
-                if not tally.check.at_once:
-                    self._ask_again(tally, find)
-            self._see_cases_again()
+            self.look_once_more()
 
-    def _ask_again(self, tally: _Tally, find: DatabaseQuestion) -> None:
+    def look_once_more(self) -> None:
+        """Acquit the suspects that do not offend any more, as far as the databases can be asked."""
+        for tally, find in self.of_databases:
+            if not tally.check.at_once:
+                self._ask_again(tally, find)
+        self._see_cases_again()
+
+    def _ask_again(self, tally: Tally, find: DatabaseQuestion) -> None:
         for alias in {str(where) for where in tally.suspects.values()}:
 
             def ask(alias: str = alias) -> bool:
                 tally.keep([alias], set(find(alias, self.moment)[1]))
                 return True
 
-            self._guard([alias], ask)
+            self.guard([alias], ask)
 
     def _see_cases_again(self) -> None:
         suspected = [(tally, find) for tally, find in self.of_cases if tally.suspects and not tally.check.at_once]
@@ -227,7 +236,7 @@ class _Run:
                     tally.keep(set(ids), still[tally.check.name])
                 return True
 
-            self._guard([alias, *context_databases()], look)
+            self.guard([alias, *context_databases()], look)
 
     def silent_broker(self) -> list[str]:
         """The broker, if it was asked about deliveries and has not answered."""
