@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -84,6 +86,28 @@ api = API(
     parser=JSONParser(),
     renderer=JSONRenderer(),
 )
+
+
+def only_known_parameters(run: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Refuse a query parameter that the operation does not have: a filter that is misspelt must not look like none."""
+    operation: Any = run.__self__  # type: ignore[attr-defined]
+    known = {
+        name
+        for model in operation.models
+        if model.__ninja_param_source__ == "query"
+        for name in model.__ninja_flatten_map__
+    }
+
+    @functools.wraps(run)
+    def checked(request: HttpRequest, **path: Any) -> HttpResponse:
+        if unknown := [name for name in request.GET if name not in known]:
+            return problems.respond_to_unknown_parameters(unknown, known)
+        return run(request, **path)
+
+    return checked
+
+
+api.add_decorator(only_known_parameters, mode="view")
 bearer = tokens.Bearer()
 api.add_router("", tokens.router)
 api.add_router("/products", products)

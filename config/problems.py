@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ from ninja.errors import ValidationError
 from pydantic import BaseModel
 
 MEDIA_TYPE = "application/problem+json"
+MAX_SHOWN = 100  # characters of what was sent, in an answer
 MAX_ERRORS = 20  # of one request; who sends more finds the rest after mending these
 
 # The answer's status for each code. What is not named here is a business rule that refused a well-formed request.
@@ -148,6 +149,21 @@ def respond_to_invalid(request: HttpRequest, error: ValidationError) -> HttpResp
             if item["type"] == "missing":
                 return respond(f"missing_{code}", f"Send the header {name}.", errors=errors)
             return respond(f"invalid_{code}", f"The header {name}: {item['msg']}.", errors=errors)
+    return respond("invalid_request", f"{errors[0]['pointer']}: {errors[0]['detail']}.", errors=errors)
+
+
+def respond_to_unknown_parameters(unknown: Sequence[str], known: Collection[str]) -> HttpResponse:
+    """The answer for parameters of a query that the address does not have."""
+    there = f"It has {', '.join(sorted(known))}" if known else "It has none"
+    errors = [
+        {
+            "location": "query",
+            "pointer": name[:MAX_SHOWN],
+            "code": "unknown_parameter",
+            "detail": f"There is no such parameter. {there}",
+        }
+        for name in unknown[:MAX_ERRORS]
+    ]
     return respond("invalid_request", f"{errors[0]['pointer']}: {errors[0]['detail']}.", errors=errors)
 
 

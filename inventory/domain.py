@@ -55,6 +55,14 @@ class UnknownSku(InventoryError):
         self.skus = skus
 
 
+class NotOnSale(InventoryError):
+    """The product is no longer on sale."""
+
+    def __init__(self, *skus: str) -> None:
+        super().__init__(", ".join(skus))
+        self.skus = skus
+
+
 class InvalidQuantity(InventoryError):
     """A quantity must be a whole number within limits."""
 

@@ -208,12 +208,14 @@ def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:
     """Pairs of sku and quantity at the prices that are shown, each product once, in the order of first mention.
 
     Like what is shown, a price may be CATALOGUE_CACHE_SECONDS old if this process could not be told of a new one.
-    Raises UnknownSku naming what is not on sale, InvalidQuantity, MixedCurrencies.
+    Raises UnknownSku, NotOnSale naming the products, InvalidQuantity, MixedCurrencies.
     """
     quantities = domain.merge_wanted(wanted)
-    on_sale = {sku: offer for sku, offer in _offers_of(quantities).items() if offer.active}
+    on_sale = _offers_of(quantities)
     if unknown := [sku for sku in quantities if sku not in on_sale]:
         raise domain.UnknownSku(*unknown)
+    if gone := [sku for sku, offer in on_sale.items() if not offer.active]:
+        raise domain.NotOnSale(*gone)
     if len(currencies := {view.currency for view in on_sale.values()}) > 1:
         raise domain.MixedCurrencies(", ".join(sorted(currencies)))
     return [

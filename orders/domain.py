@@ -204,7 +204,7 @@ class PaymentNotDue(OrderError):
 
 
 class CannotCancelPaid(OrderError):
-    """The order is paid and can no longer be cancelled; refund it instead."""
+    """The order is paid and can no longer be cancelled."""
 
 
 class CannotCancelShipped(OrderError):

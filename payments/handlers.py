@@ -57,7 +57,7 @@ class PaymentInProgress(PaymentError):
 
 
 class AlreadyPaid(PaymentError):
-    """This order is paid."""
+    """This order has been paid already."""
 
 
 class OrderClosed(PaymentError):

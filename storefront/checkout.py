@@ -69,7 +69,7 @@ def metadata_for(customer_id: int) -> Metadata:
 def quote(customer_id: int, wanted: Wanted, coupon_code: str | None, at: datetime) -> Quote:
     """Price the lines and the coupon, if there is one. A product that is named twice becomes one line.
 
-    Raises EmptyOrder, an InventoryError (UnknownSku, InvalidQuantity, MixedCurrencies) or a CouponError.
+    Raises EmptyOrder, an InventoryError (UnknownSku, NotOnSale, InvalidQuantity, MixedCurrencies) or a CouponError.
     """
     lines = tuple(inventory.price_lines(wanted))
     if not lines:

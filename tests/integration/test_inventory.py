@@ -26,6 +26,7 @@ from inventory.domain import (
     InvalidProduct,
     InvalidQuantity,
     MixedCurrencies,
+    NotOnSale,
     NotReserved,
     UnknownCategory,
     UnknownSku,
@@ -755,7 +756,10 @@ def test_lines_that_cannot_be_priced_are_refused() -> None:
 
     with pytest.raises(UnknownSku) as unknown:
         selectors.price_lines([("mug", 1), ("ghost", 1), ("old", 1)])
-    assert unknown.value.skus == ("ghost", "old")
+    assert unknown.value.skus == ("ghost",)
+    with pytest.raises(NotOnSale) as gone:
+        selectors.price_lines([("mug", 1), ("old", 1)])
+    assert gone.value.skus == ("old",)
     with pytest.raises(InvalidQuantity):
         selectors.price_lines([("mug", 0)])
     with pytest.raises(MixedCurrencies, match="EUR, USD"):

@@ -770,7 +770,7 @@ def test_what_cannot_be_paid_says_why_and_writes_nothing(ann: Browser) -> None:
     ann.client.post(f"{path}pay/", {"token": "tok_ok"})
     assert "A payment for this order is being processed." in try_to_pay(path)
     drain()
-    assert "This order is paid." in try_to_pay(path)
+    assert "This order has been paid already." in try_to_pay(path)
 
     cancelled = ann.place(BOOK=2)
     ann.client.post(f"{cancelled}cancel/")

@@ -628,7 +628,7 @@ def test_an_error_says_its_docstring_and_its_code() -> None:
         (
             (placed, confirmed, paid),
             cancel,
-            "The order is paid and can no longer be cancelled; refund it instead.",
+            "The order is paid and can no longer be cancelled.",
         ),
         (
             (placed, rejected),
