@@ -26,6 +26,7 @@ from django.middleware.csrf import get_token
 
 from config import levels
 from config.levels import Levels
+from inventory.domain import SKU
 
 Headers = list[tuple[str, str]]
 Start = Callable[..., Any]
@@ -37,6 +38,8 @@ PRODUCTS = "/products/"
 # A page or a list for any other parameter would only fill the memory.
 PARAMETERS = frozenset({"category", "sort", "after", "sku", "cursor", "limit"})
 LONGEST_QUERY = 200
+# The path is part of a key, so it has to be an address that there can be.
+ADDRESS = re.compile(rf"{SHELVES}|{PRODUCTS}{SKU.pattern}/|{API}(/{SKU.pattern})?")
 
 TOKEN = re.compile(rb'(name="csrfmiddlewaretoken" value=")[A-Za-z0-9]+(")')
 NOBODY = "0" * 32  # a well-formed secret, which no visitor is given
@@ -122,11 +125,10 @@ def _is_everybodys(environ: dict[str, Any]) -> bool:
     if not _is_ours(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS)):
         return False
     path: str = environ["PATH_INFO"]
-    if not path.startswith(API):
-        if path != SHELVES and not (path.startswith(PRODUCTS) and path.count("/") == 3):
-            return False
-        if "HTTP_COOKIE" in environ or "HTTP_HX_REQUEST" in environ:
-            return False
+    if ADDRESS.fullmatch(path) is None:
+        return False
+    if not path.startswith(API) and ("HTTP_COOKIE" in environ or "HTTP_HX_REQUEST" in environ):
+        return False
     query = environ.get("QUERY_STRING", "")
     if not query:
         return True

@@ -15,11 +15,13 @@ Without Redis every process has its memory, and loads once a second for each key
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Generic, TypeVar, cast
 
 import cachetools
@@ -39,6 +41,8 @@ T = TypeVar("T")
 
 MEMORY_SECONDS = 1.0
 NEGATIVE_SECONDS = 60  # how long it is remembered that something does not exist
+MAX_NEGATIVES = 1000  # of one cache, that a process writes to Redis within that time
+PLAIN_KEY = re.compile(r"[!-~]{1,100}")
 JITTER = 0.2  # entries live up to so much shorter, so that what came together does not go together
 LEASE_SECONDS = 2  # how long others wait for the process that loads
 POLL_SECONDS = 0.01
@@ -48,6 +52,13 @@ LISTEN_SECONDS = 2.0
 READS = Counter("wharf_cache_reads", "Where answers came from: memory, Redis or the database.", ["cache", "level"])
 
 logger = structlog.get_logger(__name__)
+
+
+def bounded(key: str) -> str:
+    """The key as it is stored: what is long, or more than plain characters, by its hash."""
+    if PLAIN_KEY.fullmatch(key):
+        return key
+    return f"#{blake2b(key.encode(errors='replace'), digest_size=16).hexdigest()}"
 
 
 class Nothing:
@@ -70,12 +81,14 @@ class Levels(Generic[T]):
             entries, lambda key, value, now: now + _jittered(MEMORY_SECONDS), time.monotonic
         )
         self._loading: dict[str, Future[T | Nothing]] = {}
+        self._nothing: cachetools.TTLCache[str, bool] = cachetools.TTLCache(MAX_NEGATIVES, NEGATIVE_SECONDS)
         _caches[name] = self
 
     def get(self, key: str, load: Callable[[], T | None]) -> T | None:
         """What `load` returns, or returned a little while ago. What it raises goes to all that wait for it."""
         if not self._seconds():
             return load()
+        key = bounded(key)
         _messages.listen()
         with self._lock:
             found = self._memory.get(key)
@@ -130,19 +143,31 @@ class Levels(Generic[T]):
         try:
             loaded = load()
             found: T | Nothing = NOTHING if loaded is None else loaded
-            if self._loading.get(key) is future:  # else it has changed meanwhile
+            # Else it has changed meanwhile, or somebody asks for one thing after another that does not exist.
+            if self._loading.get(key) is future and (loaded is not None or self._may_note(key)):
                 cache.set(full, found, _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
         finally:
             cache.delete(lease)  # after an error, too: nobody loads any more
         return found
 
+    def _may_note(self, key: str) -> bool:
+        """Whether this process has room for one more thing that does not exist: so many in NEGATIVE_SECONDS."""
+        with self._lock:
+            self._nothing.expire()
+            if len(self._nothing) >= MAX_NEGATIVES and key not in self._nothing:
+                return False
+            self._nothing[key] = True
+            return True
+
     def forget(self, keys: Collection[str]) -> None:
         """These have changed, and the change is committed: let all processes know."""
+        keys = [bounded(key) for key in keys]
         self.discard(keys)
         _messages.tell(self.name, keys)
 
     def discard(self, keys: Collection[str]) -> None:
         """Remove these from Redis and from the memory of this process."""
+        keys = [bounded(key) for key in keys]
         cache.delete_many([f"{self.name}:{key}" for key in keys])
         self.drop(keys)
 

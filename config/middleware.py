@@ -3,6 +3,7 @@ answer while a database is away."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ from django_htmx import middleware as htmx
 from config import answers, problems
 from config.answers import API
 from eventing.transient import is_transient
+
+SESSION_KEY = re.compile(r"[a-z0-9]{8,40}")
 
 logger = structlog.get_logger(__name__)
 
@@ -37,7 +40,12 @@ class _ForPages:
 
 
 class Sessions(_ForPages, sessions.SessionMiddleware):
-    """Django's sessions, for pages."""
+    """Django's sessions, for pages. What cannot be the key of one is no question for a database."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if SESSION_KEY.fullmatch(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")) is None:
+            request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
+        super().process_request(request)
 
 
 class Authentication(_ForPages, auth.AuthenticationMiddleware):

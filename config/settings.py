@@ -15,7 +15,7 @@ import environ
 import structlog
 from django.urls import reverse_lazy
 
-from config import secret_key
+from config import logs, secret_key
 from config.environment import Environment, refuse
 from config.forms import NAME_BYTES
 
@@ -417,6 +417,7 @@ LOGGING = {
             "processors": [
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                logs.cut,
                 _renderer,
             ],
             "foreign_pre_chain": _shared_processors,
