@@ -12,6 +12,7 @@ class MonitoringConfig(AppConfig):
         Retention(model="monitoring.StuckOrder", keeps="while it is stuck", task="Report stuck orders"),
         pruned("monitoring.OpenCircuit", "1 day after its process was last heard of", column="retry_at", days=1),
         Retention(model="monitoring.AuditRun", keeps="the newest 100", task="Audit"),
+        Retention(model="monitoring.AuditRound", keeps="the newest 2", task="Audit in portions"),
     )
 
     def ready(self) -> None:
