@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -237,10 +237,11 @@ def _position(text: str) -> tuple[datetime, int] | None:
         return None
     at, _, message_id = text.partition(",")
     try:
-        position = datetime.fromisoformat(at), int(message_id)
-    except ValueError as error:
+        written, number = datetime.fromisoformat(at), int(message_id)
+        position = written.astimezone(UTC), number
+    except (ValueError, OverflowError) as error:  # a time zone can lead out of the years that there are
         raise Http404("There is no such page.") from error
-    if position[0].tzinfo is None or not 0 < position[1] < 1 << 63:
+    if written.tzinfo is None or not 0 < number < 1 << 63:
         raise Http404("There is no such page.")
     return position
 
