@@ -15,11 +15,9 @@ from celery.beat import Service
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 from django.conf import settings
-from waitress import create_server, wasyncore
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
+from waitress import wasyncore
 
-from config import answers
+from config import demo_server
 from config.beat import LeaderScheduler
 from config.celery import app
 from eventing import relay, topology
@@ -27,7 +25,6 @@ from eventing.pressure import Load
 
 logger = structlog.get_logger(__name__)
 
-WEB_THREADS = 8
 WORKER_THREADS = 4
 JOIN_SECONDS = 10
 WAKE_SECONDS = 0.5
@@ -57,39 +54,9 @@ class Role:
         self.thread.start()
 
 
-class _Refusal(ErrorTask):
-    """What the server refuses by itself has the form and the headers of all answers."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        path = getattr(self.request, "path", "")  # not there if the first line made no sense
-        response = answers.refusal(path, error.code if error.code in (400, 413) else 400)
-        present = {name.lower(): value for name, value in response.headers.items()}
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers += [
-            *response.headers.items(),
-            *answers.missing({"PATH_INFO": path}, 400, present).items(),
-        ]
-        self.set_close_on_finish()
-        self.content_length = len(response.content)
-        self.write(response.content)
-
-
-class _Channel(HTTPChannel):
-    error_task_class = _Refusal
-
-
 def web(application: WSGIApplication, host: str, port: int) -> Role:
     """The web server, which has its port already: raises OSError if that is taken."""
-    server = create_server(
-        application,
-        host=host,
-        port=port,
-        threads=WEB_THREADS,
-        ident="wharf",
-        max_request_body_size=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
-    )
-    server.channel_class = _Channel
+    server = demo_server.create(application, host, port)
 
     def stop() -> None:
         # Requests in hand are answered; then the loop is emptied by itself, as nobody else may touch its sockets.

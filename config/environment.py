@@ -121,6 +121,13 @@ SETTINGS = (
         meaning="proxies whose X-Forwarded-Proto and X-Forwarded-For are believed; anybody else may invent them",
     ),
     Setting(
+        name="HEALTH_PORT",
+        form=whole(0, 65535),
+        default="0",
+        meaning="a port of its own for /healthz, /readyz and /metrics, which never queue behind orders there; 0: none",
+        services=True,
+    ),
+    Setting(
         name="PROBE_NETWORKS",
         form=NETWORKS,
         default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",

@@ -386,6 +386,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
 
 # Who is told which part does not work, and the numbers. Everybody else gets the bare status.
 PROBE_NETWORKS = env.networks("PROBE_NETWORKS")
+HEALTH_PORT = 0 if EMBEDDED else env.integer("HEALTH_PORT")
 PROBE_CACHE_SECONDS = 1.0  # how old an answer may be: many who ask cost no more than one
 
 # --- Logging: one line an event; JSON where programs read it -------------------------------------------------------

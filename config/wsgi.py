@@ -12,7 +12,8 @@ from config import urls  # noqa: E402, F401 (every page is loaded before the fir
 from config.edge import Edge  # noqa: E402
 from config.front import Front  # noqa: E402 (needs the applications to be loaded)
 from monitoring import startup  # noqa: E402
-from monitoring.probes import Probes  # noqa: E402
+from monitoring.probes import Probes, serve  # noqa: E402
 
 application = Edge(Probes(Front(django)))
 startup.check()
+serve()

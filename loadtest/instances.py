@@ -21,6 +21,7 @@ from loadtest.probes import (
     DATABASE,
     Unusable,
     postgresql_url,
+    probe_nginx,
     probe_postgresql,
     probe_rabbitmq,
     probe_redis,
@@ -170,6 +171,30 @@ def start_redis(directory: Path, *, port: int | None = None) -> Instance:
     )
 
 
+def start_nginx(directory: Path, *, upstream: str) -> Instance:
+    """The proxy of docker-compose.yml before a web server `host:port` of this machine."""
+    program = nginx_program()
+    if program is None:
+        raise Unusable("nginx is not installed")
+    port = free_port()
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    for there, here in (
+        ("server web:8000;", f"server {upstream};"),
+        ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        ("/tmp/", f"{directory.resolve()}/"),  # noqa: S108 (in the container)
+        ("worker_processes auto;", "worker_processes 1;"),
+    ):
+        if there not in text:
+            raise Unusable(f"deploy/nginx.conf has no {there!r}")
+        text = text.replace(there, here)
+    configuration = directory / "nginx.conf"
+    configuration.write_text(text)
+    directory.chmod(0o755)  # root's nginx works as another user
+    process = spawn([str(program), "-c", str(configuration.resolve()), "-g", "daemon off;"], log=directory / "log")
+    instance = Instance(url=f"http://127.0.0.1:{port}", processes=(process,), stop_signal=signal.SIGTERM)
+    return started(instance, probe_nginx, directory)
+
+
 def started(instance: Instance, probe: Callable[[str], str], directory: Path) -> Instance:
     """The instance once it answers; one that does not is stopped again and raises Unusable."""
     deadline = time.monotonic() + START_SECONDS
@@ -295,6 +320,10 @@ def postgresql_programs() -> Path | None:
 def rabbitmq_program() -> Path | None:
     """Debian's program on PATH insists on a certain user; the one behind it does not."""
     return _first_program("rabbitmq-server", ["usr/lib/rabbitmq/bin/rabbitmq-server", "usr/sbin/rabbitmq-server"])
+
+
+def nginx_program() -> Path | None:
+    return _first_program("nginx", ["usr/sbin/nginx"])
 
 
 def epmd_program() -> Path | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -65,6 +66,17 @@ def probe_redis(url: str) -> str:
     except redis.RedisError as error:
         raise Unusable(str(error)) from error
     return str(info["redis_version"])
+
+
+def probe_nginx(url: str) -> str:
+    """Any answer will do: the web server behind it may be away."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=CONNECT_SECONDS)
+    with closing(connection):
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().headers["Server"] or ""
+        except (OSError, HTTPException) as error:
+            raise Unusable(str(error)) from error
 
 
 def guess_postgresql(variables: Mapping[str, str]) -> list[str]:

@@ -30,6 +30,7 @@ from loadtest.instances import (
     chromium_program,
     epmd_program,
     is_running,
+    nginx_program,
     postgresql_programs,
     rabbitmq_program,
     run,
@@ -194,6 +195,8 @@ class Services:
                     reasons[kind.name] = str(error)
             if chromium_program() is None:
                 install([CHROMIUMS[0]])
+            if self.for_tests and nginx_program() is None:
+                install(["nginx-light"])
         return {kind.name: found[kind.name] for kind in KINDS if kind.name in found}, reasons
 
     def down(self) -> list[str]:
@@ -319,6 +322,7 @@ def describe(found: Mapping[str, Found], reasons: Mapping[str, str]) -> None:
         else:
             say(f"{kind.title}: missing, {reasons[kind.name]}")
     say(f"Chromium: {chromium_program() or 'missing; the tests in a browser are skipped'}")
+    say(f"nginx: {nginx_program() or 'missing; the tests of the proxy are skipped'}")
     if reasons:
         say("Tests that need what is missing are skipped. To have them run, install it or name it in the environment:")
         say("  " + " ".join(f"{kind.variable}=…" for kind in KINDS if kind.name in reasons))

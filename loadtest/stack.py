@@ -261,6 +261,7 @@ class Stack(Processes):
             "REDIS_URL": variables.get("REDIS_URL", ""),
             "GRANIAN_HOST": HOST,
             "GRANIAN_PORT": str(self.port),
+            "HEALTH_PORT": "0",
             "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),
         }
         theirs = {name: value for name, value in local.items() if name in service.environment}

@@ -6,14 +6,18 @@ status.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
 from django.conf import settings
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from prometheus_client.exposition import choose_encoder
 
@@ -25,6 +29,7 @@ from monitoring.metrics import registry
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 SAFE = ("GET", "HEAD")
+PROBE_SECONDS = 5  # that a client may take to ask
 JSON = "application/json"
 OPEN_METRICS = "application/openmetrics-text"
 
@@ -78,14 +83,11 @@ _scrapes = {wanted: Kept(partial(_scrape, wanted)) for wanted in (OPEN_METRICS, 
 PROBES = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
 
 
-def answer(environ: dict[str, Any]) -> Answer | None:
-    """The answer to a probe; None if the address is not that of one."""
-    probe = PROBES.get(environ.get("PATH_INFO", ""))
-    if probe is None:
-        return None
+def answer(environ: dict[str, Any]) -> Answer:
+    """The answer to a probe; its address is one of PROBES."""
     if environ["REQUEST_METHOD"] not in SAFE:
         return Answer(status=HTTPStatus.METHOD_NOT_ALLOWED, body=b'{"status":"method_not_allowed"}')
-    return probe(environ)
+    return PROBES[environ["PATH_INFO"]](environ)
 
 
 class Probes:
@@ -95,17 +97,53 @@ class Probes:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        found = answer(environ)
-        if found is None:
+        if environ.get("PATH_INFO") not in PROBES:
             return self._application(environ, start)
+        try:
+            found = answer(environ)
+        finally:
+            connections.close_all()  # back to the pool: no request of Django ends here, which would do it
         start(f"{found.status.value} {found.status.phrase}", found.headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [found.body]
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Each process of the web server listens on the same port; whoever is asked answers for itself."""
+
+    daemon_threads = True
+    allow_reuse_port = True
+
+    def server_bind(self) -> None:
+        # As HTTPServer does it, but without asking who this machine is, which may take seconds.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = PROBE_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes come every few seconds; nothing is to be learnt from them."""
+
+
+def serve() -> WSGIServer | None:
+    """Answer probes on HEALTH_PORT, too, in threads of their own: they do not queue behind orders."""
+    if not settings.HEALTH_PORT:
+        return None
+    server = make_server("", settings.HEALTH_PORT, Probes(_nothing), _Server, _Handler)
+    threading.Thread(target=server.serve_forever, name="probes", daemon=True).start()
+    return server
+
+
+def _nothing(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+    start("404 Not Found", [("Content-Length", "0")])
+    return []
 
 
 def view(request: HttpRequest) -> HttpResponse:
     """The same for who asks Django, as tests and `runserver` do."""
     found = answer(request.META)
-    assert found is not None  # noqa: S101 (config.urls sends only the addresses of probes here)
     response = HttpResponse(found.body, status=found.status)
     for name, value in found.headers:
         response.headers[name] = value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 
@@ -13,6 +16,8 @@ from loadtest.faults.lab import Lab
 from loadtest.faults.ledger import Ledger, Promise
 from loadtest.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
 from loadtest.faults.traffic import SKUS, Customer, new_customers
+from loadtest.instances import start_nginx, stop
+from loadtest.slow import SLOW
 from sharding import numbers
 
 # Places an order whose transaction stays open, with its event and outbox row written, until it is told how to end.
@@ -237,3 +242,20 @@ def redis_stopped(lab: Lab, ledger: Ledger) -> Staging:
         require(len(ledger) > before, "no order was accepted without Redis")
     finally:
         lab.services.redis.start()
+
+
+@fault
+def slow_clients(lab: Lab, ledger: Ledger) -> Staging:
+    """The proxy has hundreds of idle clients, and of slow ones; orders come through it meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="wharf-nginx-") as folder, ExitStack() as clients:
+        proxy = start_nginx(Path(folder), upstream=urlsplit(lab.url).netloc)
+        clients.callback(stop, proxy)
+        for slow in SLOW.values():
+            for _ in range(slow.clients):
+                clients.enter_context(slow.connect(proxy.url))
+        [customer] = new_customers(lab, ledger, 1)
+        behind = Customer(proxy.url, customer.customer_id, customer.token, ledger)
+        for _ in range(10):
+            behind.place({SKUS[0]: 1})
+        yield 5
+        behind.place({SKUS[0]: 1})

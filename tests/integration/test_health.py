@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -27,6 +29,7 @@ from eventing.inline import leading
 from eventing.models import DeadLetter
 from eventing.models import Event as EventRow
 from eventing.publishing import Publisher
+from loadtest.instances import free_port
 from monitoring import checks, health, probes, schedules
 from monitoring.health import Check, Impaired, Status, Unavailable
 from monitoring.kept import Kept
@@ -331,6 +334,27 @@ def test_many_probes_cost_no_more_than_one(monkeypatch: pytest.MonkeyPatch, sett
         answers = list(pool.map(probe, range(400)))
     assert len(answers) == 400
     assert (asked, scraped) == (["part"], [""])
+
+
+@pytest.mark.services
+def test_probes_have_a_port_of_their_own_that_several_processes_share(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    use(monkeypatch, Check(name="part", ask=lambda: "fine", still_works=""))
+    settings.HEALTH_PORT = free_port()
+    servers = [probes.serve(), probes.serve()]
+    # Whoever connects and says nothing takes a thread of his own.
+    with socket.create_connection(("127.0.0.1", settings.HEALTH_PORT)):
+        for path in (*probes.PROBES, "/"):
+            with closing(HTTPConnection("127.0.0.1", settings.HEALTH_PORT, timeout=5)) as connection:
+                connection.request("GET", path)
+                assert connection.getresponse().status == (200 if path in probes.PROBES else 404)
+    for server in servers:
+        assert server is not None
+        server.shutdown()
+        server.server_close()
+    settings.HEALTH_PORT = 0
+    assert probes.serve() is None
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
