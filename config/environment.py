@@ -21,6 +21,7 @@ from config.forms import (
     MAIL,
     NAMESPACE,
     NETWORKS,
+    ORIGIN,
     ORIGINS,
     PATH,
     PORT,
@@ -139,6 +140,13 @@ SETTINGS = (
         default="INFO",
         embedded="WARNING",
         meaning="what is logged at least",
+    ),
+    Setting(
+        name="PUBLIC_URL",
+        form=or_empty(ORIGIN),
+        default="",
+        otherwise="http://localhost, with PORT",
+        meaning="where customers find the shop, for links in mails",
     ),
     Setting(
         name="EMAIL_URL",

@@ -138,6 +138,9 @@ ORIGINS = list_of(
     written_as(r"https?://(\*\.)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", ""),
     "origins such as https://shop.example.com, comma-separated; or empty",
 )
+ORIGIN = written_as(
+    r"https?://([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", "an origin such as https://shop.example.com"
+)
 NETWORKS = list_of(
     Form(may_be="", read=ip_network),
     "networks such as 10.0.0.0/8 or fc00::/7, or single addresses, comma-separated; or empty",

@@ -321,6 +321,7 @@ API_TOKEN_SECONDS = 3600
 
 EMAIL_TIMEOUT = 10  # seconds that a mail server may take before the message is tried again later
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL")
+PUBLIC_URL = env.text("PUBLIC_URL") or f"http://localhost:{PORT}"
 if _mail_url := env.text("EMAIL_URL"):
     vars().update(environ.Env.email_url_config(_mail_url))
 else:

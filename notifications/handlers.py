@@ -161,10 +161,12 @@ def messages_about(
         }
         messages.append(inbox)
         if mailed:
+            link = texts.order_page(occasion.order_id) if occasion.order_id else ""
             email = {
+                "body": texts.with_link(text.body, link),
                 "channel": Message.Channel.EMAIL.value,
                 "recipient": customer.email,
-                "html": texts.as_html(text),
+                "html": texts.as_html(text, link),
                 "status": Message.Status.PENDING.value,
                 "mailed": None,
                 "next_attempt_at": now,

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.template.loader import render_to_string
+
+from sharding import numbers
+
+ORDER_PAGE = "/orders/{}/"  # of the shop, which this context does not know
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,16 @@ def render(about: str, context: dict[str, Any]) -> Text:
     return Text(subject=" ".join(head.split()), body=body.strip())
 
 
-def as_html(text: Text) -> str:
-    """The same text as an HTML mail."""
-    return render_to_string("notifications/message.html", {"subject": text.subject, "body": text.body}).strip()
+def order_page(order_id: int) -> str:
+    """The address of an order's page, for who is elsewhere."""
+    return f"{settings.PUBLIC_URL}{ORDER_PAGE.format(numbers.to_text(order_id))}"
+
+
+def with_link(body: str, link: str) -> str:
+    return f"{body}\n\nSee your order: {link}" if link else body
+
+
+def as_html(text: Text, link: str) -> str:
+    """The same text as an HTML mail; without a link, if that is empty."""
+    context = {"subject": text.subject, "body": text.body, "link": link}
+    return render_to_string("notifications/message.html", context).strip()

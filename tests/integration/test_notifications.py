@@ -16,13 +16,15 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.backends.locmem import EmailBackend as LocmemBackend
 from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
+from pytest_django import Settings
 
 from eventing import store, subscribers
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import deliver_shuffled, drain
-from notifications import handlers, selectors, sending, tasks
+from notifications import handlers, selectors, sending, tasks, texts
 from notifications.events import CATEGORY, MessageFailed, MessageSent
 from notifications.models import Message
 from notifications.templatetags.notification_text import money
@@ -98,7 +100,12 @@ EVENTS: dict[str, tuple[Callable[[int], Any], str, Sequence[str]]] = {
     "order_placed": (
         placed,
         "We have your order",
-        ["Mug <Blue & White>, 12.00 EUR each", "Discount with SPRING: 3.05 EUR", "Total: 27.45 EUR"],
+        [
+            "2 × Mug <Blue & White>, 12.00 EUR each",
+            "Discount with SPRING: 3.05 EUR",
+            "Total: 27.45 EUR",
+            "Please pay by 4 May 2026, 12:30 UTC",
+        ],
     ),
     "order_confirmed": (lambda customer: OrderConfirmed(customer_id=customer, at=NOW), "is confirmed", ["Please pay"]),
     "order_rejected": (
@@ -202,7 +209,7 @@ def test_a_customer_is_told_by_mail_and_in_the_inbox(
     number = numbers.to_text(order_id)
     assert mail.to == ["ada@example.com"]
     assert mail.subject == inbox.subject
-    assert mail.body == inbox.body
+    assert mail.body == f"{inbox.body}\n\nSee your order: {texts.order_page(order_id)}"
     assert subject in mail.subject
     assert number in mail.subject
     assert mail.body.startswith("Hello Ada,\n\n")
@@ -630,3 +637,30 @@ def test_unread_messages_are_counted_to_a_limit_because_the_number_is_on_every_p
     assert selectors.unread(7) == 3
     assert selectors.unread(7, limit=2) == 2
     assert selectors.unread(8) == 0
+
+
+def test_mail_about_an_order_leads_to_its_page(ada: User, order_id: int, settings: Settings) -> None:
+    settings.PUBLIC_URL = "https://shop.example.com"
+    occasion = handlers.Occasion(
+        about="order_placed",
+        customer_id=ada.id,
+        event_id="test@1",
+        correlation_id="test",
+        at=NOW,
+        order_id=order_id,
+        context={"event": placed(ada.id), "total": 2745},
+    )
+    handlers.tell([occasion])
+    link = f"https://shop.example.com{reverse('storefront:order', args=[numbers.to_text(order_id)])}"
+    mail = Message.objects.get(channel="email")
+    assert mail.body.endswith(f"\nSee your order: {link}")
+    assert f'<a href="{link}">See your order</a>' in mail.html
+    assert "2 × Mug &lt;Blue &amp; White&gt;, 12.00 EUR each" in mail.html
+    assert "<Blue" not in mail.html
+    assert link not in Message.objects.get(channel="inbox").body
+
+
+def test_mail_that_is_about_no_order_has_no_link(ada: User) -> None:
+    handlers.welcome(ada.id, ada.email, "Ada")
+    mail = Message.objects.get(channel="email")
+    assert "See your order" not in mail.body + mail.html
