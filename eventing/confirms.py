@@ -15,9 +15,10 @@ from kombu.connection import Connection
 from kombu.exceptions import KombuError, OperationalError
 from kombu.messaging import Producer
 
-from eventing import topology
+from eventing import queues, topology
 
 CONFIRM_SECONDS = 10
+CONNECT_SECONDS = 3
 UNANSWERED = 1_000  # messages; more on the way at once would only fill buffers
 
 logger = structlog.get_logger(__name__)
@@ -36,9 +37,11 @@ class ConfirmedProducer:
 
     errors: tuple[type[BaseException], ...]
 
-    def __init__(self) -> None:
+    def __init__(self, *, seconds: float = CONFIRM_SECONDS) -> None:
+        self._seconds = seconds  # how long each answer of the broker is waited for
         # The transport's own way to confirm is to wait after each message.
-        self._connection: Connection = current_app.connection_for_write(transport_options={"confirm_publish": False})
+        options = {**queues.limits(seconds), "confirm_publish": False}
+        self._connection: Connection = current_app.connection_for_write(transport_options=options)
         # A transport in memory has a message as soon as it is published, and no confirms.
         self._confirms = self._connection.transport.driver_type == "amqp"
         self._producer: Producer | None = None
@@ -46,13 +49,18 @@ class ConfirmedProducer:
         self._open: set[int] = set()
         self._refused = 0
         # kombu has names of its own for some of what it catches.
-        self.errors = (*self._connection.connection_errors, *self._connection.channel_errors, KombuError)
+        self.errors = (
+            *self._connection.connection_errors,
+            *self._connection.channel_errors,
+            KombuError,
+            queues.BrokerUnavailable,
+        )
 
     @property
     def producer(self) -> Producer:
         """Raises one of `errors` when there is no broker."""
         if self._producer is None:
-            self._connection.ensure_connection(max_retries=1, timeout=3)
+            self._connection.ensure_connection(max_retries=1, timeout=min(self._seconds, CONNECT_SECONDS))
             producer = current_app.amqp.Producer(self._connection, auto_declare=False)
             self._published, self._refused = 0, 0
             self._open.clear()
@@ -96,11 +104,11 @@ class ConfirmedProducer:
 
         Raises NotConfirmed, a channel error when it has returned one that no queue is bound for, or a connection error.
         """
-        deadline = time.monotonic() + CONFIRM_SECONDS
+        deadline = time.monotonic() + self._seconds
         while self._open:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise NotConfirmed(f"{len(self._open)} messages were not confirmed within {CONFIRM_SECONDS} s")
+                raise NotConfirmed(f"{len(self._open)} messages were not confirmed within {self._seconds:g} s")
             self._connection.drain_events(timeout=left)
         if self._refused:
             raise NotConfirmed(f"the broker has refused {self._refused} messages")

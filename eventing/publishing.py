@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from celery import current_app
 from django.conf import settings
 
-from eventing import topology
-from eventing.confirms import ConfirmedProducer
+from eventing import queues, topology
+from eventing.confirms import CONFIRM_SECONDS, ConfirmedProducer
+from eventing.databases import give_back_connections
 from eventing.wire import Envelope, Replay, encode
 
 TASK = "eventing.deliver"
+PATIENCE_SECONDS = 2.0  # where somebody waits for a page
 GATHER_SECONDS = 0.25
 BUSY_RATE = 400  # events a second, from which on they are gathered for as long
 REST = 0.8  # the part of that time after which relays read: what they have read earlier would wait in vain
@@ -37,8 +39,9 @@ class Publisher:
 
     errors: tuple[type[BaseException], ...]
 
-    def __init__(self) -> None:
-        self._confirmed = ConfirmedProducer()
+    def __init__(self, *, seconds: float = CONFIRM_SECONDS) -> None:
+        """Each answer of the broker is waited for `seconds` at most."""
+        self._confirmed = ConfirmedProducer(seconds=seconds)
         self.errors = self._confirmed.errors
 
     def __enter__(self) -> Self:
@@ -217,6 +220,36 @@ class SharedPublisher:
         """Drop the connection, once nobody sends; the next message makes a new one."""
         with self._connection:
             self.publisher.close()
+
+
+def ask_worker(task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequence[Any] = (), **options: Any) -> None:
+    """Have a worker run a background task; `options` are those of Celery's `send_task`.
+
+    Somebody may wait for a page meanwhile, so no connection to a database is kept from others, and a broker that does
+    not answer or takes no messages is given up after a few seconds. Raises BrokerUnavailable.
+    """
+    give_back_connections()
+    connection = queues.connect(seconds=PATIENCE_SECONDS)
+
+    def send() -> None:
+        current_app.send_task(
+            task,
+            args=list(args),
+            kwargs=dict(kwargs or {}),
+            **({"queue": topology.qualified(topology.TASKS), "mandatory": True} | options),
+            connection=connection,
+            retry=False,
+        )
+
+    try:
+        with queues.answering(connection):
+            try:
+                send()
+            except connection.channel_errors:
+                topology.declare(connection)
+                send()
+    finally:
+        connection.collect()
 
 
 def batches(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:

@@ -69,11 +69,7 @@ def publish_nowhere(*, seconds: float) -> None:
     Raises BrokerUnavailable, and BrokerBlocked where it only answers: it tells a connection of a memory or disk alarm
     when that publishes something. `seconds` bounds the wait for a connection and for the confirm.
     """
-
-    def blocked(reason: str) -> None:
-        raise BrokerBlocked("takes no messages: its memory or its disk is nearly full")
-
-    connection = connect(seconds=seconds, on_blocked=blocked)
+    connection = connect(seconds=seconds)
     try:
         if connection.transport.driver_type != "amqp":
             return  # the in-memory broker would keep the message
@@ -103,13 +99,12 @@ def missing_topology(*, seconds: float) -> list[str]:
     ]
 
 
-def connect(*, seconds: float, **options: Any) -> Connection:
+def connect(*, seconds: float) -> Connection:
     """A connection for `ask`, to be collected by the caller; raises BrokerUnavailable.
 
-    `seconds` bounds the wait for it and for each answer. `options` are more of the transport's.
+    `seconds` bounds the wait for it and for each answer.
     """
-    options |= {"read_timeout": seconds, "write_timeout": seconds}
-    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=options)
+    connection = current_app.connection_for_write(connect_timeout=seconds, transport_options=limits(seconds))
     try:
         with answering(connection):
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
@@ -117,6 +112,15 @@ def connect(*, seconds: float, **options: Any) -> Connection:
         connection.collect()
         raise
     return connection
+
+
+def limits(seconds: float) -> dict[str, Any]:
+    """Options of a connection that waits no longer than this for an answer, and not at all for the end of an alarm."""
+    return {"read_timeout": seconds, "write_timeout": seconds, "on_blocked": _refuse_to_wait}
+
+
+def _refuse_to_wait(reason: str) -> None:
+    raise BrokerBlocked("takes no messages: its memory or its disk is nearly full")
 
 
 def ask(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:

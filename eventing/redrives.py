@@ -12,15 +12,14 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from celery import current_app
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from eventing import topology
 from eventing.deadletters import DATABASE, history_entry, redrive
 from eventing.errors import NotRedrivable
 from eventing.models import DeadLetter, RedriveRun
-from eventing.publishing import Publisher
+from eventing.publishing import Publisher, ask_worker
+from eventing.queues import BrokerUnavailable
 from eventing.transient import is_transient
 
 TASK = "eventing.redrive"
@@ -100,18 +99,10 @@ def resume_stalled() -> int:
 
 def post(run_id: int, step: int, *, countdown: int | None = None) -> None:
     """Ask a worker for a step. Without a broker the run stalls, and is taken up when it is back."""
-    with Publisher() as publisher:
-        try:
-            current_app.send_task(
-                TASK,
-                kwargs={"run_id": run_id, "step": step},
-                queue=topology.qualified(topology.TASKS),
-                countdown=countdown,
-                retry=False,
-                declare=[],
-            )
-        except publisher.errors as error:
-            _note_error(run_id, error)
+    try:
+        ask_worker(TASK, {"run_id": run_id, "step": step}, countdown=countdown)
+    except BrokerUnavailable as error:
+        _note_error(run_id, error)
 
 
 def work(run_id: int, step: int, publisher: Publisher) -> int | None:

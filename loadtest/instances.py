@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -32,6 +33,7 @@ from loadtest.probes import (
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
 STOP_SECONDS = 20
+ENVIRONMENT = "environment.json"  # of a broker's node, for who wants to talk to it later
 MAX_CONNECTIONS = 300  # nine databases on one server, times the processes of the services profile
 
 
@@ -145,6 +147,7 @@ def start_rabbitmq(directory: Path, *, port: int | None = None) -> Instance:
         "RABBITMQ_PID_FILE": str(directory / "node.pid"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
     }
+    (directory / ENVIRONMENT).write_text(json.dumps(environment))
     mapper = spawn(
         [str(epmd), "-port", str(mapper_port), "-address", "127.0.0.1"], log=directory / "epmd.log", env=environment
     )
@@ -154,6 +157,19 @@ def start_rabbitmq(directory: Path, *, port: int | None = None) -> Instance:
         probe_rabbitmq,
         directory,
     )
+
+
+def rabbitmqctl(directory: Path, *arguments: str) -> None:
+    """Ask the running node of this directory for something; raises Unusable if it refuses."""
+    program = _first_program("rabbitmqctl", ["usr/lib/rabbitmq/bin/rabbitmqctl", "usr/sbin/rabbitmqctl"])
+    if program is None:
+        raise Unusable("rabbitmqctl is not installed")
+    run([str(program), *arguments], env=json.loads((directory / ENVIRONMENT).read_text()))
+
+
+def set_memory_alarm(directory: Path, *, on: bool) -> None:
+    """Let the node of this directory find that it uses too much memory: it takes no messages then."""
+    rabbitmqctl(directory, "set_vm_memory_high_watermark", "0.00001" if on else "0.4")
 
 
 def start_redis(directory: Path, *, port: int | None = None) -> Instance:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from celery import current_app
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -23,7 +22,6 @@ from django_celery_beat.models import (
     PeriodicTask,
     SolarSchedule,
 )
-from kombu.exceptions import KombuError
 from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
@@ -32,6 +30,8 @@ from config.backoffice import ReadOnlyModelAdmin, order_link
 from config.editing import EditableModelAdmin
 from eventing import periodic
 from eventing.html import stamp
+from eventing.publishing import ask_worker
+from eventing.queues import BrokerUnavailable
 from eventing.schedules import CannotRun, Entry, refuse_never
 from monitoring import schedules
 from monitoring.models import DailySales, StuckOrder
@@ -166,9 +166,9 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         try:
             for entry in entries:
                 options = entry.send_options(timezone.now(), None)
-                current_app.send_task(entry.task, entry.args, entry.kwargs, retry=False, **options)
-        except (OSError, KombuError) as error:
-            messages.error(request, f"The broker does not answer: {type(error).__name__}.")
+                ask_worker(entry.task, entry.kwargs, args=entry.args, **options)
+        except BrokerUnavailable as error:
+            messages.error(request, f"The broker does not answer: {error}.")
             return
         for entry in entries:
             self.log_change(request, entry.model, "It was run.")

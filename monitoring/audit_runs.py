@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from celery import current_app
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
-from kombu.exceptions import KombuError
 
 from eventing.databases import try_transaction_lock
+from eventing.publishing import ask_worker
 from eventing.queues import BrokerUnavailable
 from monitoring.audit import audit
 from monitoring.models import AuditRun
@@ -40,12 +39,10 @@ def start(by: str, settle_seconds: float = SETTLE_SECONDS) -> AuditRun:
             started_at=timezone.now(), by=by, settle_seconds=settle_seconds, progress="waiting for a worker"
         )
     try:
-        with current_app.pool.acquire(block=True) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-            current_app.send_task(TASK, kwargs={"run_id": run.pk}, connection=connection, retry=False)
-    except (OSError, KombuError) as error:
+        ask_worker(TASK, {"run_id": run.pk})
+    except BrokerUnavailable:
         run.delete()
-        raise BrokerUnavailable(type(error).__name__) from error
+        raise
     return run
 
 

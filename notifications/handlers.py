@@ -89,11 +89,17 @@ def tell(occasions: Sequence[Occasion], *, by_mail: bool = True) -> None:
 
     The number of statements does not depend on the number of occasions. Who has no address gets no e-mail.
     """
-    _queue(occasions, _customers({occasion.customer_id for occasion in occasions}), by_mail=by_mail)
+    messages = _queue(occasions, _customers({occasion.customer_id for occasion in occasions}), by_mail=by_mail)
+    if any(message["channel"] == Message.Channel.EMAIL for message in messages):
+        # Robust: without a broker the mails wait for the periodic run of the same task.
+        transaction.on_commit(sending.ask_to_send, using=database_of("notifications"), robust=True)
 
 
 def welcome(user_id: int, email: str, name: str) -> None:
-    """Greet a new customer. Called in the transaction that registers them, so that no stranger is greeted."""
+    """Greet a new customer. Called in the transaction that registers them, so that no stranger is greeted.
+
+    They wait for a page, so nobody asks the broker: the periodic run sends the mail.
+    """
     event_id = f"customer-{user_id}@1"
     occasion = Occasion(
         about="welcome", customer_id=user_id, event_id=event_id, correlation_id=event_id, at=timezone.now()
@@ -119,15 +125,15 @@ def _customers(ids: set[int]) -> dict[int, Customer]:
     }
 
 
-def _queue(occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_mail: bool = True) -> None:
+def _queue(
+    occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_mail: bool = True
+) -> list[dict[str, Any]]:
     alias = database_of("notifications")
     messages = messages_about(occasions, customers, timezone.now(), by_mail=by_mail)
     rows = [tuple(message[column] for column in TYPES) for message in messages]
     then = "ON CONFLICT DO NOTHING"
     insert(connections[alias], Insertion(table="notifications_message", columns=TYPES, rows=rows, then=then))
-    if any(message["channel"] == Message.Channel.EMAIL for message in messages):
-        # Robust: without a broker the mails wait for the periodic run of the same task.
-        transaction.on_commit(sending.ask_to_send, using=alias, robust=True)
+    return messages
 
 
 def messages_about(

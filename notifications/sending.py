@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import structlog
-from celery import current_app
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 from django.utils import timezone
 
+from eventing.publishing import ask_worker
 from eventing.recorded import Event, Metadata, NewEvents
 from eventing.store import append
 from notifications.events import CATEGORY, MessageFailed, MessageSent
@@ -40,10 +40,8 @@ _ADDRESS = re.compile(r"[^\s<>()'\",:;]+@[^\s<>()'\",:;]+")
 
 
 def ask_to_send() -> None:
-    """Have a worker send what is pending, soon. Raises at once if there is no broker: somebody may wait for a page."""
-    with current_app.pool.acquire(block=True) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-        current_app.send_task(TASK, connection=connection, retry=False)
+    """Have a worker send what is pending, soon. Raises BrokerUnavailable."""
+    ask_worker(TASK)
 
 
 def send_pending(limit: int = BATCH) -> int:

@@ -12,13 +12,12 @@ from enum import StrEnum
 
 import psycopg
 import structlog
-from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
 from django.utils import timezone
-from kombu.exceptions import KombuError
 
 from eventing.databases import try_transaction_lock
+from eventing.publishing import ask_worker
 from eventing.queues import BrokerUnavailable
 from sharding import moving
 from sharding.errors import MoveRefused
@@ -148,9 +147,4 @@ def _wait(move: BucketMove) -> None:
 
 
 def _post(act: Act, move: BucketMove) -> None:
-    try:
-        with current_app.pool.acquire(block=True) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-            current_app.send_task(act.value, kwargs={"move_id": move.pk}, connection=connection, retry=False)
-    except (OSError, KombuError) as error:
-        raise BrokerUnavailable(type(error).__name__) from error
+    ask_worker(act.value, {"move_id": move.pk})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.contrib import admin, messages
@@ -16,10 +17,13 @@ from unfold.decorators import display
 
 from eventing import deadletters
 from eventing.admin import pages
+from eventing.databases import give_back_connections
 from eventing.errors import NotRedrivable
 from eventing.html import pretty_json, stamp
 from eventing.models import DeadLetter
-from eventing.publishing import Publisher
+from eventing.publishing import PATIENCE_SECONDS, Publisher
+
+ACTION_SECONDS = 10.0
 
 
 @admin.register(DeadLetter)
@@ -116,9 +120,15 @@ class DeadLetterAdmin(ModelAdmin):
     @admin.action(description="Redrive: send to the subscriber once more", permissions=["settle"])
     def redrive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         sent = []
-        with Publisher() as publisher:
+        until = time.monotonic() + ACTION_SECONDS
+        letters = list(queryset.order_by("id"))
+        with Publisher(seconds=PATIENCE_SECONDS) as publisher:
             try:
-                for letter in queryset.order_by("id").iterator():
+                for letter in letters:
+                    if time.monotonic() > until:
+                        messages.warning(request, "That took too long for a page. The others are as they were.")
+                        break
+                    give_back_connections()  # whoever waits for the broker keeps none from others
                     try:
                         deadletters.redrive(letter, publisher, by=request.user.get_username())
                     except NotRedrivable as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 import time
@@ -16,7 +17,7 @@ from loadtest.faults.lab import Lab
 from loadtest.faults.ledger import Ledger, Promise
 from loadtest.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
 from loadtest.faults.traffic import SKUS, Customer, new_customers
-from loadtest.instances import start_nginx, stop
+from loadtest.instances import set_memory_alarm, start_nginx, stop
 from loadtest.slow import SLOW
 from sharding import numbers
 
@@ -46,6 +47,16 @@ try:
     checkout.place(customer, [(sku, 1)], None, key=uuid4().hex, metadata=Metadata(correlation_id=uuid4().hex))
 except RolledBack:
     pass
+"""
+
+
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+IN_QUEUES = """
+from eventing import queues
+answer = queues.delayed(seconds=5) + sum(depth.messages or 0 for depth in queues.depths(seconds=5))
 """
 
 
@@ -154,6 +165,33 @@ def delivered_thrice(lab: Lab, ledger: Ledger) -> Staging:
         yield 6
 
 
+@fault
+def broker_alarm(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker is under a memory alarm for 15 s and takes no messages; orders are accepted meanwhile."""
+    directory = lab.services.broker.directory
+    before = len(ledger)
+    set_memory_alarm(directory, on=True)
+    try:
+        yield 15
+        require(len(ledger) > before, "no order was accepted under the alarm")
+    finally:
+        set_memory_alarm(directory, on=False)
+
+
+@fault
+def broker_emptied(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker loses all that it has while its queues are empty, and comes back without queues and exchanges."""
+    with lab.frozen("relay"):  # what is in a queue would be lost with it; events wait in the outboxes
+        wait_for(lambda: not lab.shell.run(IN_QUEUES), "empty queues")
+        lab.services.broker.kill()
+        shutil.rmtree(lab.services.broker.directory / "mnesia")
+        lab.services.broker.start()
+    yield 5
+    yield HEALED
+    missing = lab.shell.run("from eventing import queues\nanswer = queues.missing_topology(seconds=5)")
+    require(missing == [], f"the broker still has no {missing}")
+
+
 # --- Databases ------------------------------------------------------------------------------------------------------
 
 
@@ -173,12 +211,29 @@ def connections_terminated(lab: Lab, ledger: Ledger) -> Staging:
     for _ in range(3):
         for alias in lab.databases:
             with lab.connect(alias) as admin:
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
+                admin.execute(TERMINATE)
         time.sleep(1)
     yield 1
+
+
+@fault
+def databases_read_only(lab: Lab, ledger: Ledger) -> Staging:
+    """The default database and half of the shards can only be read for 10 s, as after a failover."""
+    aliases = ["default", *[alias for alias in lab.databases if alias != "default"][1::2]]
+
+    def let(value: str) -> None:
+        for alias in aliases:
+            with lab.connect(alias) as admin:
+                admin.execute("SET default_transaction_read_only = off")
+                name = lab.databases[alias].rpartition("/")[2]
+                admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}")
+                admin.execute(TERMINATE)
+
+    let("on")
+    try:
+        yield 10
+    finally:
+        let("off")
 
 
 @fault

@@ -833,7 +833,7 @@ def test_open_dead_letters_are_counted_in_the_sidebar(office: Client) -> None:
 
 def test_a_redriven_letter_is_sent_to_its_subscriber_once_more(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = FakePublisher()
-    monkeypatch.setattr(eventing.admin, "Publisher", lambda: publisher)
+    monkeypatch.setattr(eventing.admin, "Publisher", lambda **options: publisher)
     letters = [park(place(1)), park(place(2), "coupons")]
 
     page = settle(office, "redrive", *letters)
@@ -845,7 +845,7 @@ def test_a_redriven_letter_is_sent_to_its_subscriber_once_more(office: Client, m
 
 def test_without_a_broker_the_letters_stay_open(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = FakePublisher(broken_after=1)
-    monkeypatch.setattr(eventing.admin, "Publisher", lambda: publisher)
+    monkeypatch.setattr(eventing.admin, "Publisher", lambda **options: publisher)
 
     page = settle(office, "redrive", park(place(1)), park(place(2)))
 

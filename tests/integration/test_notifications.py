@@ -339,22 +339,33 @@ def test_a_worker_is_asked_to_send_after_the_commit_and_only_then(
     ada: User, requests_to_send: list[None], django_capture_on_commit_callbacks: Any
 ) -> None:
     alias = database_of("notifications")
+    event_id = f"customer-{ada.id}@1"
+    welcome = handlers.Occasion(about="welcome", customer_id=ada.id, event_id=event_id, correlation_id=event_id, at=NOW)
 
-    def register(*, fails: bool) -> None:
+    def tell(*, fails: bool) -> None:
         with transaction.atomic(using=alias):
-            handlers.welcome(ada.id, ada.email, "Ada")
+            handlers.tell([welcome])
             assert requests_to_send == []
             if fails:
                 raise ZeroDivisionError
 
     with django_capture_on_commit_callbacks(using=alias, execute=True), pytest.raises(ZeroDivisionError):
-        register(fails=True)
+        tell(fails=True)
     assert requests_to_send == []
     assert not Message.objects.exists()
 
     with django_capture_on_commit_callbacks(using=alias, execute=True):
-        register(fails=False)
+        tell(fails=False)
     assert requests_to_send == [None]
+
+
+def test_nobody_is_asked_while_a_new_customer_waits_for_a_page(
+    ada: User, requests_to_send: list[None], django_capture_on_commit_callbacks: Any
+) -> None:
+    with django_capture_on_commit_callbacks(using=database_of("notifications"), execute=True):
+        handlers.welcome(ada.id, ada.email, "Ada")
+    assert requests_to_send == []
+    assert tasks.send_pending_messages() == 1
 
 
 def test_without_a_broker_the_periodic_task_sends(

@@ -232,7 +232,7 @@ def test_a_message_that_goes_nowhere_or_is_refused_is_not_confirmed(confirmed: C
 def test_a_broker_that_does_not_answer_in_time_has_not_confirmed(
     confirmed: ConfirmedProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confirms, "CONFIRM_SECONDS", 0.0)
+    monkeypatch.setattr(confirmed, "_seconds", 0.0)
     with queue() as own:
         publish(confirmed, own.name, 1)
         with pytest.raises(NotConfirmed, match="not confirmed within"):
