@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import structlog
+from django.core.cache import cache
 from django.core.cache.backends.redis import RedisCache, RedisSerializer
 from redis.exceptions import RedisError
 
@@ -14,7 +16,32 @@ from config.breakers import Breaker, CircuitOpen
 # An unreachable server costs a few requests a time-out each, and then nobody for a while. All threads share it.
 BREAKER = Breaker("cache", failures=3, seconds=5, counted=RedisError)
 
+T = TypeVar("T")
+
 logger = structlog.get_logger(__name__)
+
+
+class Typed(Generic[T]):
+    """Values of one type in the cache, which says nothing of them but what they hold.
+
+    What cannot be read as that type is not there: a program of another version has put it in, or somebody else.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
+
+    def get(self, key: str) -> T | None:
+        found = cache.get(key)
+        if found is None:
+            return None
+        try:
+            return self._decoder.decode(found)
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            logger.warning("cache.unreadable", key=key, error=str(error))
+            return None
+
+    def set(self, key: str, value: T, seconds: float) -> None:
+        cache.set(key, msgspec.msgpack.encode(value), seconds)
 
 
 class Serializer(RedisSerializer):

@@ -53,7 +53,9 @@ class Answer(msgspec.Struct, frozen=True):
     etag: str
 
 
-_answers: Levels[Answer] = Levels("answers", seconds=lambda: float(settings.CATALOGUE_CACHE_SECONDS), entries=500)
+_answers: Levels[Answer] = Levels(
+    "answers", Answer, seconds=lambda: float(settings.CATALOGUE_CACHE_SECONDS), entries=500
+)
 
 
 def _look_again(skus: Collection[str]) -> None:

@@ -25,6 +25,7 @@ from hashlib import blake2b
 from typing import Any, Generic, TypeVar, cast
 
 import cachetools
+import msgspec
 import redis
 import structlog
 from django.conf import settings
@@ -34,7 +35,7 @@ from prometheus_client import Counter
 from redis.exceptions import RedisError
 
 from config.breakers import CircuitOpen
-from config.cache import BREAKER
+from config.cache import BREAKER, Typed
 from eventing.databases import give_back_connections
 
 T = TypeVar("T")
@@ -68,13 +69,20 @@ class Nothing:
 NOTHING = Nothing()
 
 
+class _Kept(msgspec.Struct, Generic[T], frozen=True):
+    """An answer as Redis has it; None is remembered, too."""
+
+    value: T | None
+
+
 class Levels(Generic[T]):
-    """The cache of one kind of thing. `name` begins its keys; `seconds()` is how long Redis keeps an entry, 0 for not
+    """The cache of one `kind` of thing. `name` begins its keys; `seconds()` is how long Redis keeps an entry, 0 for not
     at all: then everything is loaded each time. The memory of a process has room for so many `entries`.
     """
 
-    def __init__(self, name: str, *, seconds: Callable[[], float], entries: int = 10_000) -> None:
+    def __init__(self, name: str, kind: Any, *, seconds: Callable[[], float], entries: int = 10_000) -> None:
         self.name = name
+        self._typed: Typed[_Kept[T]] = Typed(_Kept[kind])
         self._seconds = seconds
         self._lock = threading.Lock()
         self._memory: cachetools.TLRUCache[str, T | Nothing] = cachetools.TLRUCache(
@@ -126,15 +134,15 @@ class Levels(Generic[T]):
     def _from_redis(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
         full, lease = f"{self.name}:{key}", f"{self.name}:{key}:loading"
         until = time.monotonic() + LEASE_SECONDS
-        while (found := cache.get(full)) is None:
+        while (found := self._typed.get(full)) is None:
             if cache.add(lease, 1, LEASE_SECONDS) or cache.get(lease) is None or time.monotonic() > until:
-                if (found := cache.get(full)) is None:
+                if (found := self._typed.get(full)) is None:
                     return self._load(full, lease, key, load, future)
                 cache.delete(lease)  # who had it before has brought the answer between the two questions
                 break
             time.sleep(POLL_SECONDS)  # Redis tells nobody when a key comes
         self._count("redis")
-        return cast("T | Nothing", found)
+        return NOTHING if found.value is None else found.value
 
     def _load(
         self, full: str, lease: str, key: str, load: Callable[[], T | None], future: Future[T | Nothing]
@@ -145,7 +153,7 @@ class Levels(Generic[T]):
             found: T | Nothing = NOTHING if loaded is None else loaded
             # Else it has changed meanwhile, or somebody asks for one thing after another that does not exist.
             if self._loading.get(key) is future and (loaded is not None or self._may_note(key)):
-                cache.set(full, found, _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
+                self._typed.set(full, _Kept(loaded), _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
         finally:
             cache.delete(lease)  # after an error, too: nobody loads any more
         return found
@@ -236,7 +244,12 @@ class _Messages:
 
     def _hear(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
-            name, keys = json.decode(message["data"], type=tuple[str, list[str]])
+            try:
+                name, keys = json.decode(message["data"], type=tuple[str, list[str]])
+            except msgspec.MsgspecError as error:  # of a program of another version: anything may have changed
+                logger.warning("cache.unreadable", key=self._channel, error=str(error))
+                drop_all()
+                return
             if name in _caches:
                 _caches[name].discard(keys)  # from Redis as well: this process may have just put there what is old now
         else:  # the subscription begins, and what was told before it was not heard

@@ -147,8 +147,11 @@ def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = ""
     """
     check(letter)
     now = timezone.now()
-    # What a replay may not do it may not do by this way either.
-    replay = msgspec.convert(letter.replay, Replay | None)
+    try:
+        # What a replay may not do it may not do by this way either.
+        replay = msgspec.convert(letter.replay, Replay | None)
+    except msgspec.ValidationError as error:
+        raise NotRedrivable(f"its replay is written in a form that this version does not know: {error}") from None
     publisher.send(letter.subscriber, [_envelope(letter)], published_at=now, replay=replay)
 
     def sent(current: DeadLetter) -> dict[str, Any]:
@@ -313,11 +316,11 @@ def _collect(message: Message) -> None:
 
 
 def received(event: Any) -> Envelope:
-    """An event of a message; what has another shape is wrapped so that it can become a letter."""
+    """An event of a message; what has another shape is wrapped, and says why, so that it can become a letter."""
     try:
         return msgspec.convert(event, Envelope)
-    except msgspec.ValidationError:
-        return unreadable(msgspec.json.encode(event))
+    except msgspec.ValidationError as error:
+        return unreadable(msgspec.json.encode(event), headers={"why": str(error)})
 
 
 def _deaths(headers: dict[str, Any], reason: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -24,20 +25,37 @@ UpTo = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 logger = structlog.get_logger(__name__)
 
+SEND_SECONDS = 20.0  # with a last try of CONFIRM_SECONDS it is below a task's soft time limit
+SEND_PAUSE_SECONDS = 0.5
+
 
 class WrongShape(EventingError):
     """What arrived in the place of an event is none."""
 
 
+class _Message(msgspec.Struct):
+    """What the task is called with. A program of another version may say more, which is left out."""
+
+    subscriber: str
+    events: list[Any]
+    published_at: datetime
+    attempt: int
+    replay: Replay | None = None
+
+
 @shared_task(bind=True, name=TASK)
-def deliver_message(
-    self: Task, *, subscriber: str, events: Any, published_at: str, attempt: int, replay: Any = None
-) -> None:
-    published = msgspec.convert(published_at, datetime)
-    replayed = msgspec.convert(replay, Replay | None)
+def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
+    try:
+        message = msgspec.convert(kwargs, _Message)
+    except msgspec.ValidationError as error:
+        logger.warning("delivery.dead", subscriber=str(kwargs.get("subscriber")), error=repr(error))
+        body = msgspec.json.encode({"args": args, "kwargs": kwargs})
+        deadletters.park(deadletters.unreadable(body, TASK), str(kwargs.get("subscriber", "")), error, "", attempts=1)
+        return
+    subscriber, published, replayed = message.subscriber, message.published_at, message.replay
     # The broker counts what it handed out again, and forgets it when the event is sent anew.
-    attempt += deadletters.redeliveries(self.request.get("x-delivery-count"))
-    envelopes = _readable([deadletters.received(event) for event in events], subscriber, attempt, replayed)
+    attempt = message.attempt + deadletters.redeliveries(self.request.get("x-delivery-count"))
+    envelopes = _readable([deadletters.received(event) for event in message.events], subscriber, attempt, replayed)
     if len(envelopes) > 1 and (self.request.delivery_info or {}).get("redelivered"):
         # Its last worker died with it. An event that kills workers must take only itself to the dead letters.
         logger.warning("delivery.split", subscriber=subscriber, events=len(envelopes))
@@ -114,13 +132,17 @@ def _readable(envelopes: list[Envelope], subscriber: str, attempt: int, replay: 
         error = unknown
     readable = []
     for envelope in envelopes:
-        broken = error or (WrongShape("not an event") if envelope.category == deadletters.UNREADABLE else None)
+        broken = error or (WrongShape(_why(envelope)) if envelope.category == deadletters.UNREADABLE else None)
         if broken is None:
             readable.append(envelope)
         else:
             logger.warning("delivery.dead", subscriber=subscriber, event_id=envelope.id, error=repr(broken))
             deadletters.park(envelope, subscriber, broken, "", attempts=attempt, replay=replay)
     return readable
+
+
+def _why(unreadable: Envelope) -> str:
+    return str(unreadable.metadata["headers"].get("why", "not an event"))
 
 
 def _send(
@@ -132,8 +154,21 @@ def _send(
     *,
     countdown: int | None,
 ) -> None:
+    """Send each batch. While the broker takes nothing this waits: the message in hand must not become a dead letter.
+
+    After SEND_SECONDS it is given back, and its events come again.
+    """
+    until = time.monotonic() + SEND_SECONDS
+    left = list(batches)
     with Publisher() as publisher:
-        for batch in batches:
-            publisher.send(
-                subscriber, batch, published_at=published_at, attempt=attempt, countdown=countdown, replay=replay
-            )
+        while left:
+            try:
+                publisher.send(
+                    subscriber, left[0], published_at=published_at, attempt=attempt, countdown=countdown, replay=replay
+                )
+                del left[0]
+            except publisher.errors as error:
+                logger.warning("delivery.not_sent_again", subscriber=subscriber, messages=len(left), error=repr(error))
+                if time.monotonic() > until:
+                    raise Reject(error, requeue=True) from error
+                time.sleep(SEND_PAUSE_SECONDS)

@@ -1,11 +1,19 @@
-"""What Celery's workers do for the backbone: declare its exchanges and queues after each connect."""
+"""What Celery's workers do for the backbone: declare its exchanges and queues after each connect, and lose no message.
+
+Celery acknowledges a message that it cannot decode, and ends with the worker when the headers are not what it expects.
+Both are given up here, so that the broker moves them to the dead letters.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from celery import bootsteps
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.connection import Connection
+from kombu.message import Message
 
 from eventing import topology
 
@@ -17,6 +25,12 @@ class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not 
 
     requires = (Connection,)
 
+    def __init__(self, consumer: Consumer, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        consumer.on_decode_error = _give_up
+        create = consumer.create_task_handler
+        consumer.create_task_handler = lambda *args, **kwargs: _careful(consumer, create(*args, **kwargs))
+
     def start(self, consumer: Consumer) -> None:
         with consumer.app.connection_for_write() as connection:
             try:
@@ -24,3 +38,21 @@ class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not 
             except connection.channel_errors as error:
                 # Something of the same name is declared otherwise. The worker's own queue may still be right.
                 logger.error("topology.not_declared", error=str(error))
+
+
+def _careful(consumer: Consumer, handle: Callable[[Message], None]) -> Callable[[Message], None]:
+    def on_message(message: Message) -> None:
+        try:
+            handle(message)
+        except consumer.connection_errors:
+            raise
+        except Exception as error:  # whatever is in the message, the worker goes on with the next one
+            _give_up(message, error)
+
+    return on_message
+
+
+def _give_up(message: Message, error: Exception) -> None:
+    logger.warning("message.given_up", headers=str(message.headers)[:500], error=repr(error))
+    if not message.acknowledged:
+        message.reject()

@@ -92,10 +92,10 @@ def _seconds() -> float:
     return seconds
 
 
-_categories: Levels[list[CategoryView]] = Levels("categories", seconds=_seconds)
-_pages: Levels[CataloguePage] = Levels("catalogue", seconds=_seconds)
-_shown: Levels[ProductView] = Levels("product", seconds=_seconds)
-_offers: Levels[Offer] = Levels("offer", seconds=_seconds)  # without the stock, which changes all the time
+_categories: Levels[list[CategoryView]] = Levels("categories", list[CategoryView], seconds=_seconds)
+_pages: Levels[CataloguePage] = Levels("catalogue", CataloguePage, seconds=_seconds)
+_shown: Levels[ProductView] = Levels("product", ProductView, seconds=_seconds)
+_offers: Levels[Offer] = Levels("offer", Offer, seconds=_seconds)  # without the stock, which changes all the time
 
 
 def categories() -> list[CategoryView]:

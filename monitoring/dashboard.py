@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
-from django.core.cache import cache
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
+from config.cache import Typed
 from eventing import asking, queues
 from eventing.databases import time_limit
 from eventing.queues import Depth
@@ -139,12 +139,15 @@ class _Database:
     audits: Known | None
 
 
+_kept: Typed[Dashboard] = Typed(Dashboard)
+
+
 def dashboard() -> Dashboard:
     """The numbers of the last few seconds."""
-    found: Dashboard | None = cache.get(CACHE_KEY)
+    found = _kept.get(CACHE_KEY)
     if found is None:
         found = measure(timezone.localtime())
-        cache.set(CACHE_KEY, found, CACHE_SECONDS)
+        _kept.set(CACHE_KEY, found, CACHE_SECONDS)
     return found
 
 

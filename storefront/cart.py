@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+import msgspec
+import structlog
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest
+from msgspec import Meta
 
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
@@ -27,6 +30,9 @@ from storefront.models import CustomerCart
 CART = "cart"
 REMEMBERED = 10  # keys of forms that have placed an order, for as long as somebody might go back to one
 REMEMBERED_FORMS = 50  # that have added something, for as long as somebody might click them twice
+
+
+logger = structlog.get_logger(__name__)
 
 
 class CartError(Exception):
@@ -112,10 +118,41 @@ class Contents:
         )
 
 
+Lines = dict[str, tuple[Annotated[int, Meta(ge=1)], int, str]]  # by sku: pieces, and the price when they were put in
+
+
+class _Ordered(msgspec.Struct):
+    number: str
+    coupon: str
+    lines: Lines
+
+
+class _Stored(msgspec.Struct):
+    """What a cart looks like in a session or in the database; any part may be missing."""
+
+    key: str = ""
+    coupon: str = ""
+    lines: Lines = {}
+    added: list[str] = []
+    placed: dict[str, str] = {}
+    ordered: _Ordered | None = None
+
+
+def _is_readable(content: Any) -> bool:
+    """Whether this is a cart; one of another version of the shop may not be, and is empty then."""
+    try:
+        msgspec.convert(content, _Stored)
+    except msgspec.ValidationError as error:
+        logger.warning("cart.unreadable", error=str(error))
+        return False
+    return True
+
+
 class Cart:
     """The content of a cart, as `stored` says it; see `cart_of` and `changing`."""
 
-    def __init__(self, stored: dict[str, Any]) -> None:
+    def __init__(self, content: Any) -> None:
+        stored = content if _is_readable(content) else {}
         self.key: str = stored.get("key", "")
         self.coupon: str = stored.get("coupon", "")  # what the checkout begins with
         self._lines = _by_sku(stored.get("lines", []))

@@ -22,8 +22,11 @@ class Limit:
         key = self._key(who)
         if cache.add(key, 1, self.seconds):
             return True
-        count: int | None = cache.get(key)
+        count = cache.get(key)
         if count is None:  # expired in this moment, or there is no cache to ask
+            return True
+        if not isinstance(count, int):  # of a program of another version
+            cache.set(key, 1, self.seconds)
             return True
         if count >= self.attempts:
             return False

@@ -29,7 +29,7 @@ def wait_until_changes_are_heard() -> None:
     """
     if not levels._shares_redis():
         return
-    echo: Levels[int] = Levels(f"echo-{uuid4().hex}", seconds=lambda: 60)
+    echo: Levels[int] = Levels(f"echo-{uuid4().hex}", int, seconds=lambda: 60)
     heard = threading.Event()
     levels.on_drop(echo.name, lambda keys: heard.set())
     levels._messages.listen()

@@ -29,7 +29,7 @@ def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers() -> Iterator[Levels[int]]:
     name = f"numbers-{uuid4().hex[:8]}"
     wait_until_changes_are_heard()
-    made: Levels[int] = Levels(name, seconds=lambda: 60)
+    made: Levels[int] = Levels(name, int, seconds=lambda: 60)
     yield made
     del levels._caches[name]
 
@@ -116,7 +116,7 @@ def test_threads_that_wait_for_what_another_loads_leave_it_the_connections(
 
 def test_processes_wait_for_the_one_that_loads(numbers: Levels[int]) -> None:
     """Two caches of the same name are what two processes have."""
-    other: Levels[int] = Levels(numbers.name, seconds=lambda: 60)
+    other: Levels[int] = Levels(numbers.name, int, seconds=lambda: 60)
     begun, may_end = threading.Event(), threading.Event()
     source = Source(8)
 
@@ -144,7 +144,7 @@ def test_what_comes_just_before_the_lease_is_free_is_not_loaded_again(
             return getattr(cache, name)
 
         def add(self, key: str, *arguments: Any) -> bool:
-            cache.set(f"{numbers.name}:a", 8, 60)
+            numbers._typed.set(f"{numbers.name}:a", levels._Kept(8), 60)
             return bool(cache.add(key, *arguments))
 
     monkeypatch.setattr(levels, "cache", Overtaken())
@@ -201,13 +201,13 @@ def test_memory_ends_after_its_time(numbers: Levels[int], monkeypatch: pytest.Mo
     monkeypatch.setattr(levels, "MEMORY_SECONDS", 0.05)
     source = Source()
     numbers.get("a", source)
-    cache.set(f"{numbers.name}:a", 8, 60)
+    numbers._typed.set(f"{numbers.name}:a", levels._Kept(8), 60)
     wait_until(lambda: numbers.get("a", source) == 8)
 
 
 def test_without_seconds_nothing_is_kept() -> None:
     source = Source()
-    never: Levels[int] = Levels("never", seconds=lambda: 0)
+    never: Levels[int] = Levels("never", int, seconds=lambda: 0)
     assert [never.get("a", source), never.get("a", source)] == [7, 7]
     assert source.loaded == 2
 
@@ -259,6 +259,7 @@ def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeyp
         def delete_many(self, keys: list[str]) -> None: ...
 
     monkeypatch.setattr(levels, "cache", Away())
+    monkeypatch.setattr("config.cache.cache", Away())
     source = Source()
     assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
     assert source.loaded == 1
