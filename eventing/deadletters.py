@@ -279,8 +279,11 @@ def collect(connection: Connection, limit: int) -> int:
     """Move up to `limit` messages from the broker's dead-letter queue into rows; returns how many.
 
     A message is acknowledged after its rows are written, so it may be collected twice, into the same rows. Raises
-    BrokerUnavailable.
+    BrokerUnavailable, and takes nothing from the broker while the rows cannot be written: some versions of RabbitMQ
+    drop what was handed out too often.
     """
+    with transaction.atomic(using=DATABASE):
+        list(DeadLetter.objects.using(DATABASE).select_for_update()[:1])  # a database that is read-only refuses this
     with queues.answering(connection):
         queue = topology.dead_letter_queue()(connection.default_channel)
         for collected in range(limit):

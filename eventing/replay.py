@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from eventing.publishing import batches
 from eventing.relay import backoff_seconds, envelope_of_row
 from eventing.store import COLUMNS
 from eventing.subscribers import ANY, Subscriber
+from eventing.transient import is_transient
 from eventing.wire import Envelope, Replay
 
 PAGE = 500
@@ -132,30 +133,41 @@ def run(
     """Send what is left of a run, at most `rate` events a second, and mark it as finished.
 
     While the broker does not take messages, it waits and calls `on_trouble(error, seconds until the next try)`.
-    Raises ReplayRefused if another process is sending this run; django.db errors go through, and nothing is lost.
+    Raises ReplayRefused if another process is sending this run; django.db errors go through, and nothing is lost. A
+    database that is away keeps none of the others waiting.
     """
     selection = msgspec.convert(run.selection, Selection)
     replay = msgspec.convert(run.options, Replay)
     began, before = time.monotonic(), run.sent
+
+    def send_all_of(alias: str) -> None:
+        while run.positions.get(alias, ()) is not None:
+            envelopes = _page(alias, selection, _position(run.positions.get(alias)), _page_size(rate))
+            for batch in batches(envelopes):
+                _send(run, sender, batch, replay, on_trouble)
+                last = batch[-1]
+                run.positions[alias] = [last.recorded_at.isoformat(), *last.key]
+                run.sent += len(batch)
+                _save(run)
+                sent, seconds = run.sent - before, time.monotonic() - began
+                progress = Progress(database=alias, sent=run.sent, events=run.events, rate=sent / max(seconds, 0.001))
+                on_progress(progress)
+                if rate is not None:
+                    time.sleep(max(0.0, sent / rate - seconds))
+            if not envelopes:
+                run.positions[alias] = None
+
+    away: Error | None = None
     with _alone(run):
         for alias in aliases:
-            while run.positions.get(alias, ()) is not None:
-                envelopes = _page(alias, selection, _position(run.positions.get(alias)), _page_size(rate))
-                for batch in batches(envelopes):
-                    _send(run, sender, batch, replay, on_trouble)
-                    last = batch[-1]
-                    run.positions[alias] = [last.recorded_at.isoformat(), *last.key]
-                    run.sent += len(batch)
-                    _save(run)
-                    sent, seconds = run.sent - before, time.monotonic() - began
-                    progress = Progress(
-                        database=alias, sent=run.sent, events=run.events, rate=sent / max(seconds, 0.001)
-                    )
-                    on_progress(progress)
-                    if rate is not None:
-                        time.sleep(max(0.0, sent / rate - seconds))
-                if not envelopes:
-                    run.positions[alias] = None
+            try:
+                send_all_of(alias)
+            except Error as error:
+                if not is_transient(error):
+                    raise
+                away = away or error  # the others have their turn all the same
+        if away is not None:
+            raise away
         run.state = ReplayRun.State.FINISHED
         _save(run)
 

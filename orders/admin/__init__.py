@@ -22,6 +22,7 @@ from django.utils.http import urlencode
 from unfold.admin import ModelAdmin
 
 from config import backoffice, keyset
+from config.answers import RETRY_SECONDS
 from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter
 from eventing.transient import is_transient
@@ -323,7 +324,9 @@ class OrderAdmin(ModelAdmin):
             if not is_transient(error):
                 raise
             context["error"] = str(error)
-            return TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
+            page = TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
+            page.headers["Retry-After"] = str(RETRY_SECONDS)
+            return page
         if self.has_change_permission(request):
             context["actions"] = [action for action in ACTIONS if order.status in action.statuses]
         return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))

@@ -343,7 +343,7 @@ def test_an_order_whose_shard_is_down_says_which_one(office: Client) -> None:
     with down(alias):
         response = office.get(page_of(order_id))
 
-    assert response.status_code == 503
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
     assert f"The database {alias} does not answer" in text(response)
 
 

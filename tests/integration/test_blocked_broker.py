@@ -80,7 +80,7 @@ def databases_in_use() -> dict[str, int]:
 @pytest.fixture
 def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deaf]:
     broker = Deaf()
-    for url in ("broker_read_url", "broker_write_url"):
+    for url in ("broker_url", "broker_read_url", "broker_write_url"):
         monkeypatch.setattr(current_app.conf, url, broker.url)
     thread = threading.Thread(target=broker.run)
     thread.start()
@@ -216,7 +216,7 @@ def test_what_an_operator_asks_for_keeps_no_database_and_says_that_the_broker_is
 def alarmed(tmp_path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The directory of a broker that answers everybody and takes no messages."""
     instance = start_rabbitmq(tmp_path)
-    for url in ("broker_read_url", "broker_write_url"):
+    for url in ("broker_url", "broker_read_url", "broker_write_url"):
         monkeypatch.setattr(current_app.conf, url, instance.url)
     topology.install(current_app)
     with current_app.connection_for_write() as connection:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -14,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 from celery import current_app
-from celery.worker import state as worker_state
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.test import Client
+from django.urls import reverse
 
 from config import front, levels
 from config.levels import Levels
@@ -29,12 +28,14 @@ from eventing.publishing import Publisher
 from eventing.workers import _careful
 from inventory import selectors as inventory
 from monitoring import dashboard
+from monitoring.models import AuditRun
 from storefront.cart import CART
 from storefront.models import CustomerCart
 from storefront.throttle import Limit
 from tests.integration.conftest import Notes
 from tests.integration.shop_api import PASSWORD, stock_the_shop
 from tests.integration.test_delivery import envelopes
+from tests.integration.workers import working
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -236,6 +237,16 @@ def test_a_session_that_cannot_be_decoded_is_nobodys(raw: str) -> None:
     assert [client.get(page).status_code for page in ("/", "/cart/")] == [200, 200]
 
 
+@pytest.mark.parametrize("report", [[], "text", {}, {"checks": {}}, {"checks": [{"title": "old"}]}], ids=repr)
+def test_an_audit_of_another_version_is_to_be_run_again(report: Any) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("olga"))
+    now = datetime.now(UTC)
+    run = AuditRun.objects.create(started_at=now, finished_at=now, settle_seconds=60, was_clean=True, report=report)
+    for page in (reverse("audit"), reverse("audit_run", args=[run.pk])):
+        assert "in the form of another version. Run it again" in client.get(page).content.decode()
+
+
 # --- Messages in queues ----------------------------------------------------------------------------------------------
 
 MAY = "2026-05-01T12:00:00Z"
@@ -342,34 +353,6 @@ def test_a_worker_survives_every_message_and_gives_it_up(broker: None, notes: No
         wait_until(has_all)
     assert {found.error for found in DeadLetter.objects.all()} == {"GivenUpByBroker"}
     assert {depth.name: depth.messages for depth in queues.depths(seconds=5)}["notes"] == 0
-
-
-@contextmanager
-def working(queue: str) -> Iterator[None]:
-    """A worker of Celery's in a thread, as the embedded profile has one."""
-    controller = current_app.WorkController(
-        pool="threads",
-        concurrency=1,
-        queues=[topology.qualified(queue)],
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-    )
-
-    def run() -> None:
-        with suppress(SystemExit):  # how a worker says that it has stopped
-            controller.start()
-
-    thread = threading.Thread(target=run, name="worker")
-    thread.start()
-    try:
-        yield
-    finally:
-        worker_state.should_stop = 0
-        thread.join(timeout=30)
-        worker_state.should_stop = None
-    assert not thread.is_alive()
 
 
 def test_a_lost_connection_is_not_taken_for_a_bad_message() -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.test import Client
 from django.urls import reverse
 
-from eventing import relay
+from eventing import queues, relay, topology
+from eventing import tasks as tasks_of_the_backbone
 from eventing.databases import is_postgresql
 from eventing.delivery import Outcome
 from eventing.models import DeadLetter, OutboxMessage
 from eventing.periodic import on_each
+from eventing.publishing import Publisher
 from eventing.relay import Relay
 from eventing.transient import SQLSTATES, is_transient
 from orders import tasks
@@ -29,6 +32,7 @@ from tests.integration.conftest import Notes
 from tests.integration.shop_api import PASSWORD, Api, assert_problem, stock_the_shop
 from tests.integration.test_delivery import deliver, envelopes
 from tests.integration.test_relay import Collector
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
 
@@ -130,6 +134,28 @@ def test_a_delivery_waits_for_its_database_with_the_whole_batch(notes: Notes) ->
     assert again.retry == batch, "the dead letters cannot be written either"
     assert deliver(batch, attempt=2) == Outcome(handled=2)
     assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.services
+def test_dead_letters_of_the_broker_wait_there_untouched(notes: Notes, broker: None) -> None:
+    notes.write(1, "a")
+    with Publisher() as publisher, current_app.connection_for_read() as connection:
+        publisher.send("notes", envelopes(), published_at=datetime.now(UTC))
+        topology.work_queue("notes")(connection.default_channel).get(no_ack=False).reject(requeue=False)
+        wait_until(lambda: waiting("dead-letters") == 1)
+
+        with read_only(DEFAULT_DB_ALIAS):
+            assert tasks_of_the_backbone.collect_dead_letters() == 0
+
+        message = topology.dead_letter_queue()(connection.default_channel).get(no_ack=False)
+        assert not message.delivery_info["redelivered"], "it was taken out and put back"
+        message.reject(requeue=True)
+        wait_until(lambda: tasks_of_the_backbone.collect_dead_letters() == 1)
+    assert DeadLetter.objects.count() == 1
+
+
+def waiting(queue: str) -> int | None:
+    return {depth.name: depth.messages for depth in queues.depths(seconds=5)}[queue]
 
 
 def test_a_relay_publishes_once_what_it_cannot_delete(notes: Notes) -> None:

@@ -11,7 +11,7 @@ import pytest
 from celery import current_app
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import OperationalError, connections
 
 from eventing import deadletters, replay, subscribers, topology
 from eventing.crockford import encode
@@ -24,6 +24,7 @@ from eventing.subscribers import Subscriber
 from eventing.tasks import deliver_message
 from eventing.testing import Collector, drain
 from eventing.wire import Envelope, Replay
+from sharding import shards
 from tests.integration.conftest import Notes, NoteSentOut, NoteWritten
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -302,6 +303,28 @@ class _Sent(Collector):
 def _notes_replay(events: int) -> ReplayRun:
     selection = replay.Selection(types=("note.written",), until=datetime.now(UTC) + timedelta(minutes=1))
     return replay.start(subscribers.get("notes"), selection, Replay(), events=events)
+
+
+def test_a_database_that_is_away_keeps_none_of_the_others_waiting(notes: Notes) -> None:
+    notes.write(1, "a")
+    drain()
+    InboxEntry.objects.filter(subscriber="notes").delete()
+    notes.seen.clear()
+    first, *_ = shards.aliases()
+    until = datetime.now(UTC)
+    one = replay.start(
+        subscribers.get("notes"), replay.Selection(types=("note.written",), until=until), Replay(), events=1
+    )
+
+    def away(*args: Any) -> None:
+        raise OperationalError("connection refused")
+
+    with connections[first].execute_wrapper(away), pytest.raises(OperationalError):
+        replay.run(one, DirectSender(), aliases=[first, "default"])
+    assert (notes.seen, one.state) == (["a"], ReplayRun.State.RUNNING)
+
+    replay.run(one, DirectSender(), aliases=[first, "default"])
+    assert (notes.seen, one.state) == (["a"], ReplayRun.State.FINISHED)
 
 
 def test_a_broker_that_is_away_is_waited_for(notes: Notes) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from celery import current_app
-from celery.beat import ScheduleEntry
-from celery.schedules import schedule
 from django.test import Client
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from kombu.connection import Connection
 from kombu.entity import Exchange
 
 from config.beat import LeaderScheduler
-from eventing import integration, queues, topology
+from eventing import integration, queues, schedules, topology
 from eventing.delivery import Delivery, deliver
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
@@ -52,7 +51,7 @@ def private_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def connection(private_broker: str, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     """A broker that has everything."""
-    for url in ("broker_read_url", "broker_write_url"):
+    for url in ("broker_url", "broker_read_url", "broker_write_url"):
         monkeypatch.setattr(current_app.conf, url, private_broker)
     with current_app.connection_for_write() as connection:
         topology.install(current_app)
@@ -159,9 +158,9 @@ def test_events_for_other_programs_are_published_when_their_exchange_was_deleted
 @pytest.mark.parametrize("part", ["exchange domain.events", "queue tasks"])
 def test_beat_declares_what_it_needs_and_misses_no_run(part: str, connection: Connection) -> None:
     beat = LeaderScheduler(app=current_app, lazy=True)
-    entry = ScheduleEntry(
-        name="collect", task="eventing.collect_dead_letters", schedule=schedule(timedelta(seconds=30)), app=current_app
-    )
+    every = IntervalSchedule.objects.create(every=30, period="seconds")
+    task = PeriodicTask.objects.create(name="collect", task="eventing.collect_dead_letters", interval=every)
+    entry = schedules.Entry(task)
     beat.apply_async(entry, producer=beat.producer, advance=False)
     remove(connection, part)
 

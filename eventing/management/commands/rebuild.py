@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import Error, connections
 
 from eventing import projections, rebuild
 from eventing.databases import is_postgresql
 from eventing.errors import EventingError
 from eventing.projections import Part, Projection
 from eventing.rebuild import Found
+from eventing.transient import is_transient
 
 PROGRESS_SECONDS = 1.0
 SHOWN = 50
@@ -59,7 +60,7 @@ class Command(BaseCommand):
             self._run(projections.get(projection), check, options["jobs"])
         except EventingError as error:
             raise CommandError(str(error)) from error
-        except (DatabaseError, InterfaceError) as error:
+        except Error as error:
             raise CommandError(f"{error}\nWhat is not rebuilt yet is as it was; run the command again.") from error
         except KeyboardInterrupt:
             self._say("stopped: what is not rebuilt yet is as it was.")
@@ -93,9 +94,19 @@ class Command(BaseCommand):
                                 f" {total.differing:,} differed"
                             )
 
-        def in_thread(alias: str, of_alias: Sequence[Part]) -> None:
+        away: list[Error] = []
+
+        def try_all_of(alias: str, of_alias: Sequence[Part]) -> None:
             try:
                 rebuild_all_of(alias, of_alias)
+            except Error as error:
+                if not is_transient(error):
+                    raise
+                away.append(error)  # the other databases have their turn all the same
+
+        def in_thread(alias: str, of_alias: Sequence[Part]) -> None:
+            try:
+                try_all_of(alias, of_alias)
             except BaseException:
                 stop.set()
                 raise
@@ -104,7 +115,7 @@ class Command(BaseCommand):
 
         if jobs == 1 or not is_postgresql(connections[work[0][0]]):  # SQLite has one writer
             for alias, of_alias in work:
-                rebuild_all_of(alias, of_alias)
+                try_all_of(alias, of_alias)
         else:
             with ThreadPoolExecutor(jobs, thread_name_prefix="rebuild") as threads:
                 try:
@@ -112,6 +123,8 @@ class Command(BaseCommand):
                         ended.result()
                 finally:
                     stop.set()
+        if away:
+            raise away[0]
         if total.differing > 0 and len(total.differences) >= SHOWN:
             self.stdout.write("… more differences are not shown")
         seconds = time.monotonic() - began
