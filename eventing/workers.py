@@ -10,12 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from amqp.exceptions import RecoverableConnectionError
 from celery import bootsteps
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.connection import Connection
+from django.conf import settings
+from kombu.entity import Queue
 from kombu.message import Message
 
-from eventing import topology
+from eventing import queues, topology
+
+CHECK_SECONDS = 5
+ANSWER_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
 
@@ -27,17 +33,47 @@ class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not 
 
     def __init__(self, consumer: Consumer, **options: Any) -> None:
         super().__init__(consumer, **options)
+        self._watch: Any = None
         consumer.on_decode_error = _give_up
         create = consumer.create_task_handler
         consumer.create_task_handler = lambda *args, **kwargs: _careful(consumer, create(*args, **kwargs))
 
     def start(self, consumer: Consumer) -> None:
+        self.stop(consumer)
+        if settings.EVENTING_DURABLE_BROKER:
+            self._watch = consumer.timer.call_repeatedly(CHECK_SECONDS, _require_consumers, (consumer,))
         with consumer.app.connection_for_write() as connection:
             try:
                 topology.declare(connection)
             except connection.channel_errors as error:
                 # Something of the same name is declared otherwise. The worker's own queue may still be right.
                 logger.error("topology.not_declared", error=str(error))
+
+    def stop(self, consumer: Consumer) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+
+def _require_consumers(consumer: Consumer) -> None:
+    """Raises what makes the worker connect and declare anew, if one of its queues was deleted.
+
+    The broker tells nobody who consumes from a quorum queue that it is gone. One that is there again has no consumer.
+    """
+    if consumer.task_consumer is None:
+        return
+    names = [queue.name for queue in consumer.task_consumer.queues]
+    try:
+        connection = queues.connect(seconds=ANSWER_SECONDS)
+        try:
+            found = queues.ask(connection, map(Queue, names))
+        finally:
+            connection.collect()
+    except queues.BrokerUnavailable:
+        return  # the worker's own connection will notice
+    if lost := [depth.name for depth in found if depth.consumers == 0 or depth.messages is None]:
+        logger.warning("worker.queue_lost", queues=lost)
+        raise RecoverableConnectionError(f"nobody consumes from {', '.join(lost)}")
 
 
 def _careful(consumer: Consumer, handle: Callable[[Message], None]) -> Callable[[Message], None]:

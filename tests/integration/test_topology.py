@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from celery import current_app
+from django.conf import settings
 from django.test import Client
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from kombu.connection import Connection
@@ -18,7 +23,7 @@ from eventing import integration, queues, schedules, topology
 from eventing.delivery import Delivery, deliver
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
-from loadtest.instances import start_rabbitmq, stop
+from loadtest.instances import ROOT, start_rabbitmq, stop
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import envelopes
 from tests.waiting import wait_until
@@ -188,6 +193,39 @@ def test_readiness_names_what_is_missing_and_metrics_do_not_count_what_they_cann
     metrics = client.get("/metrics").content.decode()
     assert 'wharf_check_ok{check="topology"} 0.0' in metrics
     assert "\nwharf_dead_letters_open" not in metrics
+
+
+def test_a_worker_whose_queue_is_deleted_declares_everything_and_goes_on(
+    private_broker: str, connection: Connection
+) -> None:
+    """The broker does not tell who consumes from a quorum queue that it was deleted."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "PROFILE": "services",
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere",
+        "CELERY_BROKER_URL": private_broker,
+        "EVENTING_NAMESPACE": settings.EVENTING_NAMESPACE,
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "DEBUG": "1",
+    }
+    command = [sys.executable, "-m", "celery", "--app=config", "--skip-checks", "worker", "--concurrency=1"]
+    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    command += [f"--queues={topology.qualified('inventory')}"]
+
+    def consumers() -> int | None:
+        return {depth.name: depth.consumers for depth in queues.depths(seconds=5)}["inventory"]
+
+    worker = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        wait_until(lambda: consumers() == 1, seconds=60)
+        connection.default_channel.exchange_delete(topology.dead_exchange().name)
+        connection.default_channel.queue_delete(topology.qualified("inventory"))
+
+        wait_until(lambda: missing() == [] and consumers() == 1, seconds=60)
+    finally:
+        worker.terminate()
+        worker.wait(timeout=60)
 
 
 def test_an_exchange_of_another_kind_is_not_taken_for_ours(connection: Connection) -> None:
