@@ -95,7 +95,7 @@ def test_keys_are_short_and_a_key_is_its_own_form() -> None:
 
 
 def test_things_that_do_not_exist_do_not_fill_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing: Levels[int] = Levels(f"nothing-{uuid4().hex}", seconds=lambda: 5.0)
+    nothing: Levels[int] = Levels(f"nothing-{uuid4().hex}", int, seconds=lambda: 5.0)
     written: list[str] = []
     store = cache.set
 
