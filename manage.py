@@ -9,6 +9,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
     from django.db import DatabaseError, OperationalError
+    from django.utils.connection import ConnectionDoesNotExist
 
     try:
         execute_from_command_line(sys.argv)
@@ -20,6 +21,8 @@ def main() -> None:
 
         where = f" The data is kept in {settings.DATA_DIR}." if settings.EMBEDDED else ""
         sys.exit(f"A database cannot be used: {' '.join(str(error).split())}.{where}")
+    except ConnectionDoesNotExist as error:
+        sys.exit(f"{error} The shard map names it: ORDER_SHARDS or ORDER_SHARD_URLS names too few databases.")
 
 
 if __name__ == "__main__":

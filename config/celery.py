@@ -4,7 +4,7 @@ import os
 from functools import cached_property
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup
 from django.db import connections
 
@@ -26,6 +26,21 @@ class Fixup(DjangoFixup):
     @cached_property
     def worker_fixup(self) -> DjangoWorkerFixup:
         return WorkerFixup(self.app)
+
+
+@signals.worker_init.connect
+@signals.beat_init.connect
+def refuse_wrong_databases(sender: Any, **kwargs: Any) -> None:
+    """Before a worker divides itself, so that what was opened to look is closed again."""
+    from sharding import installation  # needs the applications to be loaded
+    from sharding.errors import WrongDatabases
+
+    try:
+        installation.refuse_mistakes()
+    except WrongDatabases as error:
+        raise SystemExit(str(error)) from error
+    finally:
+        connections.close_all()
 
 
 app = Celery("wharf", fixups=[lambda app: Fixup(app).install()])

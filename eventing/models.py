@@ -69,6 +69,23 @@ class InboxEntry(EventKey):
         return f"{self.subscriber}: {self.event_id}"
 
 
+class DatabaseMark(models.Model):
+    """What this database is: under which alias, of which installation. One row; `manage.py migrate_all` writes it."""
+
+    ONLY = 1
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
+    installation = models.UUIDField()
+    alias = models.CharField(max_length=63)
+
+    class Meta:
+        db_table = "eventing_mark"
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="mark_is_one")]
+
+    def __str__(self) -> str:
+        return f"{self.alias} of {self.installation}"
+
+
 class DeadLetter(EventKey):
     """An event that a subscriber could not handle, with all that is needed to understand and redrive it.
 

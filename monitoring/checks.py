@@ -23,6 +23,7 @@ from monitoring import schedules
 from monitoring.health import Check, Impaired
 from monitoring.selectors import ask_databases, database_names
 from sharding import shards
+from sharding.installation import mark_of, misplaced, unknown_shards
 
 BROKER_SECONDS = 1.0
 FILE_BYTES = 64 * 1024
@@ -43,6 +44,7 @@ def checks() -> Iterator[Check]:
             still_works=_without_database(alias),
             needed=alias == DEFAULT_DB_ALIAS,
         )
+    yield Check(name="installation", ask=installation, still_works="the customers of the other databases")
     yield Check(name="relay", ask=relay, still_works=LATER)
     yield Check(name="broker", ask=broker, still_works=LATER)
     yield Check(name="topology", ask=topology, still_works=LATER)
@@ -97,6 +99,17 @@ def _sqlite_takes_writes(alias: str) -> None:
                 raise Impaired("read-only", still_works=READING) from error
             if "locked" not in str(error):  # locked: somebody is writing, so it can be written to
                 raise
+
+
+def installation() -> str:
+    """Each database that answers is the one that the settings mean."""
+    answers = ask_databases(mark_of)
+    wrong = list(misplaced({alias: answer.value for alias, answer in answers.items()}).values())
+    if not answers[DEFAULT_DB_ALIAS].error:
+        wrong += unknown_shards()
+    if wrong:
+        raise Impaired(" ".join(wrong))
+    return "every database that answers is the right one"
 
 
 def relay() -> str:

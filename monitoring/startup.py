@@ -9,6 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from sharding.checks import connection_budgets
+from sharding.errors import WrongDatabases
+from sharding.installation import refuse_mistakes
 
 DEMO_LOGINS = ("admin", "demo", "viewer", "support", "stock")  # their passwords are their names
 
@@ -16,18 +18,23 @@ logger = structlog.get_logger(__name__)
 
 
 def check() -> None:
-    """Raise ImproperlyConfigured if the demo's logins work where real customers are; warn of too many connections.
+    """End if a database is not the one that is meant, or the demo's logins work where real customers are.
+
+    Warn of too many connections.
 
     A database that does not answer is no reason not to start: the health page says so, and it may come back.
     """
     if settings.EMBEDDED:
         return
     try:
+        refuse_mistakes()
         if not settings.DEBUG:
             refuse_demo_logins()
         for budget in connection_budgets():
             if not budget.fits:
                 logger.warning("connections.too_many", budget=str(budget))
+    except WrongDatabases as error:
+        raise SystemExit(str(error)) from error
     except DatabaseError as error:
         logger.warning("startup.not_checked", error=str(error))
     finally:

@@ -13,12 +13,13 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 
-from sharding import shards
+from sharding import installation, shards
 from sharding.errors import ShardMapMissing
 from sharding.numbers import BUCKETS
 from sharding.partitions import attached_buckets
 
 TAG = "sharding"
+INSTALLATION = "installation"
 ROUTER = "sharding.router.ShardRouter"
 
 
@@ -59,6 +60,15 @@ def check_shard_map(
             if buckets != wanted
         ]
     return messages
+
+
+@register(INSTALLATION)
+@register(Tags.database)
+def check_installation(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Each database is the one that the settings mean."""
+    return [Error(text, id="sharding.E006") for text in installation.mistakes(databases)] if databases else []
 
 
 @register(TAG)

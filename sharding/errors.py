@@ -15,6 +15,14 @@ class ShardMapMissing(ShardingError):
     """Nobody has written down yet which database owns which bucket."""
 
 
+class WrongDatabases(ShardingError):
+    """The settings lead to other databases than those of this installation."""
+
+
+class ServerUnavailable(ShardingError):
+    """A database server cannot be connected to."""
+
+
 class BucketMoving(ShardingError, OperationalError):
     """No database accepts a bucket's rows at the moment. Being an OperationalError, it is worth another try later."""
 

@@ -16,7 +16,7 @@ from django.db import connections
 from config import breakers, levels
 from eventing.databases import is_postgresql
 from loadtest import templates
-from sharding import shards
+from sharding import installation, shards
 from tests import emptying
 from tests.groups import Division, close_shared, place_of, scope_of, share
 from tests.live import Live, running
@@ -106,6 +106,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     """Tests find the first shard map in their databases (and leave it there: tests/emptying.py)."""
     with django_db_blocker.unblock():
         shards.install()
+        for alias in settings.DATABASES:
+            installation.mark(alias)
 
 
 @pytest.fixture(autouse=True)

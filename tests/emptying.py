@@ -11,11 +11,12 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import TransactionTestCase
 
+from eventing.models import DatabaseMark
 from sharding import shards
 from sharding.models import Bucket
 
 # What is there before the first test. Django's own way of emptying would write it again each time: a tenth of a second.
-KEPT = {model._meta.db_table for model in (ContentType, Permission, Bucket)}
+KEPT = {model._meta.db_table for model in (ContentType, Permission, Bucket, DatabaseMark)}
 
 # A file without a block holds no row. Asking for sizes costs a millisecond where emptying all partitions costs fifty.
 # Estimates of what was once in a table (-1: there is none) are to be forgotten, too.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +16,13 @@ from eventing import registry, store, subscribers, topology
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.subscribers import Subscriber
 from sharding import shards
+from tests.integration.installations import Installation, fresh
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with fresh(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,9 @@ def test_ready_names_every_dependency(client: Client, broker: None) -> None:
         response = client.get("/readyz")
     body = response.json()
     assert (response.status_code, body["status"]) == (200, "ok"), body
-    assert {*settings.DATABASES, "relay", "broker", "cache", "schedules", "clocks"} <= set(body["dependencies"])
+    assert {*settings.DATABASES, "installation", "relay", "broker", "cache", "schedules", "clocks"} <= set(
+        body["dependencies"]
+    )
     assert all(dependency["ok"] for dependency in body["dependencies"].values())
     assert body["impaired"] == {}
     assert body["dependencies"]["relay"]["detail"] == "at work on every database that answers"

@@ -1,20 +1,16 @@
 """Sharding on real databases: partitions, ownership, writers that follow a bucket, routing, migrating everything."""
 
 import json
-import os
 import runpy
-import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import environ
 import psycopg
 import pytest
 from django.conf import settings
@@ -34,6 +30,7 @@ from sharding.numbers import BUCKETS, bucket_range, new_order_id
 from sharding.operations import CreateBucketedModel
 from sharding.partitions import attached_buckets, create_partitions, partition_name
 from sharding.router import ShardRouter, database_of
+from tests.integration.installations import Installation, server
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKETED_TABLES = ("eventing_event", "orders_order", "orders_orderline")
@@ -488,68 +485,6 @@ def test_partition_column_must_be_in_the_primary_key(shard_map: shards.ShardMap)
     editor = connections[shards.aliases()[0]].schema_editor(collect_sql=True)
     with pytest.raises(ValueError, match=r"primary key of orders\.Parcel must include weight"):
         operation.database_forwards("orders", editor, before, after)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installation:
-    """Databases that do not exist yet, for `manage.py` in a process of its own."""
-
-    environment: dict[str, str]
-    names: dict[str, str]
-    directory: Path
-
-    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def tables(self, alias: str) -> set[str]:
-        if self.names:
-            statement = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-            with psycopg.connect(**server(), dbname=self.names[alias]) as session:
-                return {name for (name,) in session.execute(statement)}
-        with sqlite3.connect(self.directory / f"{alias}.sqlite3") as session:
-            return {name for (name,) in session.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
-
-def server() -> dict[str, Any]:
-    config = connections["default"].settings_dict
-    given = {"host": config["HOST"], "port": config["PORT"], "user": config["USER"], "password": config["PASSWORD"]}
-    return {key: value for key, value in given.items() if value}
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    environment = {**os.environ, "DEMO_DIR": str(tmp_path)}
-    if settings.EMBEDDED:
-        yield Installation(environment=environment, names={}, directory=tmp_path)
-        return
-    base = "_".join(filter(None, ["migrate_all", settings.TEST_RUN, os.environ.get("PYTEST_XDIST_WORKER")]))
-    names = {
-        "default": base,
-        "orders_0": f"{base}_orders_0",
-        "orders_1": f"{base}_orders_1",
-        "inventory": f"{base}_inv",
-    }
-    url = environ.urlparse(os.environ["DATABASE_URL"])
-    environment |= {
-        "DATABASE_URL": url._replace(path=f"/{names['default']}").geturl(),
-        "INVENTORY_DATABASE_URL": url._replace(path=f"/{names['inventory']}").geturl(),
-        "ORDER_SHARDS": "2",
-    }
-    environment.pop("ORDER_SHARD_URLS", None)
-    try:
-        yield Installation(environment=environment, names=names, directory=tmp_path)
-    finally:
-        with psycopg.connect(**server(), dbname="postgres", autocommit=True) as session:
-            for name in names.values():
-                session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
+from django.core.checks import run_checks
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 
 from eventing.pressure import Load
 from eventing.relay import start_threads
@@ -39,6 +41,10 @@ class Command(BaseCommand):
             raise CommandError(
                 "The embedded profile's broker lives inside one process: `manage.py embedded` runs the relay with it."
             )
+        # Who has divided the databases may know that these are not the right ones.
+        if wrong := run_checks(tags=["installation"], databases=list(settings.DATABASES)):
+            raise CommandError(" ".join(message.msg for message in wrong))
+        connections.close_all()
         stop = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:

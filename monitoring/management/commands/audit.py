@@ -13,6 +13,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from monitoring.audit import CHECKS, Report, Result, UnknownCheck, audit
+from sharding.errors import WrongDatabases
+from sharding.installation import refuse_mistakes
 
 SHOWN = 20
 LINE = 110
@@ -57,9 +59,12 @@ class Command(BaseCommand):
                 self.stdout.write(f"{check.name:<{width}}  {check.title}")
             return
         try:
+            refuse_mistakes()
             report = audit(
                 settle=timedelta(seconds=options["settle"]), only=options["only"], say=self._progress(options["json"])
             )
+        except WrongDatabases as error:
+            raise CommandError(str(error)) from error
         except UnknownCheck as error:
             raise CommandError(f"There is no check {error}. `audit --list` shows them.") from error
         if options["json"]:

@@ -4,10 +4,8 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import stamina
 from django.core.checks import Tags
 from django.core.management import call_command
@@ -18,10 +16,10 @@ from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from psycopg import errors, sql
 
-from sharding import checks, shards
-from sharding.errors import ShardMapMissing
+from sharding import checks, installation, servers, shards
+from sharding.errors import ServerUnavailable, ShardMapMissing, WrongDatabases
+from sharding.servers import name_of
 
-MAINTENANCE_DATABASE = "postgres"
 LOCK_NAME = "sharding.migrate_all"
 LOCK_TRIES = 10
 
@@ -50,26 +48,35 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._handle(**options)
+        except (ServerUnavailable, WrongDatabases) as error:
+            raise CommandError(str(error)) from error
+
+    def _handle(self, **options: Any) -> None:
         aliases = [DEFAULT_DB_ALIAS, *(alias for alias in connections if alias != DEFAULT_DB_ALIAS)]
         if options["database"]:
             aliases = [alias for alias in aliases if alias in options["database"]]
         if options["check"] or options["plan"]:
+            installation.refuse_to_migrate([alias for alias in aliases if servers.exists(connections[alias])])
             behind = [alias for alias in aliases if not self._is_up_to_date(alias, show_plan=options["plan"])]
             if behind and options["check"]:
                 raise CommandError(f"{', '.join(behind)}: not up to date; run `manage.py migrate_all`")
             return
         self._create_if_missing(DEFAULT_DB_ALIAS)
         with self._turn():
+            installation.refuse_to_migrate(aliases)
             for alias in aliases:
                 self._create_if_missing(alias)
                 self._migrate(alias, options["lock_timeout"], options["verbosity"])
                 if alias == DEFAULT_DB_ALIAS and shards.install():
                     self._say(alias, f"shard map written: 128 buckets on {', '.join(shards.aliases())}")
+                installation.mark(alias)
                 connections[alias].close()
 
     def _is_up_to_date(self, alias: str, *, show_plan: bool) -> bool:
         connection = connections[alias]
-        if not _exists(connection):
+        if not servers.exists(connection):
             self._say(alias, "does not exist; it would be created, with all migrations")
             return False
         pending = _pending(connection)
@@ -85,10 +92,10 @@ class Command(BaseCommand):
 
     def _create_if_missing(self, alias: str) -> None:
         connection = connections[alias]
-        if connection.vendor != "postgresql" or _exists(connection):  # SQLite makes its file by itself
+        if connection.vendor != "postgresql" or servers.exists(connection):  # SQLite makes its file by itself
             return
         _create(connection)
-        self._say(alias, f"created {_name(connection)}")
+        self._say(alias, f"created {name_of(connection)}")
 
     def _migrate(self, alias: str, lock_timeout: float, verbosity: int) -> None:
         connection = connections[alias]
@@ -133,7 +140,7 @@ class Command(BaseCommand):
             yield
             return
         key = [LOCK_NAME]
-        with _connect(connection, _name(connection)) as session:
+        with servers.connect(connection, name_of(connection)) as session:
             if session.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", key).fetchone() != (True,):
                 self._say(DEFAULT_DB_ALIAS, "waiting for another migrate_all to finish")
                 session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", key)
@@ -191,25 +198,14 @@ def _has_shard_map() -> bool:
     return True
 
 
-def _exists(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a database is there. Asked without its pool, which would go on trying to connect."""
-    if connection.vendor != "postgresql":
-        return Path(_name(connection)).exists()
-    try:
-        _connect(connection, _name(connection)).close()
-    except psycopg.OperationalError as error:
-        with _connect_for_maintenance(connection, error) as session:
-            if session.execute("SELECT FROM pg_database WHERE datname = %s", [_name(connection)]).fetchone() is None:
-                return False
-        raise CommandError(f"{connection.alias}: cannot connect to {_name(connection)}: {error}") from error
-    return True
-
-
 def _create(connection: BaseDatabaseWrapper) -> None:
-    name = _name(connection)
+    name = name_of(connection)
     statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
     # The suppressed errors are another migrate_all's database: one that was there, and one that came that moment.
-    with _connect_for_maintenance(connection) as session, suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+    with (
+        servers.connect_for_maintenance(connection) as session,
+        suppress(errors.DuplicateDatabase, errors.UniqueViolation),
+    ):
         try:
             session.execute(statement)
         except errors.InsufficientPrivilege as error:
@@ -217,23 +213,3 @@ def _create(connection: BaseDatabaseWrapper) -> None:
                 f"{connection.alias}: there is no database {name}, and {session.info.user} may not create it."
                 f' Let somebody run: CREATE DATABASE "{name}" OWNER "{session.info.user}" ENCODING UTF8'
             ) from error
-
-
-def _connect_for_maintenance(
-    connection: BaseDatabaseWrapper, failed: psycopg.OperationalError | None = None
-) -> psycopg.Connection[Any]:
-    try:
-        return _connect(connection, MAINTENANCE_DATABASE)
-    except psycopg.OperationalError as error:
-        raise CommandError(
-            f"{connection.alias}: cannot connect to the server, neither to {_name(connection)} nor to"
-            f" {MAINTENANCE_DATABASE} (from which it could be created): {failed or error}"
-        ) from error
-
-
-def _connect(connection: BaseDatabaseWrapper, name: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(**{**connection.get_connection_params(), "dbname": name}, autocommit=True)
-
-
-def _name(connection: BaseDatabaseWrapper) -> str:
-    return str(connection.settings_dict["NAME"])
