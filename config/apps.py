@@ -2,10 +2,15 @@
 
 from typing import Any
 
+from django.apps import AppConfig
+from django.apps import apps as registry
 from django.contrib import admin
 from django.contrib.admin import apps
 from django.contrib.admin.checks import check_admin_app, check_dependencies
 from django.core import checks
+from django.db import models
+
+from sharding import numbers
 
 from eventing.retention import permanent, pruned
 
@@ -35,6 +40,25 @@ class BackOfficeConfig(apps.SimpleAdminConfig):
     def ready(self) -> None:
         checks.register(check_dependencies, checks.Tags.admin)
         checks.register(check_pages, checks.Tags.admin)
+
+
+class CustomerIdField(models.BigAutoField):
+    """The key of a user: 64 bits, and a new one is random. In migrations it stays what it is in Django's own."""
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.AutoField", args, {k: v for k, v in kwargs.items() if k != "default"}
+
+
+class ProjectConfig(AppConfig):
+    """Users get ids that are never used again, however their rows are made (see `numbers.new_customer_id`)."""
+
+    name = "config"
+
+    def ready(self) -> None:
+        key: Any = registry.get_model("auth", "User")._meta.pk
+        key.__class__ = CustomerIdField  # a user model of our own would need every table to be made anew
+        key.default = numbers.new_customer_id
 
 
 def check_pages(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -26,6 +26,9 @@ from config.schemas import PRINTABLE, Body
 
 ALGORITHM = "HS256"
 AUDIENCE = "wharf-api"
+CLAIMS = ("sub", "joined", "iat", "exp")  # `joined`: microseconds, tells apart accounts that had one id
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 LABEL = b"wharf api tokens"  # another label, another key
 KNOWN_SECONDS = 5  # for so long a token is still good that has just expired, or whose user was locked out
 TOKEN_TYPE = "Bearer"  # noqa: S105 (the name of a scheme)
@@ -69,9 +72,14 @@ def _customer_of(token: str) -> int:
     except jwt.InvalidTokenError:
         raise Problem("invalid_token", "This is not a token of ours.") from None
     customer_id = int(claims["sub"])
-    if not User.objects.filter(pk=customer_id, is_active=True).exists():
+    # Whoever should have the same id after a restore has another account, and so has joined at another time.
+    if not User.objects.filter(pk=customer_id, is_active=True, date_joined=_joined_at(claims["joined"])).exists():
         raise Problem("invalid_token", "The token's user does not exist any more, or may not sign in.")
     return customer_id
+
+
+def _joined_at(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND
 
 
 def _claims_of(token: str) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def _claims_of(token: str) -> dict[str, Any]:
 
 
 def _decode(token: str, key: bytes) -> dict[str, Any]:
-    return jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": ["sub", "iat", "exp"]})
+    return jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": [*CLAIMS]})
 
 
 def _keys() -> list[bytes]:
@@ -118,8 +126,10 @@ class Token(BaseModel):
 
 def issue(user_id: int, at: datetime) -> str:
     """A token for a user, good for API_TOKEN_SECONDS from `at`."""
+    joined = User.objects.filter(pk=user_id).values_list("date_joined", flat=True).first() or EPOCH
     claims = {
         "sub": str(user_id),
+        "joined": (joined - EPOCH) // MICROSECOND,
         "aud": AUDIENCE,
         "iat": at,
         "exp": at + timedelta(seconds=settings.API_TOKEN_SECONDS),

@@ -18,12 +18,13 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transacti
 
 from eventing import queues
 from eventing.databases import is_postgresql
+from eventing.models import DatabaseMark
 from eventing.relay import is_led, oldest_seconds
 from monitoring import schedules
 from monitoring.health import Check, Impaired
 from monitoring.selectors import ask_databases, database_names
 from sharding import shards
-from sharding.installation import mark_of, misplaced, unknown_shards
+from sharding.installation import misplaced, unknown_shards
 
 BROKER_SECONDS = 1.0
 FILE_BYTES = 64 * 1024
@@ -103,7 +104,7 @@ def _sqlite_takes_writes(alias: str) -> None:
 
 def installation() -> str:
     """Each database that answers is the one that the settings mean."""
-    answers = ask_databases(mark_of)
+    answers = ask_databases(lambda alias: DatabaseMark.objects.using(alias).first())
     wrong = list(misplaced({alias: answer.value for alias, answer in answers.items()}).values())
     if not answers[DEFAULT_DB_ALIAS].error:
         wrong += unknown_shards()

@@ -6,12 +6,14 @@ The bucket comes first, so a bucket is one range of numbers; the time comes next
 """
 
 import random
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from eventing.crockford import WIDTH, decode, decode_part, encode
 
 BUCKETS = 128
+CUSTOMER_IDS = range(1 << 33, 1 << 53)  # above all that were ever counted up, and exact in JavaScript
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 TIME_BITS = 41
@@ -42,6 +44,18 @@ def bucket_of_customer(customer_id: int) -> int:
     if customer_id < 0:
         raise ValueError(f"customer id {customer_id} is negative")
     return customer_id % BUCKETS
+
+
+def new_customer_id(bucket: int | None = None) -> int:
+    """An id that nobody ever had, in one of the buckets (default: any, all alike).
+
+    It is random: a counter would give ids a second time after its database was restored to an earlier moment, and the
+    new customer would have the orders and the tokens of the lost one.
+    """
+    if bucket is None:
+        bucket = secrets.randbelow(BUCKETS)
+    first, beyond = CUSTOMER_IDS.start // BUCKETS, CUSTOMER_IDS.stop // BUCKETS
+    return (first + secrets.randbelow(beyond - first)) * BUCKETS + bucket
 
 
 def bucket_range(bucket: int) -> tuple[int, int]:

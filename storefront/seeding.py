@@ -14,9 +14,8 @@ from itertools import cycle, islice
 
 from django.conf import settings
 from django.contrib.auth.models import Group, User
-from django.core.management.color import no_style
-from django.db import connection, transaction
-from django.db.models import Max, QuerySet
+from django.db import transaction
+from django.db.models import Min, QuerySet
 from django.utils import timezone
 
 from coupons import handlers as coupons
@@ -52,7 +51,6 @@ SHOPPER = "demo"
 ROLES = {"viewer": "viewer", "support": "support", "stock": "stock keeper"}  # login: group, for those who work here
 LOGINS = (OPERATOR, SHOPPER, *ROLES)
 DOMAIN = "example.com"  # reserved: nobody ever receives mail there
-STRIDE = 5  # prime to the number of buckets
 DAYS = 14  # over which the orders are spread
 PATIENCE_SECONDS = 30.0  # with other processes that deliver events
 OVERDUE_BATCH = 200
@@ -186,18 +184,13 @@ class Seeding:
         return len(LOGINS) - len(known)
 
     def add_customers(self) -> int:
-        """Customers who cannot sign in, for they have no password; returns how many were missing.
-
-        The bucket of an order is its customer's, so their ids are spread: neighbours would all share one database.
-        """
+        """Customers who cannot sign in, for they have no password; returns how many were missing."""
         known = set(User.objects.filter(username__in=map(_username, CUSTOMERS)).values_list("username", flat=True))
-        highest = User.objects.aggregate(highest=Max("pk"))["highest"] or 0
         new = []
         for number, name in enumerate(CUSTOMERS, start=1):
             if _username(name) not in known:
                 first_name, _, last_name = name.partition(" ")
                 user = User(
-                    pk=highest + number * STRIDE,
                     username=_username(name),
                     first_name=first_name,
                     last_name=last_name,
@@ -205,13 +198,15 @@ class Seeding:
                 )
                 user.set_unusable_password()
                 new.append(user)
-        with transaction.atomic():
-            User.objects.bulk_create(new)
-            with connection.cursor() as cursor:
-                # The next one to register must not get the id of one of these.
-                for statement in connection.ops.sequence_reset_sql(no_style(), [User]):
-                    cursor.execute(statement)
+        User.objects.bulk_create(new)
+        self._let_the_shopper_join_first()
         return len(new)
+
+    def _let_the_shopper_join_first(self) -> None:
+        """The shopper has orders from the time of the customers."""
+        customers = User.objects.filter(username__in=map(_username, CUSTOMERS))
+        first = customers.aggregate(first=Min("date_joined"))["first"]
+        User.objects.filter(username=SHOPPER, date_joined__gt=first).update(date_joined=first)
 
     def add_addresses(self) -> None:
         """Give the people their e-mail addresses. They come last: who has none gets no mail for the seed's orders."""

@@ -19,14 +19,21 @@ from django.utils import timezone
 from eventing import chain
 from eventing.databases import time_from_db
 from monitoring import selectors
-from monitoring.audit import ledger, messages, orders, streams, tables
+from monitoring.audit import accounts, ledger, messages, orders, streams, tables
 from monitoring.audit.broker import Broker
 from monitoring.audit.cases import cases_between, cases_of, context_databases, ranges
 from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Moment, Report, Result
 from monitoring.audit.rows import Case
 from sharding import shards
 
-CHECKS: tuple[Check, ...] = (*tables.CHECKS, *ledger.CHECKS, *orders.CHECKS, *messages.CHECKS, *streams.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *tables.CHECKS,
+    *ledger.CHECKS,
+    *accounts.CHECKS,
+    *orders.CHECKS,
+    *messages.CHECKS,
+    *streams.CHECKS,
+)
 
 PING_SECONDS = 5.0
 LOOK_AGAIN = 1_000  # suspects of each check

@@ -133,7 +133,12 @@ class Run:
         joined = self.now - timedelta(days=self.days + 1)
         known = set(users.filter(username__startswith=PREFIX).values_list("username", flat=True))
         new = [
-            User(username=username, first_name=names[number % len(names)], date_joined=joined)
+            User(
+                pk=numbers.new_customer_id(bucket=number % BUCKETS),
+                username=username,
+                first_name=names[number % len(names)],
+                date_joined=joined,
+            )
             for number in range(wanted)
             if (username := f"{PREFIX}{number:07d}") not in known
         ]
@@ -142,6 +147,8 @@ class Run:
         for user in new:
             user.set_unusable_password()
         users.bulk_create(new, batch_size=2_000)
+        # Those whom an earlier run has added get orders from before it, too.
+        users.filter(username__startswith=PREFIX, date_joined__gt=joined).update(date_joined=joined)
         self.people = defaultdict(list)
         for pk, username, name in users.filter(username__startswith=PREFIX).values_list("id", "username", "first_name"):
             if username == HOT:

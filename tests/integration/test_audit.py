@@ -128,7 +128,8 @@ def inbox_entry(recorded: Recorded[Any], subscriber: str, at: datetime) -> Inbox
 
 @pytest.fixture(scope="module")
 def first_world(shared_databases: None) -> World:
-    return World(Shop(customer=User.objects.create_user("ann", "ann@example.org"), deliver=drain))
+    joined = datetime.now(UTC) - timedelta(days=365)
+    return World(Shop(customer=User.objects.create_user("ann", "ann@example.org", date_joined=joined), deliver=drain))
 
 
 @pytest.fixture
@@ -309,6 +310,26 @@ def a_mail_counts_as_sent_that_was_not(world: World) -> str:
     assert mail is not None
     Message.objects.filter(pk=mail.pk).update(status="sent")
     return f"message-{to_text(mail.pk)}"
+
+
+def first_things(world: World, complaint: str) -> str:
+    """How the audit names a customer of whom it knows the first order."""
+    ids = Order.objects.using(home(world)).filter(customer_id=world.shop.customer.pk).values_list("id", flat=True)
+    number = min(ids)
+    at = numbers.placed_at(number)
+    return f"customer {world.shop.customer.pk} has order {to_text(number)} of {at:%Y-%m-%d %H:%M}{complaint}"
+
+
+@breaks("customers_have_accounts")
+def the_account_of_a_customer_was_lost(world: World) -> str:
+    User.objects.filter(username="ann").delete()
+    return first_things(world, " and no account")
+
+
+@breaks("customers_have_accounts")
+def somebody_else_has_the_id_of_a_lost_customer(world: World) -> str:
+    User.objects.filter(username="ann").update(date_joined=world.shop.now + timedelta(days=1))
+    return first_things(world, ", before the account was made")
 
 
 @breaks("charges_have_payments")
@@ -705,7 +726,7 @@ def test_every_column_of_the_read_model_is_compared(world: World, column: str, v
     found = verdict()
 
     assert found.pop("read_model_matches_events") == [order_name(world.paid)]
-    assert set(found) <= {"keys_have_one_order"}  # its customer's
+    assert set(found) <= {"keys_have_one_order", "customers_have_accounts"}  # its customer's
 
 
 @pytest.mark.services

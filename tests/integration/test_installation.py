@@ -165,7 +165,7 @@ def test_roles_end_with_one_line_when_urls_are_swapped_or_missing(installation: 
 def test_databases_of_a_version_without_marks_get_theirs_unless_they_are_swapped(installation: Installation) -> None:
     assert installation.manage("migrate_all").returncode == 0
     remove = "DROP TABLE eventing_mark"
-    forget = "DELETE FROM django_migrations WHERE app = 'eventing' AND name >= '0007'"
+    forget = "DELETE FROM django_migrations WHERE app = 'eventing' AND name >= '0008'"
     for alias in ("default", "orders_0", "orders_1"):
         installation.execute(alias, remove)
         installation.execute(alias, forget)

@@ -56,6 +56,7 @@ def test_a_signed_in_shopper_sees_a_plain_page_while_the_default_database_is_awa
 @pytest.mark.django_db(databases="__all__", transaction=True)
 def test_a_pool_without_a_free_connection_is_unavailability_too(monkeypatch: pytest.MonkeyPatch) -> None:
     api = Api.of("ann")
+    assert api.token  # which asks the database for the account
 
     def exhausted(self: ConnectionPool, timeout: float | None = None) -> Any:
         raise PoolTimeout("couldn't get a connection after 3.00 sec")

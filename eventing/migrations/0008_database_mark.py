@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("eventing", "0006_event_hash"),
+        ("eventing", "0007_periodic_runs"),
     ]
 
     operations = [
