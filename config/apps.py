@@ -10,9 +10,8 @@ from django.contrib.admin.checks import check_admin_app, check_dependencies
 from django.core import checks
 from django.db import models
 
-from sharding import numbers
-
 from eventing.retention import permanent, pruned
+from sharding import numbers
 
 
 class BackOfficeConfig(apps.SimpleAdminConfig):

@@ -11,6 +11,7 @@ class EventingConfig(AppConfig):
     verbose_name = "Event backbone"
     retention = (
         permanent("eventing.Event", "the history"),
+        permanent("eventing.DatabaseMark", "one row"),
         Retention(model="eventing.OutboxMessage", keeps="until it is published", task="the relay"),
         Retention(model="eventing.InboxEntry", keeps="EVENTING_INBOX_RETENTION_DAYS", task="Prune inboxes"),
         pruned(

@@ -70,13 +70,19 @@ class InboxEntry(EventKey):
 
 
 class DatabaseMark(models.Model):
-    """What this database is: under which alias, of which installation. One row; `manage.py migrate_all` writes it."""
+    """What this database is: under which alias, of which installation. One row; `manage.py migrate_all` writes it.
+
+    `restored_at` is set from when a restore to an earlier moment is noticed until an operator has looked
+    (`released_at`), see `sharding.restores`.
+    """
 
     ONLY = 1
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=ONLY)
     installation = models.UUIDField()
     alias = models.CharField(max_length=63)
+    restored_at = models.DateTimeField(null=True)
+    released_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "eventing_mark"

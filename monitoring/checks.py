@@ -103,11 +103,16 @@ def _sqlite_takes_writes(alias: str) -> None:
 
 
 def installation() -> str:
-    """Each database that answers is the one that the settings mean."""
+    """Each database that answers is the one that the settings mean, and as it was left."""
     answers = ask_databases(lambda alias: DatabaseMark.objects.using(alias).first())
     wrong = list(misplaced({alias: answer.value for alias, answer in answers.items()}).values())
     if not answers[DEFAULT_DB_ALIAS].error:
         wrong += unknown_shards()
+    wrong += [
+        f"{alias} was restored to an earlier moment; the clock cancels nothing there until an operator has looked."
+        for alias, answer in answers.items()
+        if answer.value is not None and answer.value.restored_at is not None
+    ]
     if wrong:
         raise Impaired(" ".join(wrong))
     return "every database that answers is the right one"

@@ -19,7 +19,7 @@ from django.utils import timezone
 from eventing import chain
 from eventing.databases import time_from_db
 from monitoring import selectors
-from monitoring.audit import accounts, ledger, messages, orders, streams, tables
+from monitoring.audit import accounts, ledger, messages, orders, orphans, streams, tables
 from monitoring.audit.broker import Broker
 from monitoring.audit.cases import cases_between, cases_of, context_databases, ranges
 from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Moment, Report, Result
@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     *tables.CHECKS,
     *ledger.CHECKS,
     *accounts.CHECKS,
+    *orphans.CHECKS,
     *orders.CHECKS,
     *messages.CHECKS,
     *streams.CHECKS,

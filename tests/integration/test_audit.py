@@ -332,6 +332,15 @@ def somebody_else_has_the_id_of_a_lost_customer(world: World) -> str:
     return first_things(world, ", before the account was made")
 
 
+@breaks("everything_has_its_order", "messages_for_events")
+def a_message_is_about_an_order_that_is_not_there(world: World) -> str:
+    lost = numbers.new_order_id(world.shop.customer.pk, world.shop.now)
+    message = Message.objects.filter(channel="inbox", order_id=world.paid).first()
+    assert message is not None
+    Message.objects.filter(pk=message.pk).update(order_id=lost)
+    return f"messages of order {to_text(lost)}"
+
+
 @breaks("charges_have_payments")
 def the_gateway_took_money_that_nobody_knows_of(world: World) -> str:
     SandboxCharge.objects.create(
