@@ -13,7 +13,6 @@ from django.conf import settings
 from django.core.cache import cache
 from django.test import Client
 
-from config import levels
 from config.levels import MAX_NEGATIVES, Levels, bounded
 from config.wsgi import application
 from eventing.models import Event
@@ -103,7 +102,7 @@ def test_things_that_do_not_exist_do_not_fill_the_cache(monkeypatch: pytest.Monk
         written.append(key)
         store(key, *args, **kwargs)
 
-    monkeypatch.setattr(levels, "cache", _Noting(noted))
+    monkeypatch.setattr("config.cache.cache", _Noting(noted))
     for number in range(MAX_NEGATIVES + 50):
         assert nothing.get(str(number), lambda: None) is None
     assert len(written) == MAX_NEGATIVES
