@@ -30,7 +30,7 @@ def audit_portion() -> int:
     return audit_rounds.go_on(timezone.now())
 
 
-@periodic("Summarise sales", at=(0, 20), name="monitoring.summarise_sales")
+@periodic("Summarise sales", every=60, name="monitoring.summarise_sales")
 def summarise_sales() -> int:
     return reports.summarise_sales(timezone.now())
 
