@@ -45,6 +45,7 @@ def test_an_order_is_placed_confirmed_paid_shipped_and_delivered(shop: Shop) -> 
     assert shop.history(order_id) == [
         "OrderPlaced",
         "OrderConfirmed",
+        "OrderPaymentStarted",
         "OrderPaid",
         "OrderShipped",
         "OrderDelivered",

@@ -11,10 +11,12 @@ import pytest
 import yaml
 from django.conf import settings
 from django.core.cache import cache
+from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
+from config.edge import Edge
+from config.front import Front
 from config.levels import MAX_NEGATIVES, Levels, bounded
-from config.wsgi import application
 from eventing.models import Event
 from sharding import shards
 from tests.integration.shop_api import Api, stock_the_shop
@@ -45,7 +47,7 @@ def get(path: str, query: str = "") -> int:
     """A request as it comes from a server, with the cache of answers in front."""
     status: list[str] = []
     environ: dict[str, Any] = Client()._base_environ(PATH_INFO=path, QUERY_STRING=query, HTTP_HOST="localhost")
-    chunks = application(environ, lambda line, headers, exc_info=None: status.append(line))
+    chunks = Edge(Front(WSGIHandler()))(environ, lambda line, headers, exc_info=None: status.append(line))
     b"".join(chunks)
     if hasattr(chunks, "close"):
         chunks.close()

@@ -25,6 +25,7 @@ from kombu import Connection
 from pytest_django.fixtures import Settings
 
 from config.cache import FailOpenRedisCache
+from eventing import schedules as periodic_rows
 from eventing.inline import leading
 from eventing.models import DeadLetter
 from eventing.models import Event as EventRow
@@ -69,6 +70,7 @@ def schedules_have_just_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ready_names_every_dependency(client: Client, broker: None) -> None:
+    periodic_rows.install()
     with leading(settings.DATABASES):
         response = client.get("/readyz")
     body = response.json()

@@ -16,6 +16,7 @@ from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from psycopg import errors, sql
 
+from eventing import schedules
 from sharding import checks, installation, servers, shards
 from sharding.errors import ServerUnavailable, ShardMapMissing, WrongDatabases
 from sharding.servers import name_of
@@ -28,9 +29,9 @@ class Command(BaseCommand):
     requires_system_checks = [Tags.models, checks.TAG]
     help = (
         "Migrate all databases: `default` first, then those of the contexts and the order shards. Creates PostgreSQL "
-        "databases that do not exist, and writes the shard map into a fresh installation. Safe to run again, and by "
-        "several at once (they take turns). On a database in use, a migration waits only briefly for a lock, so that "
-        "others do not queue up behind it, and tries again."
+        "databases that do not exist, and writes schedules and the shard map into a fresh installation. Safe to run "
+        "again, and by several at once (they take turns). On a database in use, a migration waits only briefly for a "
+        "lock, so that others do not queue up behind it, and tries again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -69,6 +70,8 @@ class Command(BaseCommand):
             for alias in aliases:
                 self._create_if_missing(alias)
                 self._migrate(alias, options["lock_timeout"], options["verbosity"])
+                if alias == DEFAULT_DB_ALIAS:
+                    schedules.install()
                 if alias == DEFAULT_DB_ALIAS and shards.install():
                     self._say(alias, f"shard map written: 128 buckets on {', '.join(shards.aliases())}")
                 installation.mark(alias)
