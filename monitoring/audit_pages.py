@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.core.exceptions import PermissionDenied
@@ -70,31 +69,12 @@ def _page(request: HttpRequest, run: AuditRun | None) -> HttpResponse:
     return TemplateResponse(request, "admin/monitoring/audits.html", context)
 
 
-class _Check(msgspec.Struct):
-    title: str
-    violations: int
-    offenders: list[Any]
-    unavailable: list[str]
-
-
-class _Report(msgspec.Struct):
-    checks: list[_Check]
-
-
-def _is_readable(report: Any) -> bool:
-    try:
-        msgspec.convert(report, _Report)
-    except msgspec.ValidationError:
-        return False
-    return True
-
-
 def _results(run: AuditRun | None) -> dict[str, Any]:
     """What the template of the results needs. A run whose worker has died counts as finished."""
     under_way = run is not None and run.finished_at is None and audit_runs.running() is not None
-    if run is not None and run.report is not None and not _is_readable(run.report):
+    checks = audit_runs.checks_of(run) if run is not None else []
+    if run is not None and run.report is not None and not checks:
         run.report, run.error = None, "its report is in the form of another version"
-    checks = [] if run is None or run.report is None else run.report["checks"]
     return {
         "run": run,
         "under_way": under_way,

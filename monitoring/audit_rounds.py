@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
+import msgspec
 from django.db import DEFAULT_DB_ALIAS
 
 from eventing.databases import SessionLock
+from monitoring import audit_runs
 from monitoring.audit import CHECKS, portions
 from monitoring.models import AuditRound, AuditRun
 
@@ -23,7 +25,7 @@ def go_on(now: datetime) -> int:
         current = AuditRound.objects.filter(finished_at=None).first()
         if current is None:
             current = AuditRound(started_at=now, state=asdict(portions.Round()))
-        state = portions.Round(**current.state)
+        state = _state_of(current)
         before = state.cases
         complete = portions.go_on(state, now)
         current.portion_at, current.state = now, asdict(state)
@@ -37,6 +39,14 @@ def go_on(now: datetime) -> int:
         return state.cases - before
     finally:
         lock.release()
+
+
+def _state_of(row: AuditRound) -> portions.Round:
+    """How far a round is; one of another version begins anew."""
+    try:
+        return msgspec.convert(row.state, portions.Round)
+    except msgspec.ValidationError:
+        return portions.Round()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +82,14 @@ def known() -> Known:
     names = [check.name for check in CHECKS]
 
     whole = AuditRun.objects.filter(report__isnull=False).first()
-    if whole is not None and whole.report is not None and whole.finished_at is not None:
+    checks = audit_runs.checks_of(whole) if whole is not None else []
+    if whole is not None and whole.finished_at is not None and checks:
         at["whole"] = whole.finished_at
-        for check in whole.report["checks"]:
+        for check in checks:
             if check["name"] in names and not check["unavailable"]:
                 found[check["name"]] = whole.started_at, check["violations"], check["offenders"]
     for row in reversed(AuditRound.objects.all()[:2]):
-        state = portions.Round(**row.state)
+        state = _state_of(row)
         at["portion"] = row.portion_at
         if row.finished_at is not None:
             at["round"] = row.finished_at

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Any
 
+import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
 
@@ -23,6 +25,28 @@ PROGRESS_SECONDS = 1.0
 
 class AlreadyRunning(Exception):
     """An audit is under way."""
+
+
+class _Check(msgspec.Struct):
+    name: str
+    title: str
+    violations: int
+    offenders: list[Any]
+    unavailable: list[str]
+
+
+class _Report(msgspec.Struct):
+    checks: list[_Check]
+
+
+def checks_of(run: AuditRun) -> list[dict[str, Any]]:
+    """What each check of an audit has found; none if it has no report, or one that another version has written."""
+    report: Any = run.report
+    try:
+        msgspec.convert(report, _Report)
+    except msgspec.ValidationError:
+        return []
+    return list(report["checks"])
 
 
 def running() -> AuditRun | None:

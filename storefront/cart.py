@@ -118,7 +118,9 @@ class Contents:
         )
 
 
-Lines = dict[str, tuple[Annotated[int, Meta(ge=1)], int, str]]  # by sku: pieces, and the price when they were put in
+Pieces = Annotated[int, Meta(ge=1)]
+# A sku, how many, and the price and currency when they were put in. Older versions had the rest by sku.
+Lines = list[tuple[str, Pieces, int, str]] | dict[str, tuple[Pieces, int, str]]
 
 
 class _Ordered(msgspec.Struct):
@@ -132,9 +134,9 @@ class _Stored(msgspec.Struct):
 
     key: str = ""
     coupon: str = ""
-    lines: Lines = {}
+    lines: Lines = []
     added: list[str] = []
-    placed: dict[str, str] = {}
+    placed: list[tuple[str, str]] | dict[str, str] = []
     ordered: _Ordered | None = None
 
 

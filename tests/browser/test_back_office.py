@@ -39,7 +39,7 @@ def paid_order(shop_url: str) -> str:
 
 def find(page: Page, number: str) -> None:
     page.goto("/admin/orders/order/")
-    page.get_by_placeholder("Order number, e-mail or user name").fill(number)
+    page.get_by_placeholder("Number, customer, SKU or tracking number").fill(number)
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(rf"/{number}/change/$"))
 

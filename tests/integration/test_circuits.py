@@ -246,11 +246,11 @@ def test_only_what_is_shown_or_counted_is_cached() -> None:
     }
     assert users == {
         "config/levels.py",  # what the shop shows
-        "monitoring/dashboard.py",  # the numbers of the last seconds
+        "config/cache.py",  # which the dashboard keeps its numbers with
         "monitoring/checks.py",  # to see whether it is there
         "storefront/throttle.py",  # how often somebody has tried
     }
 
 
 def test_sessions_and_carts_are_in_the_database() -> None:
-    assert django_settings.SESSION_ENGINE == "django.contrib.sessions.backends.db"
+    assert django_settings.SESSION_ENGINE == "config.sessions"

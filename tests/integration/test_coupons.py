@@ -446,7 +446,7 @@ def test_form_says_what_the_database_would_refuse() -> None:
         "code": ["A code has up to 40 capital letters, digits and dashes."],
         "currency": ["A currency is a code of three capital letters."],
         "__all__": [
-            "A percentage is 1 to 10000 basis points, an amount at least 1.",
+            "A percentage is 0.01 to 100 per cent, an amount at least the smallest coin.",
             "A limit is at least 1.",
         ],
     }

@@ -69,6 +69,7 @@ def schedules_have_just_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "_stalled", lambda built: [])
 
 
+@pytest.mark.django_db(databases="__all__", transaction=True)  # checks ask in threads, which see what is committed
 def test_ready_names_every_dependency(client: Client, broker: None) -> None:
     periodic_rows.install()
     with leading(settings.DATABASES):

@@ -132,6 +132,7 @@ def test_placing_writes_event_outbox_rows_and_key() -> None:
         "expires_at": DUE,
         "version": 1,
         "reason": "",
+        "tracking": "",
     }
     assert list(
         OrderLine.objects.using(alias)
