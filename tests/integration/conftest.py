@@ -12,7 +12,7 @@ import pytest
 from celery import current_app
 from django.db import connections, transaction
 
-from eventing import registry, store, subscribers, topology
+from eventing import queues, registry, store, subscribers, topology
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.subscribers import Subscriber
 from sharding import shards
@@ -23,6 +23,12 @@ from tests.integration.installations import Installation, fresh
 def installation(tmp_path: Path) -> Iterator[Installation]:
     with fresh(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def nothing_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The delay queues are those of the whole broker: what tests that run side by side retry is nobody's here."""
+    monkeypatch.setattr(queues, "delayed", lambda *, seconds: 0)
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ from sharding.partitions import attached_buckets, create_partitions
 from tests.flows.conftest import Shop
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]
 
 POSTGRESQL = os.environ["TEST_PROFILE"] == "services"
 OTHERS = "integration"

@@ -26,7 +26,7 @@ from tests.flows.conftest import Shop
 from tests.integration.test_admin import client_of, text
 from tests.integration.test_audit import OTHERS, World, order_name, pretend_handled
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]
 
 LATER = timedelta(seconds=70)  # by when everything has settled
 

@@ -16,7 +16,7 @@ from monitoring.audit import audit
 from sharding import shards
 from tests.flows.conftest import Shop
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]
 
 migration = import_module("orders.migrations.0004_declines_before_holds")
 

@@ -29,7 +29,7 @@ def addresses(number: str) -> Iterator[tuple[str, str]]:
     """Name and address of every route of the shop."""
     for pattern in urlpatterns:
         assert isinstance(pattern, URLPattern)
-        route = str(pattern.pattern).replace("<str:sku>", "BOOK").replace("<str:number>", number)
+        route = str(pattern.pattern).replace("<sku:sku>", "BOOK").replace("<number:number>", number)
         assert "<" not in route, f"say what stands for the parameter of {route}"
         yield str(pattern.name), f"/{route}"
 

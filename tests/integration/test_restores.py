@@ -20,7 +20,7 @@ from sharding import numbers, restores, shards
 from sharding.models import Bucket
 from tests.integration.shop_api import Api, stock_the_shop
 
-pytestmark = pytest.mark.django_db(databases="__all__")
+pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]
 
 SHARD, OTHER = "orders_0", "orders_1"
 
