@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -103,7 +104,11 @@ def nothing_remembered() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
-    """Tests find the first shard map in their databases (and leave it there: tests/emptying.py)."""
+    """Tests find the first shard map in their databases (and leave it there: tests/emptying.py).
+
+    The pages of the back office are loaded with the addresses, whichever test comes first.
+    """
+    import_module("config.urls")
     with django_db_blocker.unblock():
         shards.install()
         for alias in settings.DATABASES:

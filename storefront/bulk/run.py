@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from operator import itemgetter
 
@@ -32,7 +32,7 @@ from storefront.bulk import writing
 from storefront.bulk.deck import Deck
 from storefront.bulk.errors import BulkError
 from storefront.bulk.stories import MOMENTS, TERM
-from storefront.bulk.templates import SHARD, Table, Template
+from storefront.bulk.templates import SHARD, Table, Template, in_words
 from storefront.bulk.writing import Batch, Writer
 from storefront.models import BulkBatch
 from storefront.seed_data import CUSTOMERS
@@ -234,6 +234,7 @@ class Run:
             "delivered": shipped + 1 + int((20 + 70 * draw()) * scale),
         }
         values += [_text(moments[moment]) for moment in MOMENTS]
+        values.append(in_words(datetime.fromtimestamp(due, UTC)))
         values += [self._random_number(second, is_uuid) for is_uuid in template.randoms]
         return [value.encode() for value in values]
 

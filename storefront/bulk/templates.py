@@ -50,6 +50,12 @@ HASH = b"\t\\\\x"  # between the other columns of an event and the digits of its
 PUBLISHED = timedelta(milliseconds=6)  # from an event to its message
 HANDLED = timedelta(milliseconds=18)  # from an event to its effect
 
+
+def in_words(at: datetime) -> str:
+    """A deadline as messages tell it."""
+    return f"{at.day} {at:%B %Y, %H:%M}"
+
+
 # Every template has these gaps, in this sequence; after them come its random numbers, see `Template.randoms`.
 GAPS = (
     str(ORDER_ID),
@@ -58,6 +64,7 @@ GAPS = (
     NAME,
     TRACKING,
     *(f"{at:%Y-%m-%dT%H:%M:%S}" for at in MOMENTS.values()),
+    in_words(MOMENTS["due"]),
 )
 
 Table = tuple[str, str, str]  # where (SHARD or an alias), table, columns

@@ -98,7 +98,6 @@ def order_id() -> int:
 
 
 def labels() -> list[str]:
-    import_module("config.urls")  # the pages are loaded with the addresses
     return sorted(model._meta.label_lower for model in admin.site._registry)
 
 

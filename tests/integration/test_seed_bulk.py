@@ -250,7 +250,7 @@ KEYS = {
     "payments_sandboxcharge": "(SELECT order_id FROM payments_payment"
     " WHERE payments_sandboxcharge.key IN ('capture-' || payments_payment.id, 'refund-' || payments_payment.id))",
 }  # fmt: skip
-TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
+TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?|\d+ \w+ \d{4}, \d\d:\d\d")
 
 
 @pytest.mark.django_db(databases="__all__")  # what it compares need not be committed
