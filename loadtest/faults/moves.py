@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from selectors import EVENT_READ, DefaultSelector
 from subprocess import PIPE
 from typing import IO, cast
 
@@ -65,13 +65,15 @@ def movers(shell: Shell) -> Iterator[Callable[[int, str, Step], None]]:
     """A function that moves a bucket to a database in a process that dies at a step; it raises FaultFailed."""
     process = shell.spawn("-c", MOVERS, stdin=PIPE, stdout=PIPE, start_new_session=True)
     ends = cast("IO[str]", process.stdout)
+    answers = DefaultSelector()
+    answers.register(ends, EVENT_READ)
 
     def move(bucket: int, target: str, step: Step) -> None:
         print(bucket, target, step.name, file=process.stdin, flush=True)
-        ended = ends.readline().strip() if select.select([ends], [], [], WAIT_SECONDS)[0] else "not at all"
+        ended = ends.readline().strip() if answers.select(WAIT_SECONDS) else "not at all"
         require(ended == str(-signal.SIGKILL), f"the mover ended with {ended} instead of dying at {step.value}")
 
-    with process:
+    with process, answers:
         try:
             yield move
         finally:
