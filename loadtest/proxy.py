@@ -67,8 +67,18 @@ class Proxy:
                 continue
             with self._lock:
                 self._pairs.add((client, server))
-            for source, sink, may_pass in ((client, server, None), (server, client, self._answers)):
-                threading.Thread(target=self._copy, args=[source, sink, may_pass], daemon=True).start()
+            threading.Thread(target=self._serve, args=[client, server], daemon=True).start()
+
+    def _serve(self, client: socket.socket, server: socket.socket) -> None:
+        """Hand on what both say until both have ended."""
+        back = threading.Thread(target=self._copy, args=[server, client, self._answers], daemon=True)
+        back.start()
+        self._copy(client, server, None)
+        back.join()
+        with self._lock:
+            self._pairs.discard((client, server))
+        for one in (client, server):
+            one.close()
 
     @staticmethod
     def _copy(source: socket.socket, sink: socket.socket, may_pass: threading.Event | None) -> None:
