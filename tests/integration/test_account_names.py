@@ -100,7 +100,8 @@ def test_names_of_an_older_version_that_become_one_are_told_apart(capsys: pytest
     migration = importlib.import_module("storefront.migrations.0006_account_names")
     with connection.cursor() as cursor:
         cursor.execute("DROP INDEX user_has_one_name")
-    made = User.objects.bulk_create([User(username=name) for name in ("Ann", "ANN", "bob", "Bob", "Ｃy", "dan")])
+    names = ("Ann", "ANN", "bob", "Bob", "Ｃy", "dan")
+    made = User.objects.bulk_create([User(pk=100 + number, username=name) for number, name in enumerate(names)])
     User.objects.filter(pk=made[1].pk).update(last_login=timezone.now())
     migration.store_in_one_form(apps, SimpleNamespace(connection=connection))
     assert [User.objects.get(pk=user.pk).username for user in made] == [
