@@ -16,7 +16,7 @@ from django.db import connections
 
 from config import breakers, levels
 from eventing.databases import is_postgresql
-from loadtest import templates
+from lab import templates
 from sharding import installation, shards
 from tests import emptying
 from tests.groups import Division, close_shared, place_of, scope_of, share

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtest.client import Client
-from loadtest.proxy import Proxy
-from loadtest.shell import Shell
-from loadtest.stack import Embedded, Processes
-from loadtest.temporary import temporary_stack
+from lab.client import Client
+from lab.proxy import Proxy
+from lab.shell import Shell
+from lab.stack import Embedded, Processes
+from lab.temporary import temporary_stack
 from tests import profile
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import templates
-from loadtest.instances import Instance, postgresql_programs, start_postgresql, stop
-from loadtest.probes import Unusable
+from lab import templates
+from lab.instances import Instance, postgresql_programs, start_postgresql, stop
+from lab.probes import Unusable
 
 PROFILE = os.environ.setdefault("TEST_PROFILE", "embedded")
 RUN = os.environ.setdefault("TEST_RUN", "run")

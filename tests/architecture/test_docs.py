@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
-from loadtest.faults.catalogue import FAULTS
+from lab.faults.catalogue import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,7 +27,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_and_script_that_is_mentioned_exists(document: Path) -> None:
-    mentioned = re.findall(r"`((?:tests|script|loadtest)/[\w./-]+?)(?:::\w+)?(?: [^`]*)?`", document.read_text())
+    mentioned = re.findall(r"`((?:tests|script|lab)/[\w./-]+?)(?:::\w+)?(?: [^`]*)?`", document.read_text())
     assert [path for path in mentioned if not (ROOT / path).exists()] == []
 
 

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from loadtest.instances import CHROMIUMS, chromium_program
-from loadtest.stack import ROOT, Embedded
-from loadtest.temporary import temporary_stack
+from lab.instances import CHROMIUMS, chromium_program
+from lab.stack import ROOT, Embedded
+from lab.temporary import temporary_stack
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.test_shop import check_out, order_number, put_into_cart, sign_in
 

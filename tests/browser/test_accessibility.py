@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 import storefront.urls
 from config.backoffice import PAGES
-from loadtest.client import Client
+from lab.client import Client
 from tests.browser.test_shop import sign_in
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Page, expect
 
-from loadtest.client import Client
+from lab.client import Client
 from tests.browser.test_shop import is_within_window
 
 WINDOWS = [(1280, "light"), (360, "dark"), (1280, "dark"), (360, "light")]

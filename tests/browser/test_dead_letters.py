@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from loadtest.stack import Embedded
+from lab.stack import Embedded
 from tests.browser.conftest import SECONDS, Watched
 from tests.browser.test_back_office import log_in
 from tests.live import Live

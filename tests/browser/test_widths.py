@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from loadtest.stack import Embedded
+from lab.stack import Embedded
 from tests.browser.conftest import SECONDS
 from tests.browser.long_names import SKU
 from tests.groups import share

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from loadtest.faults.campaign import Campaign
-from loadtest.faults.lab import Lab, private_services
+from lab.faults.campaign import Campaign
+from lab.faults.lab import Lab, private_services
 from tests.groups import share
 
 FREEZE_SECONDS = 14.0  # a third of that of `script/faults`; the clock looks at the orders every 5 s

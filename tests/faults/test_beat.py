@@ -15,7 +15,7 @@ from typing import Any
 import kombu
 import pytest
 
-from loadtest.stack import ROOT
+from lab.stack import ROOT
 from tests.live import Live
 from tests.waiting import wait_until
 

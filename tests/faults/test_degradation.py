@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from loadtest.client import Client
+from lab.client import Client
 from tests.faults.test_faults import is_open
 from tests.live import Live
 from tests.waiting import wait_until

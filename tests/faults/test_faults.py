@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.client import Client, RequestFailed
-from loadtest.faults.campaign import Campaign
-from loadtest.faults.catalogue import FAULTS
-from loadtest.faults.lab import Lab
-from loadtest.faults.selftest import MUTATIONS, hurt
-from loadtest.faults.staging import Fault
-from loadtest.faults.traffic import SKUS, Customer, new_customers
-from loadtest.faults.verdict import DOUBLED, OVERSOLD
-from loadtest.stack import Embedded
+from lab.client import Client, RequestFailed
+from lab.faults.campaign import Campaign
+from lab.faults.catalogue import FAULTS
+from lab.faults.lab import Lab
+from lab.faults.selftest import MUTATIONS, hurt
+from lab.faults.staging import Fault
+from lab.faults.traffic import SKUS, Customer, new_customers
+from lab.faults.verdict import DOUBLED, OVERSOLD
+from lab.stack import Embedded
 from monitoring.audit import CHECKS
 from sharding import numbers
 from tests.faults.conftest import Laboratory

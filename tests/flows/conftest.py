@@ -18,8 +18,8 @@ from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory_handlers
 from inventory.models import Stock
-from loadtest import templates
-from loadtest.instances import start_postgresql, stop
+from lab import templates
+from lab.instances import start_postgresql, stop
 from monitoring.audit import CHECKS, audit
 from orders import handlers as order_handlers
 from orders import selectors as order_selectors

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loadtest.client import Client
+from lab.client import Client
 from tests import profile
 from tests.live import Live
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from loadtest.client import Client, RequestFailed
+from lab.client import Client, RequestFailed
 from tests.live import Live
 from tests.waiting import wait_until
 

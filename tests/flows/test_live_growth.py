@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.pending import pending
-from loadtest.shell import Shell
-from loadtest.stack import ROOT, Stack
-from loadtest.temporary import temporary_installation
+from lab.pending import pending
+from lab.shell import Shell
+from lab.stack import ROOT, Stack
+from lab.temporary import temporary_installation
 from sharding import numbers
 from tests import profile
 from tests.live import Live

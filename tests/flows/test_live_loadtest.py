@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from loadtest.load.shop import NAME
-from loadtest.stack import ROOT
+from lab.load.shop import NAME
+from lab.stack import ROOT
 from tests.waiting import wait_until
 
 CHARTS = ["Throughput", "Latency", "Queues and outboxes", "Outbox lag", "Stock", "Users"]
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.services, pytest.mark.slow]
 def test_one_shop_passes_until_its_stock_is_tampered_with(tmp_path: Path, database_url: str) -> None:
     report = tmp_path / "report.html"
     database = urlsplit(database_url)._replace(path=f"/{NAME}").geturl()
-    command = [sys.executable, "-m", "loadtest.load.run", "--headless", "--users", "5", "--minutes", "0.15"]
+    command = [sys.executable, "-m", "lab.load.run", "--headless", "--users", "5", "--minutes", "0.15"]
     command += ["--scenario", "steady-orders", "--scenario", "steady-orders"]
     command += ["--drain-seconds", "120", "--report", str(report)]
     env = {**os.environ, "DATABASE_URL": database_url}

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loadtest.client import Client
-from loadtest.instances import nginx_program, start_nginx, stop
-from loadtest.slow import SLOW
+from lab.client import Client
+from lab.instances import nginx_program, start_nginx, stop
+from lab.slow import SLOW
 from tests import profile
 from tests.live import Live
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from loadtest.client import Client, RequestFailed
+from lab.client import Client, RequestFailed
 from tests.live import Live
 from tests.waiting import wait_until
 

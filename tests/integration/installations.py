@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connections
 from psycopg import sql
 
-from loadtest.stack import ROOT
+from lab.stack import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from eventing.models import DeadLetter, OutboxMessage, RedriveRun
 from eventing.publishing import Publisher, ask_worker
 from eventing.queues import BrokerBlocked
 from eventing.relay import Relay
-from loadtest.instances import set_memory_alarm, start_rabbitmq, stop
+from lab.instances import set_memory_alarm, start_rabbitmq, stop
 from monitoring.models import AuditRun
 from notifications.models import Message
 from sharding.models import BucketMove

@@ -29,7 +29,7 @@ from eventing.testing import drain, publish_all
 from inventory import handlers as inventory
 from inventory import selectors as catalogue
 from inventory.models import Product, Stock
-from loadtest.proxy import Proxy
+from lab.proxy import Proxy
 from monitoring import circuits
 from monitoring.models import OpenCircuit
 from payments.gateway import BREAKER, Captured, Declined, GatewayUnavailable, Refunded

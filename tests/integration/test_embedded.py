@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadtest.stack import ROOT
+from lab.stack import ROOT
 
 QUESTION = """
 from celery import current_app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.races import RACES, Race, run
+from lab.races import RACES, Race, run
 from payments.models import SandboxCharge
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.django_db(transaction=True, databases="__all__")]

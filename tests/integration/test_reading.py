@@ -13,8 +13,8 @@ from django.contrib.sessions.models import Session
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
-from loadtest import reading
-from loadtest.reading import BadPage, TooFewOrders
+from lab import reading
+from lab.reading import BadPage, TooFewOrders
 from orders import admin as orders_admin
 from tests.integration.order_samples import NOON, place
 from tests.integration.test_admin import ORDERS, client_of, link, listed

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from config import secret_key
-from loadtest.dotenv import read_dotenv
-from loadtest.stack import ROOT
+from lab.dotenv import read_dotenv
+from lab.stack import ROOT
 
 pytestmark = pytest.mark.once
 
@@ -26,7 +26,7 @@ PROGRAMS = {
     "worker": [str(BIN / "celery"), "--app=config", "--skip-checks", "worker"],
     "beat": [str(BIN / "celery"), "--app=config", "--skip-checks", "beat"],
     "web": [str(BIN / "granian"), "--interface=wsgi", "--port=0", "config.wsgi:application"],
-    "stack": [sys.executable, "-m", "loadtest.stack"],
+    "stack": [sys.executable, "-m", "lab.stack"],
 }
 
 

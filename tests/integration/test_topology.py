@@ -23,7 +23,7 @@ from eventing import integration, queues, schedules, topology
 from eventing.delivery import Delivery, deliver
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
-from loadtest.instances import ROOT, start_rabbitmq, stop
+from lab.instances import ROOT, start_rabbitmq, stop
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import envelopes
 from tests.waiting import wait_until

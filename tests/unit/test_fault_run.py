@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from loadtest.faults.campaign import Outcome
-from loadtest.faults.catalogue import FAULTS, in_random_order
-from loadtest.faults.run import Results, main
-from loadtest.faults.staging import Fault
-from loadtest.faults.verdict import Verdict
+from lab.faults.campaign import Outcome
+from lab.faults.catalogue import FAULTS, in_random_order
+from lab.faults.run import Results, main
+from lab.faults.staging import Fault
+from lab.faults.verdict import Verdict
 
 
 def outcome(fault: str, *, accepted: int = 10, recovery: float = 1.0, lost: int = 0) -> Outcome:
@@ -73,12 +73,12 @@ class Laboratory:
 def test_what_is_named_is_staged_whatever_the_time_and_what_is_left_out_is_said(
     only: list[str], staged: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("loadtest.faults.run.private_services", lambda: nullcontext(SimpleNamespace(folder=tmp_path)))
-    monkeypatch.setattr("loadtest.faults.run.Lab", Laboratory)
-    monkeypatch.setattr("loadtest.faults.run.Campaign", Laboratory)
-    monkeypatch.setattr("loadtest.faults.run._interrupt_once", lambda: None)
+    monkeypatch.setattr("lab.faults.run.private_services", lambda: nullcontext(SimpleNamespace(folder=tmp_path)))
+    monkeypatch.setattr("lab.faults.run.Lab", Laboratory)
+    monkeypatch.setattr("lab.faults.run.Campaign", Laboratory)
+    monkeypatch.setattr("lab.faults.run._interrupt_once", lambda: None)
     moments = count(step=30)
-    monkeypatch.setattr("loadtest.faults.run.time", SimpleNamespace(monotonic=lambda: next(moments)))
+    monkeypatch.setattr("lab.faults.run.time", SimpleNamespace(monotonic=lambda: next(moments)))
 
     assert main(["--minutes", "0.6", *only]) == 0
 

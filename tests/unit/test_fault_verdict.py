@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.faults.ledger import Ledger, Promise
-from loadtest.faults.verdict import Account, Facts, Verdict, judge
+from lab.faults.ledger import Ledger, Promise
+from lab.faults.verdict import Account, Facts, Verdict, judge
 
 CLEAN: dict[str, Any] = {"clean": True, "checks": [], "unavailable": []}
 ORDER, PAID, CANCELLED, UNKNOWN = 1 << 56, 2 << 56, 3 << 56, 4 << 56

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtest.load import interrupts, run
-from loadtest.load.interrupts import STOP_SIGNALS, Interrupts
+from lab.load import interrupts, run
+from lab.load.interrupts import STOP_SIGNALS, Interrupts
 
 
 def test_scenarios_that_were_not_run_are_named(

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from loadtest.load import promises
-from loadtest.load.promises import Audit, Observed, Order, Stock
-from loadtest.load.recording import Recording, Request
-from loadtest.load.scenarios import SCENARIOS
-from loadtest.sharded import Line
+from lab.load import promises
+from lab.load.promises import Audit, Observed, Order, Stock
+from lab.load.recording import Recording, Request
+from lab.load.scenarios import SCENARIOS
+from lab.sharded import Line
 
 CLEAN = Audit(clean=True, checks=3)
 CONFIRMED = Order(status="confirmed", total=1_000)

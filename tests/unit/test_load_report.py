@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from loadtest.load import report, run, series
-from loadtest.load.charts import Span, chart, nice_ceiling, number
-from loadtest.load.crowd import parse
-from loadtest.load.recording import Reader, Recorder, Recording, Request
-from loadtest.load.report import Section
-from loadtest.load.run import main, table
-from loadtest.load.sampling import Sample
-from loadtest.load.series import BINS, Clock, Row, Series, percentile
-from loadtest.sharded import Line
+from lab.load import report, run, series
+from lab.load.charts import Span, chart, nice_ceiling, number
+from lab.load.crowd import parse
+from lab.load.recording import Reader, Recorder, Recording, Request
+from lab.load.report import Section
+from lab.load.run import main, table
+from lab.load.sampling import Sample
+from lab.load.series import BINS, Clock, Row, Series, percentile
+from lab.sharded import Line
 
 CHARTS = ["Throughput", "Latency", "Queues and outboxes", "Outbox lag", "Stock", "Users"]
 

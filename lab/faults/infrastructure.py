@@ -1,0 +1,316 @@
+"""Faults of processes, broker, databases and cache."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+
+from lab.faults.lab import Lab
+from lab.faults.ledger import Ledger, Promise
+from lab.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
+from lab.faults.traffic import SKUS, Customer, new_customers
+from lab.instances import set_memory_alarm, start_nginx, stop
+from lab.slow import SLOW
+from sharding import numbers
+
+# Places an order whose transaction stays open, with its event and outbox row written, until it is told how to end.
+HELD_ORDER = """
+import sys
+from uuid import uuid4
+import django
+django.setup()
+from eventing import store
+from eventing.recorded import Metadata
+from storefront import checkout
+
+class RolledBack(Exception):
+    pass
+
+def append_and_wait(*args, **options):
+    recorded = append(*args, **options)
+    print(recorded[0].stream_id, sum(line.quantity * line.unit_price for line in recorded[0].event.lines), flush=True)
+    if sys.stdin.readline().strip() != "commit":
+        raise RolledBack
+    return recorded
+
+append, store.append = store.append, append_and_wait
+customer, sku = int(sys.argv[1]), sys.argv[2]
+try:
+    checkout.place(customer, [(sku, 1)], None, key=uuid4().hex, metadata=Metadata(correlation_id=uuid4().hex))
+except RolledBack:
+    pass
+"""
+
+
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+IN_QUEUES = """
+from eventing import queues
+answer = queues.delayed(seconds=5) + sum(depth.messages or 0 for depth in queues.depths(seconds=5))
+"""
+
+
+# --- Processes ------------------------------------------------------------------------------------------------------
+
+
+def deaths(lab: Lab, point: str, seconds: float, *, every: float) -> Staging:
+    """Processes die at a point again and again: now alone, now with their whole service."""
+    before = lab.deaths(point)
+    stop = threading.Event()
+
+    def kill() -> None:
+        whole_service = True
+        while not stop.is_set():
+            lab.order_death(point, whole_service=whole_service)
+            whole_service = not whole_service
+            stop.wait(every)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield seconds
+        wait_for(lambda: lab.deaths(point) > before, f"a death at {point}")
+    finally:
+        stop.set()
+        killer.join()
+        lab.cancel_deaths()
+
+
+@fault
+def web_killed(lab: Lab, ledger: Ledger) -> Staging:
+    """The web server is killed between commit and answer."""
+    yield from deaths(lab, "web-after-commit", 6, every=2)
+
+
+@fault
+def worker_killed_before_commit(lab: Lab, ledger: Ledger) -> Staging:
+    """Workers are killed before their commit, every 2 s."""
+    yield from deaths(lab, "worker-before-commit", 6, every=2)
+
+
+@fault
+def worker_killed_after_commit(lab: Lab, ledger: Ledger) -> Staging:
+    """Workers are killed after their commit and before the acknowledgement, every 2 s."""
+    yield from deaths(lab, "worker-after-commit", 6, every=2)
+
+
+@fault
+def relay_killed(lab: Lab, ledger: Ledger) -> Staging:
+    """The relay is killed between publishing and deleting."""
+    yield from deaths(lab, "relay-before-delete", 6, every=2)
+
+
+# --- Broker ---------------------------------------------------------------------------------------------------------
+
+
+@fault
+def broker_stopped(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker is stopped for 20 s, then started again; orders are accepted meanwhile."""
+    lab.services.broker.stop()
+    before = len(ledger)
+    try:
+        yield 20
+        require(len(ledger) > before, "no order was accepted without the broker")
+    finally:
+        lab.services.broker.start()
+
+
+@fault
+def broker_killed(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker is killed with messages in its queues and in flight, then started again."""
+    with lab.frozen("worker-inventory"):
+        wait_for(lambda: lab.pending()["messages"] > 0, "a message in a queue")
+        lab.services.broker.kill()
+    try:
+        yield 2
+    finally:
+        lab.services.broker.start()
+
+
+@fault
+def confirms_lost(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker's answers, publisher confirms among them, are lost with the connections."""
+    lab.broker_proxy.hold_answers()
+    try:
+        yield 3
+    finally:
+        lab.broker_proxy.cut()
+        lab.broker_proxy.mend()
+
+
+@fault
+def confirms_late(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker's answers come 12 s late, when publishers have given up waiting for them."""
+    lab.broker_proxy.hold_answers()
+    try:
+        yield 12
+    finally:
+        lab.broker_proxy.release_answers()
+
+
+@fault
+def delivered_thrice(lab: Lab, ledger: Ledger) -> Staging:
+    """Every message is delivered three times, in random order."""
+    with lab.thrice():
+        yield 6
+
+
+@fault
+def broker_alarm(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker is under a memory alarm for 15 s and takes no messages; orders are accepted meanwhile."""
+    directory = lab.services.broker.directory
+    before = len(ledger)
+    set_memory_alarm(directory, on=True)
+    try:
+        yield 15
+        require(len(ledger) > before, "no order was accepted under the alarm")
+    finally:
+        set_memory_alarm(directory, on=False)
+
+
+@fault
+def broker_emptied(lab: Lab, ledger: Ledger) -> Staging:
+    """The broker loses all that it has while its queues are empty, and comes back without queues and exchanges."""
+    with lab.frozen("relay"):  # what is in a queue would be lost with it; events wait in the outboxes
+        wait_for(lambda: not lab.shell.run(IN_QUEUES), "empty queues")
+        lab.services.broker.kill()
+        shutil.rmtree(lab.services.broker.directory / "mnesia")
+        lab.services.broker.start()
+    yield 5
+    yield HEALED
+    missing = lab.shell.run("from eventing import queues\nanswer = queues.missing_topology(seconds=5)")
+    require(missing == [], f"the broker still has no {missing}")
+
+
+# --- Databases ------------------------------------------------------------------------------------------------------
+
+
+@fault
+def shards_restarted(lab: Lab, ledger: Ledger) -> Staging:
+    """The PostgreSQL server of half of the shards is killed, and restarted after 3 s."""
+    lab.services.shards.kill()
+    try:
+        yield 3
+    finally:
+        lab.services.shards.start()
+
+
+@fault
+def connections_terminated(lab: Lab, ledger: Ledger) -> Staging:
+    """All connections to all databases are terminated, three times."""
+    for _ in range(3):
+        for alias in lab.databases:
+            with lab.connect(alias) as admin:
+                admin.execute(TERMINATE)
+        time.sleep(1)
+    yield 1
+
+
+@fault
+def databases_read_only(lab: Lab, ledger: Ledger) -> Staging:
+    """The default database and half of the shards can only be read for 10 s, as after a failover."""
+    aliases = ["default", *[alias for alias in lab.databases if alias != "default"][1::2]]
+
+    def let(value: str) -> None:
+        for alias in aliases:
+            with lab.connect(alias) as admin:
+                admin.execute("SET default_transaction_read_only = off")
+                name = lab.databases[alias].rpartition("/")[2]
+                admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}")
+                admin.execute(TERMINATE)
+
+    let("on")
+    try:
+        yield 10
+    finally:
+        let("off")
+
+
+@fault
+def transaction_held_open(lab: Lab, ledger: Ledger) -> Staging:
+    """Two transactions stay open for 15 s while others commit; then one commits and one is rolled back."""
+    first, second = new_customers(lab, ledger, 2)
+    with ExitStack() as stack:
+        committed = stack.enter_context(held_order(lab, first, "commit"))
+        rolled_back = stack.enter_context(held_order(lab, second, "rollback"))
+        yield 15
+    ledger.accept(committed)
+    yield HEALED
+    for alias in lab.databases:
+        with lab.connect(alias) as database:
+            row = database.execute("SELECT 1 FROM eventing_event WHERE stream_id = %s", [rolled_back.order_id])
+            require(
+                row.fetchone() is None, f"order {numbers.to_text(rolled_back.order_id)} was rolled back and is there"
+            )
+
+
+@contextmanager
+def held_order(lab: Lab, customer: Customer, end: str) -> Iterator[Promise]:
+    """An order in a transaction that is open meanwhile, and ends with `commit` or `rollback`."""
+    process = lab.shell.spawn("-c", HELD_ORDER, str(customer.customer_id), SKUS[0], stdin=-1, stdout=-1)
+    try:
+        order_id, total = (process.stdout.readline() if process.stdout else "").split()
+        yield Promise(
+            order_id=int(order_id),
+            customer_id=customer.customer_id,
+            items={SKUS[0]: 1},
+            coupon=None,
+            total=int(total),
+        )
+        process.communicate(f"{end}\n", timeout=WAIT_SECONDS)
+        require(process.returncode == 0, f"the open transaction ended with code {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+# --- Redis ----------------------------------------------------------------------------------------------------------
+
+
+@fault
+def redis_flushed(lab: Lab, ledger: Ledger) -> Staging:
+    """Redis forgets everything, again and again."""
+    with redis.Redis.from_url(lab.services.redis.url) as client:
+        for _ in range(10):
+            client.flushall()
+            time.sleep(0.3)
+        yield 1
+
+
+@fault
+def redis_stopped(lab: Lab, ledger: Ledger) -> Staging:
+    """Redis is stopped for 5 s; orders are accepted meanwhile."""
+    lab.services.redis.stop()
+    before = len(ledger)
+    try:
+        yield 5
+        require(len(ledger) > before, "no order was accepted without Redis")
+    finally:
+        lab.services.redis.start()
+
+
+@fault
+def slow_clients(lab: Lab, ledger: Ledger) -> Staging:
+    """The proxy has hundreds of idle clients, and of slow ones; orders come through it meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="wharf-nginx-") as folder, ExitStack() as clients:
+        proxy = start_nginx(Path(folder), upstream=urlsplit(lab.url).netloc)
+        clients.callback(stop, proxy)
+        for slow in SLOW.values():
+            for _ in range(slow.clients):
+                clients.enter_context(slow.connect(proxy.url))
+        [customer] = new_customers(lab, ledger, 1)
+        behind = Customer(proxy.url, customer.customer_id, customer.token, ledger)
+        for _ in range(10):
+            behind.place({SKUS[0]: 1})
+        yield 5
+        behind.place({SKUS[0]: 1})

@@ -1,0 +1,149 @@
+"""Requests and samples as series over time, and as rows of a table. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lab.load.recording import Request
+from lab.load.sampling import Sample
+
+BINS = 240  # of a chart at most
+
+Point = tuple[float, float | None]  # seconds since the start, value; None where nothing is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A line of a chart. `color` is one of the report's, by number."""
+
+    name: str
+    points: Sequence[Point]
+    color: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """All requests of one name; times in milliseconds."""
+
+    name: str
+    count: int
+    failed: int
+    p50: float
+    p95: float
+    p99: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Cuts time into bins: moments in seconds since the epoch become the number of a bin, from `begin` on."""
+
+    begin: float
+    end: float
+    seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seconds", float(max(1, math.ceil((self.end - self.begin) / BINS))))
+
+    @property
+    def bins(self) -> int:
+        return max(1, math.ceil((self.end - self.begin) / self.seconds))
+
+    def bin_of(self, moment: float) -> int:
+        return min(self.bins - 1, max(0, int((moment - self.begin) / self.seconds)))
+
+    def middle_of(self, number: int) -> float:
+        return (number + 0.5) * self.seconds
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that is at least as large as this share (0 to 1) of them; 0 if there are none."""
+    if not values:
+        return 0.0
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def throughput(requests: Sequence[Request], clock: Clock) -> list[Series]:
+    """Answers a second, and those among them that are failures."""
+    answered = Counter(clock.bin_of(request.answered_at) for request in requests)
+    failed = Counter(clock.bin_of(request.answered_at) for request in requests if request.failure)
+    return [
+        Series(name="answers", points=_rates(answered, clock)),
+        Series(name="failures", points=_rates(failed, clock), color=4),
+    ]
+
+
+def _rates(counts: Counter[int], clock: Clock) -> list[Point]:
+    return [(clock.middle_of(number), counts[number] / clock.seconds) for number in range(clock.bins)]
+
+
+def latencies(requests: Sequence[Request], clock: Clock) -> list[Series]:
+    """Percentiles of the milliseconds to the answer, by the moment of the answer."""
+    bins: dict[int, list[float]] = defaultdict(list)
+    for request in requests:
+        bins[clock.bin_of(request.answered_at)].append(request.seconds * 1000)
+    return [
+        Series(
+            name=f"p{round(share * 100)}",
+            points=[
+                (clock.middle_of(number), percentile(bins[number], share) if number in bins else None)
+                for number in range(clock.bins)
+            ],
+            color=color,
+        )
+        for color, share in enumerate((0.50, 0.95, 0.99), start=1)
+    ]
+
+
+def sampled(samples: Sequence[Sample], clock: Clock, *lines: tuple[str, Callable[[Sample], float]]) -> list[Series]:
+    """What was sampled; nothing is known of a bin without a sample."""
+    bins: dict[int, Sample] = {clock.bin_of(sample.at): sample for sample in samples}
+    result = []
+    for color, (name, value) in enumerate(lines, start=1):
+        points: list[Point] = [
+            (clock.middle_of(number), float(value(bins[number])) if number in bins else None)
+            for number in range(clock.bins)
+        ]
+        result.append(Series(name=name, points=points, color=color))
+    return result
+
+
+def users(counts: Sequence[tuple[float, int]], clock: Clock) -> Series:
+    bins = {clock.bin_of(at): float(number) for at, number in counts}
+    points: list[Point] = [(clock.middle_of(number), bins.get(number)) for number in range(clock.bins)]
+    return Series(name="users", points=points, color=3)
+
+
+def waiting(requests: Sequence[Request], clock: Clock) -> Series:
+    """How many requests are sent and not answered yet."""
+    sent = sorted(request.sent_at - clock.begin for request in requests)
+    answered = sorted(request.answered_at - clock.begin for request in requests)
+    middles = [clock.middle_of(number) for number in range(clock.bins)]
+    points = [(at, float(bisect_right(sent, at) - bisect_right(answered, at))) for at in middles]
+    return Series(name="waiting for an answer", points=points, color=2)
+
+
+def rows(requests: Sequence[Request]) -> list[Row]:
+    """A row for each name, by name; of several names also one for all, at the end."""
+    by_name: dict[str, list[Request]] = defaultdict(list)
+    for request in requests:
+        by_name[request.name].append(request)
+    table = [_row(name, of_name) for name, of_name in sorted(by_name.items())]
+    return [*table, _row("all", requests)] if len(table) > 1 else table
+
+
+def _row(name: str, requests: Sequence[Request]) -> Row:
+    times = sorted(request.seconds * 1000 for request in requests)
+    return Row(
+        name=name,
+        count=len(times),
+        failed=sum(bool(request.failure) for request in requests),
+        p50=percentile(times, 0.50),
+        p95=percentile(times, 0.95),
+        p99=percentile(times, 0.99),
+        longest=times[-1] if times else 0.0,
+    )
