@@ -13,12 +13,12 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
-from config import problems
+from api import problems
+from eventing.transient import RETRY_SECONDS
 
 API = "/api/"
 CATALOGUE = "/api/v1/products"
 ADMIN = "/admin/"
-RETRY_SECONDS = 5
 PERSONAL = "private, no-store"
 WITHOUT_BODY = (204, 304)
 

@@ -6,14 +6,15 @@ where it comes from is believed of TRUSTED_PROXIES only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from io import BytesIO
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from django.conf import settings
 
 from config import answers
+from values.networks import is_in
 
 Headers = list[tuple[str, str]]
 Start = Callable[..., Any]
@@ -44,17 +45,6 @@ class Edge:
         if hasattr(chunks, "close"):
             chunks.close()
         return []
-
-
-def is_in(address: str, networks: Collection[IPv4Network | IPv6Network]) -> bool:
-    """Whether the address is in one of these networks; one of IPv4 may be written as one of IPv6."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
-    return any(parsed in network for network in networks)
 
 
 def _believe_proxies(environ: dict[str, Any]) -> None:

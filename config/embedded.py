@@ -18,9 +18,9 @@ from django.conf import settings
 from waitress import wasyncore
 
 from config import demo_server
-from config.beat import LeaderScheduler
 from config.celery import app
 from eventing import relay, topology
+from eventing.beat import LeaderScheduler
 from eventing.pressure import Load
 
 logger = structlog.get_logger(__name__)

@@ -17,7 +17,8 @@ from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from django_htmx import middleware as htmx
 
-from config import answers, problems
+from api import problems
+from config import answers
 from config.answers import API
 from eventing.transient import is_transient
 

@@ -57,7 +57,7 @@ def _secret_key() -> str:
 SECRET_KEY = _secret_key()
 # Keys that have signed until now are good for reading what they signed.
 SECRET_KEY_FALLBACKS = env.texts("SECRET_KEY_FALLBACKS")
-API_TOKEN_KEYS = env.texts("API_TOKEN_KEYS")  # the first signs; none: derived from the secret key, see config.tokens
+API_TOKEN_KEYS = env.texts("API_TOKEN_KEYS")  # the first signs; none: derived from the secret key, see api.tokens
 _refuse_weak("SECRET_KEY_FALLBACKS", *SECRET_KEY_FALLBACKS)
 _refuse_weak("API_TOKEN_KEYS", *API_TOKEN_KEYS)
 if SECRET_KEY in API_TOKEN_KEYS:
@@ -83,9 +83,9 @@ SHARDED_TABLES = {
 NINJA = Path(str(find_spec("ninja").origin)).parent  # type: ignore[union-attr]
 
 INSTALLED_APPS = [
-    "config",  # its templates come before those of the same name of the theme
+    "backoffice",  # its templates come before those of the same name of the theme
     "unfold",
-    "config.apps.BackOfficeConfig",  # instead of "django.contrib.admin"
+    "backoffice.apps.AdminConfig",  # instead of "django.contrib.admin"
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -95,12 +95,17 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django_celery_beat",
     "django_htmx",
+    "config",
     "eventing",
     "sharding",
+    "resharding",
     "orders",
     *CONTEXTS,
-    "storefront",
+    "accounts",
     "monitoring",
+    "timeline",
+    "seed",
+    "storefront",
 ]
 
 MIDDLEWARE = [
@@ -137,6 +142,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
+            "builtins": ["values.filters"],
         },
     },
 ]
@@ -227,7 +233,7 @@ REDIS_URL = "" if EMBEDDED else env.text("REDIS_URL")
 if REDIS_URL:
     CACHES: dict[str, dict[str, Any]] = {
         "default": {
-            "BACKEND": "config.cache.FailOpenRedisCache",
+            "BACKEND": "caching.backend.FailOpenRedisCache",
             "LOCATION": REDIS_URL,
             "KEY_PREFIX": EVENTING_NAMESPACE,
             "OPTIONS": {"socket_connect_timeout": 0.25, "socket_timeout": 0.25},
@@ -235,7 +241,7 @@ if REDIS_URL:
     }
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-SESSION_ENGINE = "config.sessions"
+SESSION_ENGINE = "caching.sessions"
 
 # --- Celery and the backbone --------------------------------------------------------------------------------------
 
@@ -276,10 +282,11 @@ _seconds = env.integer("TASK_SOFT_TIME_LIMIT")
 CELERY_TASK_SOFT_TIME_LIMIT = None if EMBEDDED else _seconds  # threads cannot be interrupted
 CELERY_TASK_TIME_LIMIT = None if EMBEDDED else _seconds + 10
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "config.beat:LeaderScheduler"
+CELERY_BEAT_SCHEDULER = "eventing.beat:LeaderScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_BEAT_SYNC_EVERY = 1  # a successor must know what has run already
 
+EVENTING_PARTITIONS = "sharding.partitions.of_new_table"
 EVENTING_SOURCE = env.text("EVENTING_SOURCE")  # who speaks in the CloudEvents for other programs
 EVENTING_INTEGRATION_DATABASE = "default"
 EVENTING_DURABLE_BROKER = not EMBEDDED
@@ -312,7 +319,7 @@ SHARD_MOVE_WAIT_SECONDS = 2
 LOGIN_URL = reverse_lazy("storefront:login")
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
-AUTHENTICATION_BACKENDS = ["storefront.identity.AccountBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.identity.AccountBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -345,12 +352,12 @@ UNFOLD = {
     "SITE_HEADER": "Wharf",
     "SITE_SUBHEADER": "Back office",
     "SITE_URL": "/",
-    "SITE_ICON": "config.backoffice.mark",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "config.backoffice.mark"}],
-    "STYLES": ["config.backoffice.stylesheet"],
-    "ENVIRONMENT": "config.backoffice.environment",
-    "DASHBOARD_CALLBACK": "monitoring.views.with_dashboard",
-    "SIDEBAR": {"navigation": "config.backoffice.navigation"},
+    "SITE_ICON": "backoffice.base.mark",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "backoffice.base.mark"}],
+    "STYLES": ["backoffice.base.stylesheet"],
+    "ENVIRONMENT": "backoffice.base.environment",
+    "DASHBOARD_CALLBACK": "backoffice.views.with_dashboard",
+    "SIDEBAR": {"navigation": "backoffice.base.navigation"},
     "COLORS": {
         "primary": {
             "50": "oklch(97.5% .014 205)",

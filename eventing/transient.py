@@ -21,6 +21,8 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from eventing.errors import Transient
 
+RETRY_SECONDS = 5  # after so long whoever was refused is welcome again
+
 
 class Chance(IntEnum):
     """What another try may bring."""

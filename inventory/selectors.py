@@ -1,6 +1,6 @@
 """Reads of the catalogue and of stock.
 
-What is shown comes from a cache (see config.levels), and so do prices. What is left is decided by the handlers.
+What is shown comes from a cache (see caching.two_level), and so do prices. What is left is decided by the handlers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
 
-from config.levels import Levels
+from caching.two_level import TwoLevelCache
+from eventing.databases import give_back_connections
 from inventory import domain
 from inventory.models import Category, Product, Stock
 from sharding.router import database_of
@@ -92,10 +94,14 @@ def _seconds() -> float:
     return seconds
 
 
-_categories: Levels[list[CategoryView]] = Levels("categories", list[CategoryView], seconds=_seconds)
-_pages: Levels[CataloguePage] = Levels("catalogue", CataloguePage, seconds=_seconds)
-_shown: Levels[ProductView] = Levels("product", ProductView, seconds=_seconds)
-_offers: Levels[Offer] = Levels("offer", Offer, seconds=_seconds)  # without the stock, which changes all the time
+def _cache(name: str, kind: Any) -> TwoLevelCache[Any]:
+    return TwoLevelCache(name, kind, seconds=_seconds, before_waiting=give_back_connections)
+
+
+_categories: TwoLevelCache[list[CategoryView]] = _cache("categories", list[CategoryView])
+_pages: TwoLevelCache[CataloguePage] = _cache("catalogue", CataloguePage)
+_shown: TwoLevelCache[ProductView] = _cache("product", ProductView)
+_offers: TwoLevelCache[Offer] = _cache("offer", Offer)  # without the stock, which changes all the time
 
 
 def categories() -> list[CategoryView]:
@@ -105,7 +111,7 @@ def categories() -> list[CategoryView]:
 
 def look_at_categories_again() -> None:
     """One of them has changed, and the change is committed."""
-    _categories.forget(["all"])
+    _categories.invalidate(["all"])
 
 
 def _find_categories() -> list[CategoryView]:
@@ -174,13 +180,13 @@ def product(sku: str) -> ProductView | None:
 
 def look_again(skus: Collection[str]) -> None:
     """The stock of these products has changed, and the change is committed."""
-    _shown.forget(skus)
+    _shown.invalidate(skus)
 
 
 def look_at_offers_again(skus: Collection[str]) -> None:
     """These products have changed, and the change is committed."""
     look_again(skus)
-    _offers.forget(skus)
+    _offers.invalidate(skus)
 
 
 def products_by_sku(skus: Iterable[str]) -> dict[str, ProductView]:

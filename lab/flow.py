@@ -17,7 +17,7 @@ NEW_CUSTOMERS = """
 from django.contrib.auth.models import User
 from django.db.models import Max
 from django.utils import timezone
-from config import tokens
+from api import tokens
 last = User.objects.aggregate(last=Max("pk"))["last"] or 0
 answer = []
 for number, bucket in enumerate({buckets!r}, start=1):

@@ -27,6 +27,7 @@ from django.test import override_settings
 from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
 
+from checkout import service as checkout
 from eventing import store
 from eventing.inline import Inline, Message, deliver_until_settled
 from eventing.recorded import Recorded
@@ -52,7 +53,6 @@ from payments.commands import RequestPayment
 from payments.gateway import Captured, Declined, GatewayUnavailable, SandboxGateway
 from payments.handlers import PaymentError
 from sharding import numbers, shards
-from storefront import checkout
 
 ACTOR = "races"
 PRICE = 1_000

@@ -107,8 +107,8 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
     from django.contrib.auth.models import User
     from django.core.handlers.wsgi import WSGIHandler
 
+    from backoffice.orders import PAGE_SIZE
     from orders import selectors
-    from orders.admin import PAGE_SIZE
     from storefront.views import PAGE_OF_ORDERS
 
     found = count()
@@ -203,7 +203,7 @@ def some_orders(number: int) -> list[OrderRow]:
 
 def place_of_page(number: int, size: int) -> str | None:
     """Where a page of the list begins, as its address says it; None if the list ends before."""
-    from config import keyset
+    from backoffice import keyset
     from orders.selectors import all_orders
     from sharding import numbers
 

@@ -33,8 +33,8 @@ from lab.pending import unpublished
 from lab.shell import Shell, ShellError
 from lab.stack import ROOT
 from lab.temporary import SHARDS, temporary_stack
+from resharding.steps import Step
 from sharding.numbers import BUCKETS, bucket_of_customer
-from sharding.steps import Step
 
 SKU = "MOVES"
 STOCK = 1_000_000
@@ -61,7 +61,7 @@ answer = max(found)
 """
 MOVE = """
 import time
-from sharding import moving
+from resharding import moving
 started = time.monotonic()
 move = moving.start({bucket}, {target!r}, drop_source=True)
 moving.run(move)

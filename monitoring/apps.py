@@ -16,7 +16,7 @@ class MonitoringConfig(AppConfig):
     )
 
     def ready(self) -> None:
-        from config import breakers
+        from caching import breakers
         from monitoring import checks, circuits, health
 
         breakers.on_change(circuits.record)

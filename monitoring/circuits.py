@@ -16,8 +16,8 @@ import structlog
 from django.db import DatabaseError, InterfaceError, transaction
 from django.utils import timezone
 
-from config import breakers
-from config.breakers import Breaker, State
+from caching import breakers
+from caching.breakers import Breaker, State
 from monitoring.models import OpenCircuit
 from sharding.router import database_of
 

@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from config.breakers import State
+from caching.breakers import State
 from eventing import clocks, queues
 from eventing.queues import BrokerUnavailable
 from monitoring import audit_rounds, circuits, health, schedules, selectors

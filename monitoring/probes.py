@@ -21,10 +21,10 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse
 from prometheus_client.exposition import choose_encoder
 
-from config.edge import is_in
 from monitoring import health
 from monitoring.kept import Kept
 from monitoring.metrics import registry
+from values.networks import is_in
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -33,8 +33,3 @@ def audit_portion() -> int:
 @periodic("Summarise sales", every=60, name="monitoring.summarise_sales")
 def summarise_sales() -> int:
     return reports.summarise_sales(timezone.now())
-
-
-@periodic("Report stuck orders", every=60, name="monitoring.report_stuck_orders")
-def report_stuck_orders() -> int:
-    return reports.report_stuck_orders(timezone.now())

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Sum
 from django.utils.module_loading import import_string
 
-from config.breakers import Breaker, CircuitOpen
+from caching.breakers import Breaker, CircuitOpen
 from eventing.errors import Transient
 from payments.models import SandboxCharge
 from sharding.router import database_of

@@ -31,7 +31,7 @@ class Bucket(models.Model):
 
 
 class BucketMove(models.Model):
-    """A bucket's way from one database to another, and how far it has come (see `sharding.moving`).
+    """A bucket's way from one database to another, and how far it has come (see `resharding.moving`).
 
     `snapshot` is the transaction id up to which the target has everything, None before the first copy is complete.
     `rows` counts what was copied, of `expected` in the beginning; `closed_ms` says how long writes had to wait.

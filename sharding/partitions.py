@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from django.db import connections, transaction
 
+from eventing.partitions import partitioned_tables
+from sharding import shards
 from sharding.numbers import BUCKETS, bucket_range
 
 
@@ -39,6 +41,18 @@ def attach_statement(table: str, bucket: int) -> str:
     return f'ALTER TABLE "{table}" ATTACH PARTITION "{name}" FOR VALUES FROM ({low}) TO ({upper})'
 
 
+def of_new_table(alias: str, table: str) -> list[str] | None:
+    """What makes the partitions of a new table: one for each bucket that the database owns; None outside of the shards.
+
+    See EVENTING_PARTITIONS.
+    """
+    if alias not in shards.aliases():
+        return None
+    return [
+        statement for bucket in shards.buckets_to_create(alias) for statement in partition_statements(table, bucket)
+    ]
+
+
 def create_partitions(alias: str, buckets: Iterable[int]) -> None:
     """Give every bucketed table of a PostgreSQL database the (empty) partitions of some buckets, or none at all.
 
@@ -46,28 +60,16 @@ def create_partitions(alias: str, buckets: Iterable[int]) -> None:
     """
     wanted = tuple(buckets)
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        for table in bucketed_tables(alias):
+        for table in partitioned_tables(alias):
             for bucket in wanted:
                 for statement in partition_statements(table, bucket):
                     cursor.execute(statement)
 
 
-def bucketed_tables(alias: str) -> tuple[str, ...]:
-    """The tables of a PostgreSQL database that are partitioned by a range of one bigint column, sorted by name."""
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT c.relname FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid"
-            " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]"
-            " WHERE p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid = 'bigint'::regtype"
-            " AND c.relnamespace = current_schema()::regnamespace ORDER BY c.relname"
-        )
-        return tuple(name for (name,) in cursor.fetchall())
-
-
 def attached_buckets(alias: str) -> dict[str, frozenset[int]]:
     """The buckets whose partitions are attached, of every bucketed table of a PostgreSQL database."""
     attached: dict[str, set[int]] = defaultdict(set)
-    tables = bucketed_tables(alias)
+    tables = partitioned_tables(alias)
     with connections[alias].cursor() as cursor:
         cursor.execute(
             "SELECT parent.relname, part.relname FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent"
@@ -78,15 +80,3 @@ def attached_buckets(alias: str) -> dict[str, frozenset[int]]:
         for table, part in cursor.fetchall():
             attached[table].add(partition_bucket(part))
     return {table: frozenset(attached[table]) for table in tables}
-
-
-def partitions(alias: str, relation: str) -> tuple[str, ...]:
-    """The partitions attached to a partitioned table, or to an index of one, of a PostgreSQL database."""
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT part.relname FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent"
-            " JOIN pg_class part ON part.oid = i.inhrelid"
-            " WHERE parent.relname = %s AND parent.relnamespace = current_schema()::regnamespace ORDER BY part.relname",
-            [relation],
-        )
-        return tuple(name for (name,) in cursor.fetchall())

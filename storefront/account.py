@@ -13,7 +13,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from storefront import accounts, addresses, throttle
+from accounts import registration as accounts
+from storefront import addresses, throttle
 from storefront.forms import AddressForm, DetailsForm, NewPasswordForm
 from storefront.redirects import for_customers
 

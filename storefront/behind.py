@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -16,28 +14,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_safe
 
 from orders import selectors
-from orders.domain import Order
 from orders.selectors import OrderDetail
-from storefront import journey, journey_picture, progress
-from storefront.journey import Moment
 from storefront.redirects import for_customers
-from storefront.templatetags.shop import money
-
-TIMES = "\N{MULTIPLICATION SIGN}"
-NOTHING = "\N{EN DASH}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fact:
-    """A part of the order's state, before and after an event."""
-
-    name: str
-    before: str
-    after: str
-
-    @property
-    def changed(self) -> bool:
-        return self.before != self.after
+from timeline import journey, progress, state
+from timeline import picture as journey_picture
+from timeline.journey import Moment
 
 
 @never_cache
@@ -106,7 +87,7 @@ def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
         "position": position + 1,
         "previous": found.moments[position - 1].id if position else None,
         "next": found.moments[position + 1].id if position + 1 < len(found.moments) else None,
-        "facts": _facts(journey.state_after(until[:-1]), journey.state_after(until)),
+        "facts": state.changes_between(journey.state_after(until[:-1]), journey.state_after(until)),
         "follows": at is None,
         "waiting": waiting,
         "pause": None if over else progress.SOON if journey.is_busy(found) else progress.LATER,
@@ -117,28 +98,3 @@ def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
 
 def _link(moment: Moment) -> str:
     return f"?{urlencode({'at': moment.id})}#lanes-{moment.id}"
-
-
-def _facts(before: Order, after: Order) -> list[Fact]:
-    return [
-        Fact(name=name, before=told, after=telling)
-        for (name, told), (_, telling) in zip(_told(before), _told(after), strict=True)
-    ]
-
-
-def _is_held(order: Order) -> bool:
-    return bool(order.payments_under_way) and order.expires_at is not None
-
-
-def _told(order: Order) -> Iterator[tuple[str, str]]:
-    """The state of an order, in words."""
-    yield "Status", order.status.value if order.status is not None else "not placed"
-    yield "Open checks", ", ".join(sorted(order.waiting_for)) or NOTHING
-    yield "Lines", ", ".join(f"{line.quantity} {TIMES} {line.name}" for line in order.lines) or NOTHING
-    yield "Coupon", order.coupon_code or NOTHING
-    yield "Discount", money(order.discount, order.currency) if order.discount else NOTHING
-    yield "Total", money(order.total, order.currency) if order.lines else NOTHING
-    yield "Payment due", f"{order.payment_due_at:%Y-%m-%d %H:%M:%S} UTC" if order.payment_due_at else NOTHING
-    yield "Waits for payments until", f"{order.expires_at:%Y-%m-%d %H:%M:%S}" if _is_held(order) else NOTHING
-    yield "Payment", order.payment_id or NOTHING
-    yield "Tracking", order.tracking or NOTHING

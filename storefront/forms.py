@@ -11,12 +11,12 @@ from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, Us
 from django.contrib.auth.models import User
 from django.http import QueryDict
 
-from config.texts import TextField
+from accounts.identity import AccountNameField
+from accounts.registration import PERSON_NAME
 from orders.domain import CITY, NAME, POSTAL_CODE, STREET
 from orders.events import Address
-from storefront.accounts import PERSON_NAME
-from storefront.identity import AccountNameField
 from values.countries import COUNTRIES
+from values.fields import TextField
 
 MAX_QUANTITY = 999
 MAX_LINES = 100

@@ -1,4 +1,4 @@
-"""What the shop itself keeps: a customer's usual address and cart, and what the seed has written in bulk.
+"""What the shop itself keeps: a customer's usual address and cart.
 
 The address of an order is in the order's events.
 """
@@ -30,18 +30,3 @@ class CustomerCart(models.Model):
 
     def __str__(self) -> str:
         return f"cart of customer {self.customer_id}"
-
-
-class BulkBatch(models.Model):
-    """Orders that the seed has written at once, to two databases one after the other.
-
-    `unfinished` has the ids of its orders until both have them: a run that was cut off in between has left them in one.
-    """
-
-    orders = models.PositiveIntegerField()
-    hot = models.BooleanField()  # all of the one customer with a great many
-    unfinished = models.JSONField(null=True)
-    written_at = models.DateTimeField(auto_now_add=True)
-
-    def __str__(self) -> str:
-        return f"{self.orders} orders"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -16,25 +17,36 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from config.answers import RETRY_SECONDS
+from caching.responses import Cacheable
+from checkout import service as checkout
+from checkout.service import Quote
 from coupons.domain import CouponError
 from eventing.errors import Overloaded
+from eventing.transient import RETRY_SECONDS
 from inventory import selectors as inventory
-from inventory.domain import InventoryError
+from inventory.domain import SKU, InventoryError
 from inventory.selectors import ProductView, Sort
 from orders import selectors
 from orders.domain import OrderError, Status
 from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
 from sharding import numbers
-from storefront import addresses, checkout
+from storefront import addresses
 from storefront.cart import Cart, CartError, Contents, cart_of, changing
-from storefront.checkout import Quote
 from storefront.forms import ONCE, QUANTITY, AddForm, CartForm, CheckoutForm
 from storefront.redirects import for_customers, form_on, local_page, session_has_ended
 
 PAGE_OF_PRODUCTS = 24
 TAKE_LESS = "Please take less of it, or remove it from your cart."
 SORTS = {Sort.NAME: "By name", Sort.CHEAPEST: "Cheapest first", Sort.DEAREST: "Dearest first"}
+
+
+# Shelves and product pages are the same for all visitors without a cookie (see caching.responses).
+CACHED = Cacheable(
+    address=re.compile(rf"/|/products/{SKU.pattern}/"),
+    parameters=frozenset({"category", "sort", "after", "sku"}),
+    of_product="/products/{}/".format,
+    pages=True,
+)
 
 
 # --- The shelves -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 from django.views.generic import FormView
 
+from accounts import registration as accounts
+from checkout import service as checkout
 from inventory import selectors as inventory
 from monitoring import circuits
 from notifications import handlers as notifications
@@ -29,10 +31,11 @@ from payments import selectors as payments
 from payments.handlers import PaymentError, PaymentInProgress
 from payments.selectors import Progress
 from sharding import numbers
-from storefront import accounts, checkout, pictures, progress, throttle
+from storefront import pictures, throttle
 from storefront.cart import CartError, cart_of, changing
 from storefront.forms import ONCE, PaymentForm, RegistrationForm, SignInForm
 from storefront.redirects import LocalNext, for_customers, form_on
+from timeline import progress
 from values.names import account_name
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE

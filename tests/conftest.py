@@ -14,7 +14,8 @@ import zeal.patch
 from django.conf import settings
 from django.db import connections
 
-from config import breakers, levels
+from caching import breakers
+from caching import two_level as levels
 from eventing.databases import is_postgresql
 from lab import templates
 from sharding import installation, shards
@@ -87,10 +88,10 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def nothing_remembered() -> Iterator[None]:
     """What failed in one test is tried again in the next, and what this process remembers of the shop is forgotten."""
     yield
-    from config import tokens  # needs the applications to be loaded
+    from api import tokens  # needs the applications to be loaded
 
     breakers.reset()
-    levels.drop_all()
+    levels.clear_memory()
     tokens.forget()
     for connection in connections.all(initialized_only=True):
         if is_postgresql(connection) and connection.connection is not None and connection.connection.closed:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from uuid import uuid4
 
-from config import levels
-from config.levels import Levels
+from caching import two_level as levels
+from caching.two_level import TwoLevelCache
 
 LONGEST_PAUSE = 0.25  # seconds; asking a whole shop costs as much as an order
 
@@ -29,7 +29,7 @@ def wait_until_changes_are_heard() -> None:
     """
     if not levels._shares_redis():
         return
-    echo: Levels[int] = Levels(f"echo-{uuid4().hex}", int, seconds=lambda: 60)
+    echo: TwoLevelCache[int] = TwoLevelCache(f"echo-{uuid4().hex}", int, seconds=lambda: 60)
     heard = threading.Event()
     levels.on_drop(echo.name, lambda keys: heard.set())
     levels._messages.listen()

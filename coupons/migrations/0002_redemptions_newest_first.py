@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from sharding.operations import AddBucketedIndex
+from eventing.operations import AddPartitionedIndex
 
 
 class Migration(migrations.Migration):
@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     dependencies = [("coupons", "0001_initial")]
 
     operations = [
-        AddBucketedIndex(
+        AddPartitionedIndex(
             model_name="redemption",
             index=models.Index(
                 fields=["-at", "-order_id"],

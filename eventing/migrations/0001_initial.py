@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from sharding.operations import CreateBucketedModel
+from eventing.operations import CreatePartitionedModel
 
 
 class Migration(migrations.Migration):
@@ -90,7 +90,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        CreateBucketedModel(
+        CreatePartitionedModel(
             partition_column="stream_id",
             name="Event",
             fields=[

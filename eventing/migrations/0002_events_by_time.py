@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from sharding.operations import AddBucketedIndex
+from eventing.operations import AddPartitionedIndex
 
 
 class Migration(migrations.Migration):
@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     dependencies = [("eventing", "0001_initial")]
 
     operations = [
-        AddBucketedIndex(
+        AddPartitionedIndex(
             model_name="event",
             index=models.Index(fields=["recorded_at", "stream_id", "category", "version"], name="event_by_time"),
         ),

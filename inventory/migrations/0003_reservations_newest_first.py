@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from sharding.operations import AddBucketedIndex
+from eventing.operations import AddPartitionedIndex
 
 
 class Migration(migrations.Migration):
@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     dependencies = [("inventory", "0002_stock_adjustments")]
 
     operations = [
-        AddBucketedIndex(
+        AddPartitionedIndex(
             model_name="reservation",
             index=models.Index(fields=["-created_at", "-order_id"], name="reservation_newest_first"),
         ),

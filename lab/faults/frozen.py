@@ -19,7 +19,7 @@ LONGEST_TERM = 12.0
 PLACE = """
 from datetime import timedelta
 from eventing.recorded import Metadata
-from storefront import checkout
+from checkout import service as checkout
 placement = checkout.place({customer}, [({sku!r}, 1)], None, key={key!r}, metadata=Metadata(correlation_id={key!r}),
                            payment_term=timedelta(seconds={term}))
 answer = placement.order_id, sum(line.quantity * line.unit_price for line in placement.placed.lines)

@@ -29,7 +29,7 @@ import django
 django.setup()
 from eventing import store
 from eventing.recorded import Metadata
-from storefront import checkout
+from checkout import service as checkout
 
 class RolledBack(Exception):
     pass

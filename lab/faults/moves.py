@@ -14,15 +14,15 @@ from lab.faults.lab import Lab
 from lab.faults.ledger import Ledger
 from lab.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require
 from lab.shell import Shell
+from resharding.steps import Step
 from sharding.numbers import bucket_of_customer
-from sharding.steps import Step
 
 # For each line: a process that moves a bucket to a database and dies at a step, and how it has ended.
 MOVERS = """
 import os, signal, sys
 import django
 django.setup()
-from sharding import moving
+from resharding import moving
 
 def move(bucket, target, step):
     def die(reached):
@@ -42,7 +42,8 @@ for line in sys.stdin:
 # The locks of the dead go with their connections, which the database may notice a moment later.
 FINISH = """
 import stamina
-from sharding import moving, shards
+from resharding import moving
+from sharding import shards
 from sharding.errors import MoveRefused
 for attempt in stamina.retry_context(on=MoveRefused, attempts=None, timeout=10, wait_max=0.2):
     with attempt:

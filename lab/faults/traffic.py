@@ -33,7 +33,7 @@ NEW_CUSTOMERS = """
 from django.contrib.auth.models import User
 from django.db.models import Max
 from django.utils import timezone
-from config import tokens
+from api import tokens
 last = User.objects.aggregate(last=Max("pk"))["last"] or 0
 numbers = [last + {step} * number for number in range(1, {count} + 1)]
 users = [User.objects.create(pk=number, username=f"faults-{{number}}") for number in numbers]

@@ -25,7 +25,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.db.models import Max
 from django.utils import timezone
-from config import tokens
+from api import tokens
 first = (User.objects.aggregate(last=Max("pk"))["last"] or 0) + 1
 password = make_password({password!r})
 users = [User(pk=pk, username=f"load-{{pk}}", password=password) for pk in range(first, first + {count})]

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from sharding.operations import CreateBucketedModel
+from eventing.operations import CreatePartitionedModel
 
 
 class Migration(migrations.Migration):
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        CreateBucketedModel(
+        CreatePartitionedModel(
             partition_column="id",
             name="Order",
             fields=[
@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        CreateBucketedModel(
+        CreatePartitionedModel(
             partition_column="order_id",
             name="OrderLine",
             fields=[

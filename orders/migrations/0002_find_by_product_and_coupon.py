@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from sharding.operations import AddBucketedIndex
+from eventing.operations import AddPartitionedIndex
 
 
 class Migration(migrations.Migration):
@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     dependencies = [("orders", "0001_initial")]
 
     operations = [
-        AddBucketedIndex(
+        AddPartitionedIndex(
             model_name="order",
             index=models.Index(
                 fields=["coupon_code", "-placed_at", "-id"],
@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 name="order_by_coupon",
             ),
         ),
-        AddBucketedIndex(
+        AddPartitionedIndex(
             model_name="orderline",
             index=models.Index(fields=["sku", "order_id"], name="order_line_by_sku"),
         ),

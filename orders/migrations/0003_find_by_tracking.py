@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import migrations, models
 
-from sharding.operations import AddBucketedIndex
+from eventing.operations import AddPartitionedIndex
 
 
 def fill_in(apps: Any, schema_editor: Any) -> None:
@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
             field=models.TextField(blank=True, db_default="", default=""),
         ),
         migrations.RunPython(fill_in, migrations.RunPython.noop),
-        AddBucketedIndex(
+        AddPartitionedIndex(
             model_name="order",
             index=models.Index(
                 condition=models.Q(("tracking", ""), _negated=True), fields=["tracking"], name="order_by_tracking"

@@ -1,4 +1,4 @@
-"""Account names are stored in one form, see storefront.identity.
+"""Account names are stored in one form, see accounts.identity.
 
 Where two names become one, the account that was used last keeps it, because that is who will sign in next. Each other
 gets its id after a dot, and the migration says so: its owner has to be told, by the address of the account.

@@ -1,7 +1,7 @@
 """Room for random ids of customers: 64 bits in `auth_user` and in what refers to it.
 
 Django's own migrations make the key of a user 32 bits wide, and so are the keys that refer to it. The state of the
-models stays as it is (see `config.apps.CustomerIdField`); SQLite's integers have 64 bits anyway.
+models stays as it is (see `backoffice.apps.CustomerIdField`); SQLite's integers have 64 bits anyway.
 """
 
 from typing import Any

@@ -64,13 +64,19 @@ class OnlyContract(_DirectImportsContract):
 
 
 class PrivateContract(_DirectImportsContract):
-    """The named files of each package are imported from within that package only."""
+    """The named files of each package are imported from within that package only.
+
+    `but_for`: imports that are allowed all the same, each as `importer's package -> .file`.
+    """
 
     packages: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
     files: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
+    but_for: list[str] = fields.ListField(subfield=fields.StringField())  # type: ignore[assignment]
 
     def _refuses(self, importer: str, imported: str) -> bool:
         package = _root(imported)
+        if f"{_root(importer)} -> {imported.removeprefix(package)}" in self.but_for:
+            return False
         return (
             package in self.packages
             and package != _root(importer)

@@ -518,12 +518,12 @@ def test_private_contract_keeps_models_within_their_app() -> None:
         ("storefront.views", "orders.handlers"),
         ("storefront.views", "storefront.models"),
     )
-    broken = refused(PrivateContract, graph, packages=["orders", "coupons"], files=["models"])
+    broken = refused(PrivateContract, graph, packages=["orders", "coupons"], files=["models"], but_for=[])
     assert broken == [("storefront.views", "orders.models")]
 
 
 def test_contract_names_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    contract = PrivateContract("name", {}, {"packages": ["orders"], "files": ["models"]})
+    contract = PrivateContract("name", {}, {"packages": ["orders"], "files": ["models"], "but_for": []})
     check = contract.check(imports(("storefront.views", "orders.models")), verbose=False)
     contract.render_broken_contract(check)
     assert "storefront.views -> orders.models (l.1)" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from django.db import models
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
+from checkout import service as checkout
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing import deadletters
@@ -30,7 +31,6 @@ from orders.commands import ShipOrder
 from orders.domain import Status
 from orders.events import Address
 from sharding import numbers
-from storefront import checkout
 from tests.waiting import wait_until
 
 NAME = "Unbroken" * 25

@@ -14,7 +14,7 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 import storefront.urls
-from config.backoffice import PAGES
+from backoffice.base import PAGES
 from lab.client import Client
 from tests.browser.test_shop import sign_in
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth.models import User
 
+from checkout import service as checkout
 from coupons.models import Coupon
 from eventing.recorded import Metadata
 from eventing.testing import drain
@@ -25,7 +26,6 @@ from orders import handlers as order_handlers
 from orders import selectors as order_selectors
 from orders.commands import Command
 from orders.domain import Status
-from storefront import checkout
 
 
 def metadata() -> Metadata:

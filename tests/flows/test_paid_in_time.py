@@ -14,6 +14,7 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.db import OperationalError, connections
 
+from checkout import service as checkout
 from eventing.inline import Message, deliver_until_settled
 from eventing.testing import deliver_shuffled, drain, publish_all
 from orders import handlers, selectors
@@ -23,7 +24,6 @@ from orders.events import CancelReason
 from payments.handlers import PaymentInProgress
 from payments.models import Payment
 from sharding import shards
-from storefront import checkout
 from tests.flows.conftest import Shop, metadata
 
 pytestmark = pytest.mark.django_db(databases="__all__")

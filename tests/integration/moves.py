@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 from django.db import connections
 
-from sharding import moving, shards
+from resharding import moving
+from resharding.steps import Step
+from sharding import shards
 from sharding.models import Bucket, BucketMove
 from sharding.partitions import attached_buckets, create_partitions, partition_name
-from sharding.steps import Step
 
 CUSTOMER = 7
 BUCKET = 7

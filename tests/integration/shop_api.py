@@ -16,7 +16,7 @@ from django.db import connections, router
 from django.http import HttpResponse
 from django.test import Client
 
-from config import tokens
+from api import tokens
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing.recorded import Metadata

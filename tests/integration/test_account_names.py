@@ -15,7 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from storefront import accounts
+from accounts import registration as accounts
 from tests.integration.browser_forms import shown
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import PASSWORD

@@ -20,7 +20,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-import eventing.admin
+from backoffice import deadletters
+from backoffice.orders import PAGE_SIZE
+from checkout import service as checkout
 from coupons.models import Coupon
 from eventing import deadletters
 from eventing.models import DeadLetter, Event
@@ -31,12 +33,10 @@ from inventory import handlers as inventory
 from inventory.models import Category, Product, Stock, StockMovement
 from notifications.models import Message
 from orders import handlers, selectors
-from orders.admin import PAGE_SIZE
 from orders.domain import Status
 from orders.events import OrderDeadlineExtended
 from payments.models import Payment
 from sharding import numbers, shards
-from storefront import checkout
 from tests.integration.browser_forms import opened
 from tests.integration.order_samples import NOON, order_in, place
 from tests.integration.shop_api import stock_the_shop
@@ -833,7 +833,7 @@ def test_open_dead_letters_are_counted_in_the_sidebar(office: Client) -> None:
 
 def test_a_redriven_letter_is_sent_to_its_subscriber_once_more(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = FakePublisher()
-    monkeypatch.setattr(eventing.admin, "Publisher", lambda **options: publisher)
+    monkeypatch.setattr(deadletters, "Publisher", lambda **options: publisher)
     letters = [park(place(1)), park(place(2), "coupons")]
 
     page = settle(office, "redrive", *letters)
@@ -845,7 +845,7 @@ def test_a_redriven_letter_is_sent_to_its_subscriber_once_more(office: Client, m
 
 def test_without_a_broker_the_letters_stay_open(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = FakePublisher(broken_after=1)
-    monkeypatch.setattr(eventing.admin, "Publisher", lambda **options: publisher)
+    monkeypatch.setattr(deadletters, "Publisher", lambda **options: publisher)
 
     page = settle(office, "redrive", park(place(1)), park(place(2)))
 

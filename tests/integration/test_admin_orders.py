@@ -12,14 +12,14 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from backoffice.orders import PAGE_SIZE
 from eventing.databases import is_postgresql
+from eventing.partitions import partitions
 from orders import selectors
-from orders.admin import PAGE_SIZE
 from orders.domain import Status
 from orders.events import Line
 from orders.selectors import Only
 from sharding import numbers, shards
-from sharding.partitions import partitions
 from tests.integration.order_samples import NOON, TEA, order_in, place
 from tests.integration.test_admin import ORDERS, client_of, down, link, listed, staff, text
 

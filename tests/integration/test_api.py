@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
-from config import levels, tokens
+from api import tokens
+from caching import two_level as levels
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing import pressure

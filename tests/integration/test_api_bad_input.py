@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from pytest_django.fixtures import Settings
 
-from config import tokens
+from api import tokens
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing.testing import drain

@@ -11,10 +11,11 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import OperationalError
 
+from backoffice import dashboard
 from eventing.models import Event, OutboxMessage
 from eventing.testing import drain
 from inventory.models import Stock
-from monitoring import audit_rounds, dashboard, tasks
+from monitoring import audit_rounds, tasks
 from monitoring.audit import audit, cases, portions, running
 from monitoring.metrics import registry
 from monitoring.models import AuditRound, AuditRun

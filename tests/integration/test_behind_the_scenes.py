@@ -17,6 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from checkout import service as checkout
 from eventing import deadletters
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import Metadata
@@ -29,8 +30,8 @@ from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
 from orders.domain import Status
 from orders.events import CancelReason
 from sharding import numbers, shards
-from storefront import checkout, journey
 from tests.integration.shop_api import METADATA, stock_the_shop
+from timeline import journey
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 

@@ -21,7 +21,7 @@ from django.test import Client
 from django.urls import URLPattern, reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from config.backoffice import PAGES
+from backoffice.base import PAGES
 from eventing import topology
 from eventing.models import DeadLetter, OutboxMessage, RedriveRun
 from eventing.publishing import Publisher, ask_worker

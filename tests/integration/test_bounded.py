@@ -14,9 +14,9 @@ from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
+from caching.two_level import MAX_NEGATIVES, TwoLevelCache, bounded
 from config.edge import Edge
-from config.front import Front
-from config.levels import MAX_NEGATIVES, Levels, bounded
+from config.responses import cached
 from eventing.models import Event
 from sharding import shards
 from tests.integration.shop_api import Api, stock_the_shop
@@ -47,7 +47,7 @@ def get(path: str, query: str = "") -> int:
     """A request as it comes from a server, with the cache of answers in front."""
     status: list[str] = []
     environ: dict[str, Any] = Client()._base_environ(PATH_INFO=path, QUERY_STRING=query, HTTP_HOST="localhost")
-    chunks = Edge(Front(WSGIHandler()))(environ, lambda line, headers, exc_info=None: status.append(line))
+    chunks = Edge(cached(WSGIHandler()))(environ, lambda line, headers, exc_info=None: status.append(line))
     b"".join(chunks)
     if hasattr(chunks, "close"):
         chunks.close()
@@ -96,7 +96,7 @@ def test_keys_are_short_and_a_key_is_its_own_form() -> None:
 
 
 def test_things_that_do_not_exist_do_not_fill_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing: Levels[int] = Levels(f"nothing-{uuid4().hex}", int, seconds=lambda: 5.0)
+    nothing: TwoLevelCache[int] = TwoLevelCache(f"nothing-{uuid4().hex}", int, seconds=lambda: 5.0)
     written: list[str] = []
     store = cache.set
 
@@ -104,7 +104,7 @@ def test_things_that_do_not_exist_do_not_fill_the_cache(monkeypatch: pytest.Monk
         written.append(key)
         store(key, *args, **kwargs)
 
-    monkeypatch.setattr("config.cache.cache", _Noting(noted))
+    monkeypatch.setattr("caching.backend.cache", _Noting(noted))
     for number in range(MAX_NEGATIVES + 50):
         assert nothing.get(str(number), lambda: None) is None
     assert len(written) == MAX_NEGATIVES

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import pytest
 from django.contrib.sessions.models import Session
 
+from checkout import service as checkout
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing.testing import drain
 from inventory import handlers as inventory
 from inventory.models import Product
-from storefront import checkout
 from storefront.models import CustomerCart
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop

@@ -19,9 +19,9 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from config.breakers import State
-from config.cache import BREAKER as CACHE
-from config.cache import FailOpenRedisCache
+from caching.backend import BREAKER as CACHE
+from caching.backend import FailOpenRedisCache
+from caching.breakers import State
 from eventing import subscribers
 from eventing.delivery import Delivery, deliver
 from eventing.models import DeadLetter
@@ -245,12 +245,12 @@ def test_only_what_is_shown_or_counted_is_cached() -> None:
         if "django.core.cache import" in path.read_text()
     }
     assert users == {
-        "config/levels.py",  # what the shop shows
-        "config/cache.py",  # which the dashboard keeps its numbers with
+        "caching/two_level.py",  # what the shop shows
+        "caching/backend.py",  # which the dashboard keeps its numbers with
         "monitoring/checks.py",  # to see whether it is there
         "storefront/throttle.py",  # how often somebody has tried
     }
 
 
 def test_sessions_and_carts_are_in_the_database() -> None:
-    assert django_settings.SESSION_ENGINE == "config.sessions"
+    assert django_settings.SESSION_ENGINE == "caching.sessions"

@@ -12,10 +12,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from config import tokens
+from accounts import registration as accounts
+from api import tokens
 from monitoring.audit import audit
 from sharding import numbers
-from storefront import accounts
 from tests.integration.shop_api import Api, stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")

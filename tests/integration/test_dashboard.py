@@ -25,13 +25,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from kombu import Connection
 
+from backoffice import dashboard
 from eventing import deadletters, queues, topology
 from eventing.models import Event
 from eventing.queues import BrokerUnavailable
 from eventing.wire import Envelope
 from inventory import handlers as inventory
 from inventory import selectors
-from monitoring import dashboard
 from monitoring.metrics import cache_uses
 from orders import statistics
 from orders.domain import Status

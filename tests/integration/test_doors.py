@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from checkout import service as checkout
 from coupons.domain import CouponError
 from eventing.testing import drain
 from inventory import handlers as inventory
@@ -21,7 +22,6 @@ from orders import selectors
 from orders.domain import OrderError
 from orders.events import Address
 from sharding import numbers
-from storefront import checkout
 from storefront.models import UsualAddress
 from tests.integration.browser_forms import shown
 from tests.integration.shop_api import METADATA, Api, stock_the_shop

@@ -15,7 +15,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
-from config.editing import INCOMPLETE, MEANWHILE, EditableModelAdmin
+from backoffice.editing import INCOMPLETE, MEANWHILE, EditableModelAdmin
 from coupons.models import Coupon
 from inventory.models import Category, Product
 from tests.integration.browser_forms import shown

@@ -14,9 +14,9 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from backoffice.event_pages import PAGE_SIZE
 from eventing import browser
 from eventing.models import OutboxMessage
-from monitoring.event_pages import PAGE_SIZE
 from orders.domain import Status
 from sharding import numbers, shards
 from tests.integration.order_samples import NOON, order_in, place

@@ -20,11 +20,11 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from config import tokens
-from config.api import api
+from api import tokens
+from api.root import api
+from checkout import service as checkout
 from eventing.testing import drain
 from sharding import numbers
-from storefront import checkout
 from tests.integration.shop_api import METADATA, stock_the_shop
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]

@@ -14,8 +14,9 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.utils import timezone
 from pytest_django import Settings
 
-from config import levels
-from config.front import NOBODY, Front
+from caching import two_level as levels
+from caching.responses import NOBODY
+from config.responses import cached
 from eventing.recorded import Metadata
 from inventory import handlers, selectors
 from inventory.models import Product
@@ -39,7 +40,7 @@ class Web:
 
     def __post_init__(self) -> None:
         self._django = WSGIHandler()
-        self._front = Front(self._note)
+        self._front = cached(self._note)
 
     def _note(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         self.asked.append(environ["PATH_INFO"])
@@ -77,9 +78,9 @@ def sku(settings: Settings) -> str:
 @pytest.fixture
 def web(sku: str) -> Iterator[Web]:
     wait_until_changes_are_heard()
-    levels.drop_all()
+    levels.clear_memory()
     yield Web()
-    levels.drop_all()
+    levels.clear_memory()
 
 
 def receive(sku: str, pieces: int) -> None:

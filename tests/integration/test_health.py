@@ -24,7 +24,7 @@ from django.test import Client
 from kombu import Connection
 from pytest_django.fixtures import Settings
 
-from config.cache import FailOpenRedisCache
+from caching.backend import FailOpenRedisCache
 from eventing import schedules as periodic_rows
 from eventing.inline import leading
 from eventing.models import DeadLetter

@@ -14,8 +14,8 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
 
-from config import levels
-from config.levels import READS, Levels
+from caching import two_level as levels
+from caching.two_level import READS, TwoLevelCache
 from tests.waiting import wait_until, wait_until_changes_are_heard
 
 
@@ -26,10 +26,10 @@ def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def numbers() -> Iterator[Levels[int]]:
+def numbers() -> Iterator[TwoLevelCache[int]]:
     name = f"numbers-{uuid4().hex[:8]}"
     wait_until_changes_are_heard()
-    made: Levels[int] = Levels(name, int, seconds=lambda: 60)
+    made: TwoLevelCache[int] = TwoLevelCache(name, int, seconds=lambda: 60)
     yield made
     del levels._caches[name]
 
@@ -46,22 +46,22 @@ class Source:
         return self.value
 
 
-def reads(numbers: Levels[int]) -> dict[str, float]:
+def reads(numbers: TwoLevelCache[int]) -> dict[str, float]:
     """How often each level has answered."""
     samples = [sample for metric in READS.collect() for sample in metric.samples if sample.name.endswith("_total")]
     return {sample.labels["level"]: sample.value for sample in samples if sample.labels["cache"] == numbers.name}
 
 
-def test_memory_answers_before_redis_and_redis_before_the_source(numbers: Levels[int]) -> None:
+def test_memory_answers_before_redis_and_redis_before_the_source(numbers: TwoLevelCache[int]) -> None:
     source = Source()
     assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
-    levels.drop_all()  # as another process would see it
+    levels.clear_memory()  # as another process would see it
     assert numbers.get("a", source) == 7
     assert source.loaded == 1
     assert reads(numbers) == {"database": 1, "memory": 1, "redis": 1}
 
 
-def test_a_thousand_who_ask_at_once_load_once(numbers: Levels[int]) -> None:
+def test_a_thousand_who_ask_at_once_load_once(numbers: TwoLevelCache[int]) -> None:
     begun, may_end = threading.Event(), threading.Event()
     loaded: list[int] = []
 
@@ -82,7 +82,7 @@ def test_a_thousand_who_ask_at_once_load_once(numbers: Levels[int]) -> None:
 @pytest.mark.services
 @pytest.mark.django_db(databases="__all__", transaction=True)
 def test_threads_that_wait_for_what_another_loads_leave_it_the_connections(
-    numbers: Levels[int],
+    numbers: TwoLevelCache[int],
 ) -> None:
     others = settings.DATABASE_POOL_SIZE
     loading, have_connections = threading.Event(), threading.Barrier(others + 1)
@@ -114,9 +114,9 @@ def test_threads_that_wait_for_what_another_loads_leave_it_the_connections(
     assert [answer.result() for answer in answers] == [7] * (others + 1)
 
 
-def test_processes_wait_for_the_one_that_loads(numbers: Levels[int]) -> None:
+def test_processes_wait_for_the_one_that_loads(numbers: TwoLevelCache[int]) -> None:
     """Two caches of the same name are what two processes have."""
-    other: Levels[int] = Levels(numbers.name, int, seconds=lambda: 60)
+    other: TwoLevelCache[int] = TwoLevelCache(numbers.name, int, seconds=lambda: 60)
     begun, may_end = threading.Event(), threading.Event()
     source = Source(8)
 
@@ -135,7 +135,7 @@ def test_processes_wait_for_the_one_that_loads(numbers: Levels[int]) -> None:
 
 
 def test_what_comes_just_before_the_lease_is_free_is_not_loaded_again(
-    numbers: Levels[int], monkeypatch: pytest.MonkeyPatch
+    numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Overtaken:
         """The cache, in which another process brings its answer and gives the lease back before ours is taken."""
@@ -154,25 +154,27 @@ def test_what_comes_just_before_the_lease_is_free_is_not_loaded_again(
     assert cache.get(f"{numbers.name}:a:loading") is None
 
 
-def test_who_loads_and_dies_holds_nobody_up_for_long(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_loads_and_dies_holds_nobody_up_for_long(
+    numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(levels, "LEASE_SECONDS", 1)
     cache.add(f"{numbers.name}:a:loading", 1, 60)
     assert numbers.get("a", Source()) == 7
 
 
-def test_that_something_does_not_exist_is_remembered_until_it_does(numbers: Levels[int]) -> None:
+def test_that_something_does_not_exist_is_remembered_until_it_does(numbers: TwoLevelCache[int]) -> None:
     source = Source(None)
     assert [numbers.get("a", source), numbers.get("a", source)] == [None, None]
-    levels.drop_all()
+    levels.clear_memory()
     assert numbers.get("a", source) is None
     assert source.loaded == 1
 
     source.value = 7
-    numbers.forget(["a"])
+    numbers.invalidate(["a"])
     assert numbers.get("a", source) == 7
 
 
-def test_an_error_goes_to_all_who_wait_and_is_not_kept(numbers: Levels[int]) -> None:
+def test_an_error_goes_to_all_who_wait_and_is_not_kept(numbers: TwoLevelCache[int]) -> None:
     def fail() -> int:
         raise LookupError
 
@@ -182,9 +184,9 @@ def test_an_error_goes_to_all_who_wait_and_is_not_kept(numbers: Levels[int]) -> 
     assert numbers.get("a", Source()) == 7
 
 
-def test_what_changes_while_it_is_loaded_is_loaded_again(numbers: Levels[int]) -> None:
+def test_what_changes_while_it_is_loaded_is_loaded_again(numbers: TwoLevelCache[int]) -> None:
     def old() -> int:
-        numbers.forget(["a"])  # somebody commits a change just now
+        numbers.invalidate(["a"])  # somebody commits a change just now
         return 1
 
     assert numbers.get("a", old) == 1
@@ -197,7 +199,7 @@ def test_entries_that_came_together_do_not_go_together() -> None:
     assert all(48 <= life <= 60 for life in lives)
 
 
-def test_memory_ends_after_its_time(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_ends_after_its_time(numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "MEMORY_SECONDS", 0.05)
     source = Source()
     numbers.get("a", source)
@@ -207,13 +209,13 @@ def test_memory_ends_after_its_time(numbers: Levels[int], monkeypatch: pytest.Mo
 
 def test_without_seconds_nothing_is_kept() -> None:
     source = Source()
-    never: Levels[int] = Levels("never", int, seconds=lambda: 0)
+    never: TwoLevelCache[int] = TwoLevelCache("never", int, seconds=lambda: 0)
     assert [never.get("a", source), never.get("a", source)] == [7, 7]
     assert source.loaded == 2
 
 
 @pytest.mark.services
-def test_other_processes_hear_of_a_change(numbers: Levels[int]) -> None:
+def test_other_processes_hear_of_a_change(numbers: TwoLevelCache[int]) -> None:
     source = Source()
     numbers.get("a", source)
     source.value = 8
@@ -226,7 +228,7 @@ def test_other_processes_hear_of_a_change(numbers: Levels[int]) -> None:
 
 @pytest.mark.services
 def test_a_message_that_nobody_understands_leaves_no_process_deaf(
-    numbers: Levels[int], monkeypatch: pytest.MonkeyPatch
+    numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(levels, "RECONNECT_SECONDS", 0.05)
     source = Source()
@@ -243,7 +245,9 @@ def test_a_message_that_nobody_understands_leaves_no_process_deaf(
     wait_until(is_heard)
 
 
-def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_redis_each_process_has_its_memory(
+    numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Away:
         """What FailOpenRedisCache says while Redis does not answer."""
 
@@ -259,7 +263,7 @@ def test_without_redis_each_process_has_its_memory(numbers: Levels[int], monkeyp
         def delete_many(self, keys: list[str]) -> None: ...
 
     monkeypatch.setattr(levels, "cache", Away())
-    monkeypatch.setattr("config.cache.cache", Away())
+    monkeypatch.setattr("caching.backend.cache", Away())
     source = Source()
     assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
     assert source.loaded == 1

@@ -19,15 +19,16 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from config import front, levels
-from config.levels import Levels
-from config.sessions import SessionStore
+from backoffice import dashboard
+from caching import responses as front
+from caching import two_level as levels
+from caching.sessions import SessionStore
+from caching.two_level import TwoLevelCache
 from eventing import deadletters, queues, tasks, topology
 from eventing.models import DeadLetter, InboxEntry
 from eventing.publishing import Publisher
 from eventing.workers import _careful
 from inventory import selectors as inventory
-from monitoring import dashboard
 from monitoring.models import AuditRun
 from storefront.cart import CART
 from storefront.models import CustomerCart
@@ -79,7 +80,7 @@ def kept(settings: Any) -> Iterator[None]:
 def forget() -> None:
     for name in CACHES:
         levels._caches[name].discard(keys_of(name))
-    levels.drop_all()
+    levels.clear_memory()
 
 
 def keys_of(name: str) -> list[str]:
@@ -98,7 +99,7 @@ def test_what_a_cache_cannot_read_is_loaded_anew(odd: Any, kept: None, client: C
     ]
     for name in prefixes:
         keys = [*levels._caches[name]._memory]
-        levels._caches[name].drop_all()
+        levels._caches[name].clear_memory()
         for key in keys:
             cache.set(f"{name}:{key}", odd, 60)
     cache.set("product:BOOK", odd, 60)
@@ -119,7 +120,7 @@ def test_no_cache_answers_with_what_it_cannot_read(odd: Any, kept: None) -> None
 
 def test_a_value_of_the_right_type_is_kept_and_so_is_that_there_is_none(kept: None) -> None:
     loads: list[str] = []
-    cached: Levels[inventory.Offer] = Levels("offers-of-a-test", inventory.Offer, seconds=lambda: 60)
+    cached: TwoLevelCache[inventory.Offer] = TwoLevelCache("offers-of-a-test", inventory.Offer, seconds=lambda: 60)
     offer = inventory.Offer(name="A book", price=1000, currency="EUR", active=True)
 
     def load(key: str, found: Any) -> Any:
@@ -129,7 +130,7 @@ def test_a_value_of_the_right_type_is_kept_and_so_is_that_there_is_none(kept: No
     for _ in range(2):
         assert cached.get("BOOK", lambda: load("BOOK", offer)) == offer
         assert cached.get("NONE", lambda: load("NONE", None)) is None
-        cached.drop_all()
+        cached.clear_memory()
     assert loads == ["BOOK", "NONE"]
     del levels._caches[cached.name]
 

@@ -22,6 +22,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from accounts import registration as accounts
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing.recorded import Metadata
@@ -35,7 +36,7 @@ from orders import handlers as orders
 from orders import selectors
 from orders.commands import RefundOrder, ShipOrder
 from sharding import numbers
-from storefront import accounts, pictures, throttle
+from storefront import pictures, throttle
 from storefront.models import CustomerCart
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop

@@ -17,7 +17,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from config.keyset import KeysetPaging
+from backoffice.keyset import KeysetPaging
 from coupons.models import Coupon, Redemption
 from eventing import deadletters
 from eventing.models import DeadLetter

@@ -15,7 +15,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
-from config.breakers import Breaker
+from caching.breakers import Breaker
 from eventing import store, subscribers
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata, NewEvents, Recorded

@@ -14,10 +14,11 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
-from config import tokens
+from api import tokens
+from backoffice import dashboard
 from eventing.models import RedriveRun
 from inventory.models import Product
-from monitoring import audit_runs, dashboard, health
+from monitoring import audit_runs, health
 from monitoring.models import AuditRun
 from orders.models import Order
 from sharding import numbers, shards

@@ -13,9 +13,9 @@ from django.contrib.sessions.models import Session
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
+from backoffice import orders as orders_admin
 from lab import reading
 from lab.reading import BadPage, TooFewOrders
-from orders import admin as orders_admin
 from tests.integration.order_samples import NOON, place
 from tests.integration.test_admin import ORDERS, client_of, link, listed
 

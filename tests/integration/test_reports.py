@@ -16,6 +16,7 @@ from orders import statistics
 from orders.domain import Status
 from sharding import shards
 from tests.integration.order_samples import NOON, TOTAL, order_in
+from timeline import stuck
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -88,28 +89,28 @@ def test_an_order_that_is_stuck_is_reported_with_what_it_waits_for_until_it_goes
     order_in(Status.PLACED, customer_id=8, at=now)
     order_in(Status.CONFIRMED, customer_id=9, at=now - timedelta(minutes=5))
 
-    assert reports.report_stuck_orders(now) == 1
-    assert reports.report_stuck_orders(now) == 1
-    stuck = StuckOrder.objects.get()
-    assert stuck.order_id == late
-    assert "The stock check, by inventory." in stuck.waiting_for
-    assert "The relay, to publish" in stuck.waiting_for
+    assert stuck.report_stuck_orders(now) == 1
+    assert stuck.report_stuck_orders(now) == 1
+    report = StuckOrder.objects.get()
+    assert report.order_id == late
+    assert "The stock check, by inventory." in report.waiting_for
+    assert "The relay, to publish" in report.waiting_for
 
     StuckOrder.objects.update(order_id=order_in(Status.CONFIRMED, customer_id=10))
-    assert reports.report_stuck_orders(now) == 1
+    assert stuck.report_stuck_orders(now) == 1
     assert StuckOrder.objects.get().order_id == late
 
 
 def test_what_a_shard_reported_stays_while_it_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     now = timezone.now()
     late = order_in(Status.PLACED, at=now - timedelta(minutes=5))
-    reports.report_stuck_orders(now)
+    stuck.report_stuck_orders(now)
 
     def down(alias: str, **window: object) -> list[object]:
         raise OperationalError("gone")
 
     monkeypatch.setattr(statistics, "stuck", down)
-    reports.report_stuck_orders(now)
+    stuck.report_stuck_orders(now)
     assert StuckOrder.objects.get().order_id == late
 
 
@@ -118,7 +119,7 @@ def test_operators_read_both_reports(client: Client) -> None:
     order_in(Status.PAID, at=NOON)
     order_in(Status.PLACED, customer_id=8, at=now - timedelta(minutes=5))
     reports.summarise_sales(NEXT_DAY)
-    reports.report_stuck_orders(now)
+    stuck.report_stuck_orders(now)
     client.force_login(User.objects.create_superuser("olga"))
 
     assert "21.00 EUR" in client.get("/admin/monitoring/dailysales/").content.decode()

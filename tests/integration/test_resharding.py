@@ -18,12 +18,13 @@ from eventing.models import InboxEntry, OutboxMessage
 from orders import handlers, selectors
 from orders.domain import OrderNotFound, Status
 from orders.handlers import IdempotencyKey
-from sharding import copying, moving, planning, shards
+from resharding import copying, moving, planning
+from resharding.steps import Step
+from sharding import shards
 from sharding.errors import BucketMoving, MoveRefused
 from sharding.models import BucketMove
 from sharding.numbers import bucket_range
 from sharding.partitions import create_partitions, partition_name
-from sharding.steps import Step
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, begin, break_off, owners
 from tests.integration.moves import databases as databases
 from tests.integration.order_samples import WAYS, ask, confirm, metadata, order_in, place, placement, stored

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from config.backoffice import PAGES
+from backoffice.base import PAGES
 from eventing.models import DeadLetter
 from inventory.models import Product, Stock
 from notifications.models import Message

@@ -15,9 +15,9 @@ from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
-from config.beat import LeaderScheduler
 from eventing import clocks
 from eventing import schedules as rows
+from eventing.beat import LeaderScheduler
 from eventing.databases import SessionLock
 from eventing.models import PeriodicRun
 from monitoring import checks, schedules

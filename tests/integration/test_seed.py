@@ -25,8 +25,8 @@ from monitoring.audit import audit
 from notifications.models import Message
 from orders import selectors
 from orders.models import Order
+from seed.data import CATALOGUE, COUPONS, CUSTOMERS
 from sharding import numbers, shards
-from storefront.seed_data import CATALOGUE, COUPONS, CUSTOMERS
 from tests.integration.test_audit import OTHERS, broken, pretend_handled
 
 pytestmark = pytest.mark.django_db(databases="__all__")

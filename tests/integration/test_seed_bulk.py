@@ -26,7 +26,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from config import tokens
+from api import tokens
+from checkout import service as checkout
 from coupons.models import Coupon
 from coupons.selectors import terms
 from eventing.databases import SessionLock
@@ -41,13 +42,12 @@ from orders import handlers
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
 from orders.events import CancelReason, Line
 from orders.models import Order
+from seed.bulk import deck, run, writing
+from seed.bulk.stories import TERM, Basket, Course
+from seed.bulk.templates import CUSTOMER_ID, NAME, ORDER_ID, RANDOM, TRACKING, all_rows
+from seed.management.commands import seed as command
+from seed.models import BulkBatch
 from sharding import numbers, shards
-from storefront import checkout
-from storefront.bulk import deck, run, writing
-from storefront.bulk.stories import TERM, Basket, Course
-from storefront.bulk.templates import CUSTOMER_ID, NAME, ORDER_ID, RANDOM, TRACKING, all_rows
-from storefront.management.commands import seed as command
-from storefront.models import BulkBatch
 from tests.integration.test_audit import pretend_handled
 from tests.waiting import wait_until
 
@@ -195,7 +195,7 @@ def begin_and_kill() -> None:
 PROGRAM = """
 import django
 django.setup()
-from storefront.bulk import run
+from seed.bulk import run
 run.BATCH = 100
 run.Run(orders=10_000, hot=0, days=100).go()
 """

@@ -13,12 +13,13 @@ from django.db import connections
 from django.test import Client
 from kombu.exceptions import OperationalError as NoBroker
 
+from backoffice.shards import picture
 from orders import selectors
-from sharding import background, moving, planning, shards, tasks
-from sharding.admin import picture
+from resharding import background, moving, planning, tasks
+from resharding.steps import Step
+from sharding import shards
 from sharding.models import Bucket, BucketMove
 from sharding.partitions import partition_name
-from sharding.steps import Step
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, break_off, owners
 from tests.integration.moves import databases as databases
 from tests.integration.order_samples import place

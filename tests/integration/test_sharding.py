@@ -22,12 +22,12 @@ from django.db.migrations.writer import MigrationWriter
 from psycopg import sql
 
 from eventing.models import Event
+from eventing.operations import CreatePartitionedModel
 from orders.models import IdempotencyKey, Order, OrderLine
 from sharding import checks, shards
 from sharding.errors import BucketMoving, ShardingError, ShardMapMissing, UnroutedQuery
 from sharding.models import Bucket
 from sharding.numbers import BUCKETS, bucket_range, new_order_id
-from sharding.operations import CreateBucketedModel
 from sharding.partitions import attached_buckets, create_partitions, partition_name
 from sharding.router import ShardRouter, database_of
 from tests.integration.installations import Installation, server
@@ -432,8 +432,8 @@ def test_relations_stay_within_one_database(shard_map: shards.ShardMap) -> None:
 # --- Migrations ---------------------------------------------------------------------------------------------------
 
 
-def create_parcel(partition_column: str = "order_id") -> CreateBucketedModel:
-    return CreateBucketedModel(
+def create_parcel(partition_column: str = "order_id") -> CreatePartitionedModel:
+    return CreatePartitionedModel(
         partition_column=partition_column,
         name="Parcel",
         fields=[
@@ -454,7 +454,7 @@ def test_operation_survives_being_written_to_a_migration_file(tmp_path: Path) ->
     file = tmp_path / "migration.py"
     file.write_text(text)
     read = runpy.run_path(str(file))["Migration"]("0001_initial", "orders")
-    assert isinstance(read.operations[0], CreateBucketedModel)
+    assert isinstance(read.operations[0], CreatePartitionedModel)
     assert MigrationWriter(read, include_header=False).as_string() == text
 
 

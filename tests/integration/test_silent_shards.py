@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
 
-from monitoring import dashboard
-from orders import admin as orders_admin
+from backoffice import dashboard
+from backoffice import orders as orders_admin
 from orders.domain import Status
 from sharding import numbers, shards
 from tests.integration.locked import locked

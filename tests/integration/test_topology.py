@@ -18,8 +18,8 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from kombu.connection import Connection
 from kombu.entity import Exchange
 
-from config.beat import LeaderScheduler
 from eventing import integration, queues, schedules, topology
+from eventing.beat import LeaderScheduler
 from eventing.delivery import Delivery, deliver
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.api import api as application
+from api.root import api as application
 from eventing.testing import drain
 from orders import handlers as orders
 from orders.commands import RefundOrder

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.test import Client
 from zeal import NPlusOneError
 
-from inventory.admin import ProductAdmin
+from backoffice.inventory import ProductAdmin
 from inventory.models import Product
 from tests.integration.shop_api import stock_the_shop
 

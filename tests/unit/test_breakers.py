@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import circuitbreaker
 import pytest
 
-from config import breakers
-from config.breakers import Breaker, CircuitOpen, State
+from caching import breakers
+from caching.breakers import Breaker, CircuitOpen, State
 
 
 class Silent(Exception):

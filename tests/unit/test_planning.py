@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from resharding.planning import EMPTY, TOLERANCE, Step, plan
 from sharding.numbers import BUCKETS
-from sharding.planning import EMPTY, TOLERANCE, Step, plan
 
 
 def databases(count: int) -> tuple[str, ...]:

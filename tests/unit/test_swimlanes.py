@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from storefront.swimlanes import Box, Entry, Lane, Mark, Picture, draw
-from storefront.swimlanes_svg import svg
+from timeline.svg import svg
+from timeline.swimlanes import Box, Entry, Lane, Mark, Picture, draw
 
 LANES = (
     *(Lane(name=name, title=name.capitalize()) for name in ("orders", "inventory", "coupons", "payments")),

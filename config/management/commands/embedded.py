@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from config.environment import port
-from storefront.management.commands import seed
+from seed.management.commands import seed
 
 
 class Command(seed.Command):

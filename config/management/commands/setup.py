@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import call_command
 
-from storefront.management.commands import seed
+from seed.management.commands import seed
 
 
 class Command(seed.Command):

@@ -1,0 +1,266 @@
+"""What the admin pages of all apps share: navigation, links to orders, amounts in forms, and read-only pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import reduce
+from operator import or_
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
+
+from backoffice.editing import EditableModelAdmin
+from backoffice.keyset import KeysetChangeList, KeysetPaging
+from eventing.models import DeadLetter
+from eventing.recorded import Metadata
+from sharding import numbers
+
+MANY = 100
+MOST_CUSTOMERS = 20  # that a search takes into account
+MOST_WORDS = 4  # of a name that somebody is searched by
+NAMES = ("username", "email", "first_name", "last_name")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the admin: the list of a model's rows."""
+
+    model: str
+    title: str
+    icon: str
+    description: str
+    url: str = ""  # the name of its address, where that is not the model's list
+
+
+PAGES = {
+    "Orders": (
+        Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),
+        Page("monitoring.stuckorder", "Stuck orders", "hourglass_disabled", "What each of them is waiting for."),
+        Page("monitoring.dailysales", "Sales by day", "bar_chart", "What was ordered, and what became of it."),
+    ),
+    "Catalogue": (
+        Page("inventory.product", "Products", "inventory_2", "What is sold, at which price, and what is in stock."),
+        Page("inventory.category", "Categories", "category", "The shelves of the shop."),
+        Page("inventory.stockmovement", "Stock movements", "swap_vert", "The ledger of what came in and went out."),
+        Page("inventory.reservation", "Reservations", "bookmark", "What is set aside for orders."),
+        Page("coupons.coupon", "Coupons", "sell", "Their terms, and how often they are in use."),
+        Page("coupons.redemption", "Redemptions", "redeem", "Which orders got a coupon, and which did not."),
+    ),
+    "Payments & messages": (
+        Page("payments.payment", "Payments", "credit_card", "What was captured, declined and given back."),
+        Page("notifications.message", "Messages", "mail", "What customers were told, as it was sent."),
+    ),
+    "Operations": (
+        Page("eventing.event", "Events", "bolt", "All that ever happened, and where each event went.", "events"),
+        Page("eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
+        Page("eventing.deadletter", "Dead letters", "report", "Events that a subscriber could not handle, and why."),
+        Page("monitoring.auditrun", "Audit", "verified", "Whether anything was lost, doubled or oversold.", "audit"),
+        Page("sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
+        Page("sharding.bucketmove", "Bucket moves", "move_down", "Buckets on their way between databases, and before."),
+        Page("django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."),
+        Page("django_celery_beat.intervalschedule", "Intervals", "timelapse", "Every so many seconds, hours or days."),
+        Page("django_celery_beat.crontabschedule", "Crontabs", "calendar_month", "At certain times of days and weeks."),
+    ),
+    "People": (
+        Page("auth.user", "Users", "person", "Customers and operators."),
+        Page("auth.group", "Groups", "group", "Which operators may do what."),
+        Page("admin.logentry", "Operators' actions", "history", "Who changed what in the back office, and when."),
+    ),
+}
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: groups of pages, without those that the operator may not see."""
+    groups = [
+        (title, [_item(page) for page in pages if _may_see(request.user, page.model)]) for title, pages in PAGES.items()
+    ]
+    return [
+        {"title": title, "separator": position > 0, "items": items}
+        for position, (title, items) in enumerate(group for group in groups if group[1])
+    ]
+
+
+def _may_see(user: Any, model: str) -> bool:
+    app_label, model_name = model.split(".")
+    return any(user.has_perm(f"{app_label}.{verb}_{model_name}") for verb in ("view", "change"))
+
+
+def _item(page: Page) -> dict[str, Any]:
+    item = {
+        "title": page.title,
+        "icon": page.icon,
+        "description": page.description,
+        "link": reverse(page.url or f"admin:{page.model.replace('.', '_')}_changelist"),
+    }
+    if page.model == "eventing.deadletter" and (letters := _open_dead_letters()):
+        item |= {"badge": letters, "badge_style": "solid"}
+    return item
+
+
+def _open_dead_letters() -> str:
+    count = DeadLetter.objects.filter(status=DeadLetter.Status.OPEN)[:MANY].count()
+    return f"{MANY - 1}+" if count == MANY else str(count or "")
+
+
+def environment(request: HttpRequest) -> list[str]:
+    """The label beside the user's menu: which profile this is."""
+    return ["embedded", "info"] if settings.EMBEDDED else ["services", "success"]
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("backoffice/admin.css")
+
+
+def mark(request: HttpRequest) -> str:
+    return static("storefront/mark.svg")
+
+
+def operator(request: HttpRequest) -> Metadata:
+    """Whoever is at the keyboard, as what caused the events that follow."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return Metadata(correlation_id=str(request_id or uuid4().hex), actor=f"operator:{request.user.pk}")
+
+
+def order_url(order_id: int) -> str:
+    return reverse("admin:orders_order_change", args=[numbers.to_text(order_id)])
+
+
+def order_link(order_id: int | None) -> str | None:
+    """A link to an order's page; None for something that belongs to none."""
+    if order_id is None:
+        return None
+    return format_html('<a class="bo-number" href="{}">{}</a>', order_url(order_id), numbers.to_text(order_id))
+
+
+def customers_called(text: str) -> QuerySet[User]:
+    """Who has just this user name or mail; without such, those of whose names each of these words begins one."""
+    exact = User.objects.filter(Q(username__iexact=text) | Q(email__iexact=text))
+    if exact.exists():
+        return exact
+    words = Q()
+    for word in text.split()[:MOST_WORDS]:
+        words &= reduce(or_, (Q(**{f"{field}__istartswith": word}) for field in NAMES))
+    return User.objects.filter(words).order_by("username")
+
+
+def customer_link(user: User | None, customer_id: int) -> str:
+    """A link to a customer's account, or their id if there is none any more."""
+    if user is None:
+        return format_html("customer {}", customer_id)
+    url = reverse("admin:auth_user_change", args=[user.pk])
+    return format_html('<a class="bo-link" href="{}">{}</a>', url, user.get_username())
+
+
+class MinorUnitsField(forms.DecimalField):
+    """An amount that people type with two decimals and that is stored in hundredths."""
+
+    widget = UnfoldAdminDecimalFieldWidget
+
+    def __init__(
+        self, *, lowest: int = 0, required: bool = True, initial: int | None = None, help_text: str = ""
+    ) -> None:
+        super().__init__(
+            max_digits=14,
+            decimal_places=2,
+            min_value=Decimal(lowest) / 100,
+            required=required,
+            initial=initial,
+            help_text=help_text,
+        )
+
+    def prepare_value(self, value: Any) -> Any:
+        return f"{Decimal(value) / 100:.2f}" if isinstance(value, int) else value
+
+    def clean(self, value: Any) -> Any:
+        amount = super().clean(value)
+        return None if amount is None else int(amount * 100)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        if isinstance(initial, Decimal):  # as it was opened in a form
+            initial = int(initial * 100)
+        try:
+            return bool(self.clean(data) != initial)
+        except ValidationError:
+            return True
+
+
+class CarefulModelAdmin(EditableModelAdmin):
+    """Nothing is deleted."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class ReadOnlyModelAdmin(KeysetPaging):
+    """Rows to look at, in lists that are never counted: they grow with the orders."""
+
+    list_filter_sheet = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return _may_see(request.user, self.opts.label_lower)
+
+
+class OfOrders(ReadOnlyModelAdmin):
+    """Rows that belong to orders: found by the order's number, linked to its page."""
+
+    search_fields: tuple[str, ...] = ("order_id",)
+    search_help_text = "Order number"
+    order_field = "order_id"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term.strip():
+            return queryset, False
+        try:
+            return queryset.filter(**{self.order_field: numbers.parse(search_term)}), False
+        except numbers.InvalidOrderNumber:
+            return self.otherwise(queryset, search_term.strip()), False
+
+    def otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        """The rows that are meant by what is no order number."""
+        return queryset.none()
+
+
+class OfCustomers(OfOrders):
+    """Rows that belong to orders and show their customers, by whom they are found, too."""
+
+    search_help_text = "Order number or customer"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return WithCustomers
+
+    def otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
+        ids = customers_called(text).values_list("pk", flat=True)[:MOST_CUSTOMERS]
+        return queryset.filter(customer_id__in=list(ids))  # a list: people may be in another database
+
+
+class WithCustomers(KeysetChangeList):
+    """Rows of a list with their customers, fetched in one query; each row gets an attribute `customer`."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        customers = User.objects.in_bulk({row.customer_id for row in self.result_list})
+        for row in self.result_list:
+            row.customer = customers.get(row.customer_id)

@@ -1,0 +1,165 @@
+"""The back office's pages of events: all that ever happened, one event and where it went, and what is still to go.
+
+They are no model admins: an event's key has three columns, and the rows are spread over all databases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+
+from backoffice import keyset
+from backoffice.base import order_link
+from coupons.events import REDEMPTION
+from eventing import browser, registry
+from eventing.browser import Key, Only
+from eventing.recorded import event_id, stream_name
+from inventory.events import PRODUCT, RESERVATION
+from notifications.events import CATEGORY as MESSAGE
+from orders.events import CATEGORY as ORDER
+from payments.events import CATEGORY as PAYMENT
+from sharding import numbers
+from timeline.json_html import pretty_json
+
+PAGE_SIZE = 50
+OUTBOX_ROWS = 20
+OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
+SUBJECTS = {PRODUCT: "inventory_product", MESSAGE: "notifications_message"}
+
+
+class Moment(forms.DateTimeInput):
+    input_type = "datetime-local"
+
+    def __init__(self) -> None:
+        super().__init__(format="%Y-%m-%dT%H:%M")
+
+
+class EventFilter(forms.Form):
+    """A field that makes no sense says so, and the others apply. Times are in UTC."""
+
+    type = forms.ChoiceField(required=False)
+    stream = forms.CharField(required=False, max_length=80, label="Stream, event or order number")
+    since = forms.DateTimeField(required=False, widget=Moment, label="Recorded from")
+    until = forms.DateTimeField(required=False, widget=Moment, label="Recorded before")
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, auto_id="filter-%s")
+        types = sorted(one.TYPE for one in registry.event_classes())
+        self.fields["type"].choices = [("", "All types"), *((one, one) for one in types)]  # type: ignore[attr-defined]
+
+    def clean_stream(self) -> tuple[str, int, int] | None:
+        text = self.cleaned_data["stream"]
+        if not text:
+            return None
+        if (found := browser.parse(text)) is not None:
+            return found
+        try:
+            return "", numbers.parse(text), 0
+        except numbers.InvalidOrderNumber:
+            raise forms.ValidationError("Neither a stream, nor an event, nor an order has such a name.") from None
+
+    def only(self) -> Only:
+        self.full_clean()
+        values = self.cleaned_data
+        category, stream_id, _ = values.get("stream") or ("", None, 0)
+        return Only(
+            type=values.get("type", ""),
+            category=category,
+            stream_id=stream_id,
+            since=values.get("since"),
+            until=values.get("until"),
+        )
+
+    def parameters(self) -> dict[str, str]:
+        return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
+
+
+def events(request: HttpRequest) -> HttpResponse:
+    """The events of all databases, newest first."""
+    if not request.user.has_perm("eventing.view_event"):
+        raise PermissionDenied
+    narrow = EventFilter(request.GET)
+    only = narrow.only()
+    stream = narrow.cleaned_data.get("stream")
+    if stream and stream[2]:
+        return HttpResponseRedirect(reverse("event", args=[event_id(*stream)]))
+    page = browser.newest(only, before=_cursor(request.GET.get("before", "")), limit=PAGE_SIZE + 1)
+    shown = page.items[:PAGE_SIZE]
+    filters = narrow.parameters()
+    context = {
+        **admin.site.each_context(request),
+        "title": "Events",
+        "rows": shown,
+        "unavailable": page.unavailable,
+        "filter": narrow,
+        "filters": filters,
+        "first": f"?{urlencode(filters)}" if "before" in request.GET else None,
+        "older": f"?{urlencode({**filters, 'before': _written(shown[-1].key)})}"
+        if len(page.items) > PAGE_SIZE
+        else None,
+    }
+    return TemplateResponse(request, "admin/monitoring/events.html", context)
+
+
+def event(request: HttpRequest, name: str) -> HttpResponse:
+    """One event: what it says, what caused it, what it caused, and where it has gone."""
+    if not request.user.has_perm("eventing.view_event"):
+        raise PermissionDenied
+    key = browser.parse(name)
+    journey = browser.journey(*key) if key else None
+    if journey is None or key is None:
+        raise Http404(f"There is no event {name}.")
+    category, stream_id, version = key
+    cause = journey.event.metadata.get("causation_id") or ""
+    context = {
+        **admin.site.each_context(request),
+        "title": journey.event.type,
+        "journey": journey,
+        "event": journey.event,
+        "stream": stream_name(category, stream_id),
+        "previous": event_id(category, stream_id, version - 1) if version > 1 else None,
+        "cause": cause if browser.parse(cause) else None,
+        "data": pretty_json(journey.event.data),
+        "metadata": pretty_json(journey.event.metadata),
+        "order": order_link(stream_id)
+        if category in OF_ORDERS and request.user.has_perm("orders.view_order")
+        else None,
+        "subject": reverse(f"admin:{SUBJECTS[category]}_change", args=[stream_id]) if category in SUBJECTS else None,
+        "bucket": numbers.bucket_of(stream_id) if category in OF_ORDERS else None,
+    }
+    return TemplateResponse(request, "admin/monitoring/event.html", context)
+
+
+def outbox(request: HttpRequest) -> HttpResponse:
+    """What is committed and not yet published, database by database."""
+    if not request.user.has_perm("eventing.view_outboxmessage"):
+        raise PermissionDenied
+    context = {
+        **admin.site.each_context(request),
+        "title": "Outbox",
+        "outboxes": browser.outboxes(limit=OUTBOX_ROWS),
+        "now": timezone.now(),
+    }
+    return TemplateResponse(request, "admin/monitoring/outbox.html", context)
+
+
+def _written(key: Key) -> str:
+    at, stream_id, category, version = key
+    return f"{keyset.written(at)}{keyset.SEPARATOR}{event_id(category, stream_id, version)}"
+
+
+def _cursor(text: str) -> Key | None:
+    microseconds, _, name = text.partition(keyset.SEPARATOR)
+    key = browser.parse(name)
+    try:
+        return None if key is None else (keyset.read(microseconds), key[1], key[0], key[2])
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,535 @@
+"""Orders for operators: the newest of all shards, and a page for each with everything that has happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.db import Error
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.http import urlencode
+from unfold.admin import ModelAdmin
+
+from backoffice import base as backoffice
+from backoffice import keyset
+from backoffice.orders.filters import OrderFilter
+from eventing.errors import WrongExpectedVersion
+from eventing.models import DeadLetter
+from eventing.transient import RETRY_SECONDS, is_transient
+from inventory import selectors as inventory
+from notifications import selectors as notifications
+from orders import handlers, selectors
+from orders.commands import CancelOrder, Command, DeliverOrder, ExtendDeadline, RefundOrder, ShipOrder
+from orders.domain import InvalidTracking, OrderError, Status, clean_tracking
+from orders.events import CancelReason
+from orders.models import Order
+from orders.selectors import Only, OrderDetail, OrderRow
+from payments import selectors as payments
+from sharding import numbers, shards
+from timeline import picture as journey_picture
+from timeline.journey import Moment, journey_of
+
+PAGE_SIZE = 50
+
+COLOURS = {
+    Status.PLACED: "info",
+    Status.CONFIRMED: "warning",
+    Status.PAID: "primary",
+    Status.SHIPPED: "primary",
+    Status.DELIVERED: "success",
+    Status.REJECTED: "danger",
+    Status.CANCELLED: "default",
+    Status.REFUNDED: "default",
+}
+
+PAYMENT_COLOURS = {"requested": "info", "captured": "success", "declined": "danger", "refund_requested": "warning"}
+
+
+class Misread(ValueError):
+    """What the operator has written into a field of an action cannot be meant; the text says what is expected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """What an action asks for besides a confirmation. `read` turns what was written into it into a value, or raises
+    Misread; `kind` is the type of the input.
+    """
+
+    name: str
+    label: str
+    kind: str
+    read: Callable[[str], Any]
+    placeholder: str = ""
+
+
+def _tracking_number(text: str) -> str:
+    try:
+        return clean_tracking(text)
+    except InvalidTracking as error:
+        raise Misread(str(error)) from None
+
+
+def _moment(text: str) -> datetime:
+    """A local date and time as browsers send it, taken for UTC, which all times of the back office are in."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise Misread("Give the new deadline as a date and a time, such as 2026-12-24T18:00.") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What an operator can ask of an order while it has one of some statuses.
+
+    `command` gets the order's id, the time, and what the field says if there is one.
+    """
+
+    name: str
+    title: str
+    icon: str
+    question: str
+    done: str
+    statuses: frozenset[Status]
+    command: Callable[[int, datetime, Any], Command]
+    asks_for: Field | None = None
+    variant: str = "default"
+
+
+ACTIONS = (
+    Action(
+        name="ship",
+        title="Ship",
+        icon="local_shipping",
+        question="The parcel leaves the building: its pieces are taken out of the stock. This cannot be undone.",
+        done="is shipped",
+        statuses=frozenset({Status.PAID}),
+        command=lambda order_id, at, tracking: ShipOrder(order_id=order_id, tracking=tracking, at=at),
+        asks_for=Field(
+            name="tracking", label="Tracking number", kind="text", read=_tracking_number, placeholder="may stay empty"
+        ),
+        variant="primary",
+    ),
+    Action(
+        name="deliver",
+        title="Mark as delivered",
+        icon="task_alt",
+        question="The customer has the parcel. The order is then complete and cannot be changed any more.",
+        done="is delivered",
+        statuses=frozenset({Status.SHIPPED}),
+        command=lambda order_id, at, _: DeliverOrder(order_id=order_id, at=at),
+        variant="primary",
+    ),
+    Action(
+        name="extend",
+        title="Extend the deadline",
+        icon="more_time",
+        question="The customer may pay until then, at most 30 days after the placement, and is told so.",
+        done="has the new deadline",
+        statuses=frozenset({Status.PLACED, Status.CONFIRMED}),
+        command=lambda order_id, at, until: ExtendDeadline(order_id=order_id, payment_due_at=until, at=at),
+        asks_for=Field(name="until", label="To be paid by (UTC)", kind="datetime-local", read=_moment),
+    ),
+    Action(
+        name="cancel",
+        title="Cancel",
+        icon="block",
+        question="The order comes to an end: stock and coupon go back, and a payment under way is given back.",
+        done="is cancelled",
+        statuses=frozenset({Status.PLACED, Status.CONFIRMED}),
+        command=lambda order_id, at, _: CancelOrder(order_id=order_id, reason=CancelReason.OPERATOR, at=at),
+        variant="danger",
+    ),
+    Action(
+        name="refund",
+        title="Refund",
+        icon="undo",
+        question="The customer gets the whole amount back, and the stock is released. This cannot be undone.",
+        done="is refunded",
+        statuses=frozenset({Status.PAID}),
+        command=lambda order_id, at, _: RefundOrder(order_id=order_id, at=at),
+        variant="danger",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of an action, at a level of Django's messages."""
+
+    level: int
+    text: str
+
+    @property
+    def colour(self) -> str:
+        return {messages.SUCCESS: "success", messages.INFO: "info"}.get(self.level, "danger")
+
+    @property
+    def word(self) -> str:
+        return {messages.SUCCESS: "done", messages.INFO: "nothing to do"}.get(self.level, "refused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A row of the list."""
+
+    order: OrderRow
+    customer: User | None
+    colour: str
+    alias: str
+    bucket: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Something that the operator may have searched for, and where it is."""
+
+    url: str
+    title: str
+    detail: str = ""
+
+
+@admin.register(Order)
+class OrderAdmin(ModelAdmin):
+    """The rows are spread over databases, so list and page read through the selectors instead of a queryset."""
+
+    def get_urls(self) -> list[URLPattern]:
+        act = self.admin_site.admin_view(self.act)
+        act_on_many = self.admin_site.admin_view(self.act_on_many)
+        return [
+            path("act-on-many/", act_on_many, name="orders_order_act_on_many"),
+            path("<str:object_id>/act/", act, name="orders_order_act"),
+            *super().get_urls(),
+        ]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Order | None = None) -> bool:
+        return False
+
+    def add_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        raise PermissionDenied
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Order | None:
+        """For the history page of the admin, which knows an order by its number or by its id."""
+        order_id = _order_id(object_id)
+        detail = None if order_id is None else selectors.get(order_id)
+        return None if detail is None else Order(id=detail.id, customer_id=detail.customer_id)
+
+    # --- The list ---------------------------------------------------------------------------------------------------
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        search = request.GET.get("q", "").strip()
+        choices = _choices(search) if search else []
+        if len(choices) == 1:
+            return HttpResponseRedirect(choices[0].url)
+        if search and not choices:
+            messages.warning(request, f"Nothing is called “{search}”: no order, customer, product or parcel.")
+        customer_id = _number(request.GET.get("customer"))
+        customer = None if customer_id is None else User.objects.filter(pk=customer_id).first()
+        status = next((status for status in Status if status == request.GET.get("status")), None)
+        narrow = OrderFilter(request.GET)
+        only = narrow.only()
+        filters = narrow.parameters()
+        page: dict[str, Any] = {}
+        if not choices:
+            page = self._page_of(customer, request.GET) if customer else self._page(status, only, filters, request.GET)
+        context = {
+            **self.admin_site.each_context(request),
+            **page,
+            "title": "Orders",
+            "opts": self.opts,
+            "search": search,
+            "choices": choices,
+            "customer": customer,
+            "statuses": [(one, _link({**filters, "status": one})) for one in Status],
+            "status": status,
+            "filter": narrow,
+            "filters": filters,
+            "any_status": _link(filters),
+            "first": _link({"customer": customer and customer.pk, "status": status, **({} if customer else filters)}),
+            "actions": ACTIONS if self.has_change_permission(request) else (),
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "admin/orders/order/change_list.html", context)
+
+    def _page(
+        self, status: Status | None, only: Only, filters: Mapping[str, str], parameters: Mapping[str, str]
+    ) -> dict[str, Any]:
+        before, after = _cursor(parameters.get("before")), _cursor(parameters.get("after"))
+        page = selectors.all_orders(before=before, after=after, limit=PAGE_SIZE + 1, status=status, only=only)
+        more = len(page.items) > PAGE_SIZE
+        # Going up, the row too many is the newest.
+        rows = page.items[-PAGE_SIZE:] if after else page.items[:PAGE_SIZE]
+        extra = {**filters, "status": status}
+        return {
+            "rows": _listed(rows),
+            "silent": _named(page.unavailable),
+            "newer": _link(extra, after=rows[0]) if rows and (before or (after and more)) else None,
+            "older": _link(extra, before=rows[-1]) if rows and (after or more) else None,
+        }
+
+    def _page_of(self, customer: User, parameters: Mapping[str, str]) -> dict[str, Any]:
+        before = _cursor(parameters.get("before"))
+        try:
+            rows = selectors.orders_of(customer.pk, before=before and before[1], limit=PAGE_SIZE + 1)
+        except Error as error:
+            if not is_transient(error):
+                raise
+            alias = shards.alias_of_bucket(numbers.bucket_of_customer(customer.pk))
+            return {"rows": [], "silent": _named([alias]), "newer": None, "older": None}
+        shown = rows[:PAGE_SIZE]
+        older = _link({"customer": customer.pk}, before=shown[-1]) if len(rows) > PAGE_SIZE else None
+        return {"rows": _listed(shown), "silent": [], "newer": None, "older": older}
+
+    # --- The page of an order ---------------------------------------------------------------------------------------
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        order_id = _order_id(object_id)
+        if order_id is None:
+            return self._not_found(request, object_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "original": Order(id=order_id),
+            "title": f"Order {numbers.to_text(order_id)}",
+            "alias": shards.alias_of(order_id),
+        }
+        try:
+            order = selectors.get(order_id)
+            if order is None:
+                return self._not_found(request, object_id)
+            context |= self._everything(request, order)
+        except Error as error:
+            if not is_transient(error):
+                raise
+            context["error"] = str(error)
+            page = TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
+            page.headers["Retry-After"] = str(RETRY_SECONDS)
+            return page
+        if self.has_change_permission(request):
+            context["actions"] = [action for action in ACTIONS if order.status in action.statuses]
+        return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
+
+    def _everything(self, request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
+        journey = journey_of(order.id)
+        timeline = journey.moments
+        sees_events = request.user.has_perm("eventing.view_event")
+
+        def link(moment: Moment) -> str:
+            return reverse("event", args=[moment.id]) if sees_events else f"#{moment.id}"
+
+        return {
+            "order": order,
+            "ship_to": selectors.ship_to(order.id),
+            "colour": COLOURS[order.status],
+            "customer": User.objects.filter(pk=order.customer_id).first(),
+            "bucket": numbers.bucket_of(order.id),
+            "timeline": timeline,
+            "picture": journey_picture.draw(journey, order, operator=True, link=link, invitation="show this event"),
+            "payments": [(one, PAYMENT_COLOURS.get(one.status, "default")) for one in payments.payments_of(order.id)],
+            "notifications": notifications.about([moment.id for moment in timeline]),
+            "dead_letters": DeadLetter.objects.filter(stream_id=order.id).order_by("-id"),
+        }
+
+    def _not_found(self, request: HttpRequest, number: str) -> HttpResponse:
+        messages.warning(request, f"There is no order “{number}”.")
+        return HttpResponseRedirect(reverse("admin:orders_order_changelist"))
+
+    def act(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Do what the operator has asked for and confirmed; a refusal is told on the order's page."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        order_id = _order_id(object_id)
+        if order_id is None:
+            return self._not_found(request, object_id)
+        action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
+        if action is not None:
+            written = request.POST.get(action.asks_for.name, "") if action.asks_for else ""
+            outcome = self._carry_out(request, action, order_id, written)
+            messages.add_message(request, outcome.level, outcome.text)
+        return HttpResponseRedirect(backoffice.order_url(order_id))
+
+    def act_on_many(self, request: HttpRequest) -> HttpResponse:
+        """Ask once for all orders that were ticked, then tell of each what came of it."""
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
+        order_ids = [order_id for text in request.POST.getlist("order") if (order_id := _order_id(text)) is not None][
+            :PAGE_SIZE
+        ]
+        back = request.POST.get("back", "")
+        here = f"{reverse('admin:orders_order_changelist')}{back if back.startswith('?') else ''}"
+        if action is None or not order_ids:
+            if request.method == "POST":
+                messages.warning(request, "Tick the orders that something is to be done with, and choose what.")
+            return HttpResponseRedirect(here)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "action": action,
+            "here": here,
+            "back": back,
+        }
+        if "confirmed" not in request.POST:
+            page = selectors.several(order_ids)
+            asked = [(row, row.order.status in action.statuses) for row in _listed(page.items)]
+            context |= {
+                "title": f"{action.title}: {_orders(len(asked))}",
+                "asked": asked,
+                "possible": sum(possible for _, possible in asked),
+                "silent": _named(page.unavailable),
+            }
+            return TemplateResponse(request, "admin/orders/order/act_on_many.html", context)
+        outcomes = [
+            (numbers.to_text(order_id), self._carry_out(request, action, order_id, _written(request, action, order_id)))
+            for order_id in order_ids
+        ]
+        done = sum(outcome.level == messages.SUCCESS for _, outcome in outcomes)
+        context |= {
+            "title": f"{action.title}: {done} of {_orders(len(outcomes))} done",
+            "outcomes": outcomes,
+        }
+        return TemplateResponse(request, "admin/orders/order/acted_on_many.html", context)
+
+    def _carry_out(self, request: HttpRequest, action: Action, order_id: int, written: str) -> Outcome:
+        number = numbers.to_text(order_id)
+        try:
+            value = None if action.asks_for is None else action.asks_for.read(written)
+            command = action.command(order_id, timezone.now(), value)
+            recorded = handlers.handle(command, backoffice.operator(request))
+        except Misread as error:
+            return Outcome(level=messages.ERROR, text=str(error))
+        except OrderError as error:
+            return Outcome(level=messages.ERROR, text=f"{action.title} was refused. {error}")
+        except Error as error:
+            if not is_transient(error):
+                raise
+            text = f"The database of order {number} does not answer, so nothing was changed."
+            return Outcome(level=messages.ERROR, text=text)
+        except WrongExpectedVersion:
+            text = f"Order {number} was changed by somebody else just now: look at it and try again."
+            return Outcome(level=messages.ERROR, text=text)
+        if not recorded:
+            return Outcome(level=messages.INFO, text=f"Order {number} {action.done} already.")
+        LogEntry.objects.create(
+            user_id=cast(User, request.user).pk,
+            content_type_id=ContentType.objects.get_for_model(Order).pk,
+            object_id=number,
+            object_repr=f"Order {number}",
+            action_flag=CHANGE,
+            change_message=f"It {action.done}.",
+        )
+        return Outcome(level=messages.SUCCESS, text=f"Order {number} {action.done}.")
+
+
+def _choices(search: str) -> list[Choice]:
+    """What is called like this: an order by its number, customers, a product, parcels, numbers that contain it."""
+    orders = reverse("admin:orders_order_changelist")
+
+    def narrowed(**parameters: str | int) -> str:
+        return f"{orders}?{urlencode(parameters)}"
+
+    def is_any(only: Only) -> bool:
+        return bool(selectors.all_orders(limit=1, only=only).items)
+
+    try:
+        return [Choice(url=backoffice.order_url(numbers.parse(search)), title=search)]
+    except numbers.InvalidOrderNumber:
+        pass  # then it is about something else
+    choices = [
+        Choice(
+            url=narrowed(customer=customer.pk),
+            title=customer.get_username(),
+            detail=f"{customer.get_full_name()} {customer.email}".strip(),
+        )
+        for customer in backoffice.customers_called(search)[: backoffice.MOST_CUSTOMERS]
+    ]
+    choices += [
+        Choice(url=narrowed(sku=product.sku), title=f"Orders of {product.sku}", detail=product.name)
+        for product in inventory.products_by_sku({search, search.upper()}).values()
+    ]
+    if is_any(Only(tracking=search)):
+        choices.append(Choice(url=narrowed(tracking=search), title=f"Orders sent as {search}"))
+    if not choices:  # it takes a look at every order
+        with suppress(numbers.InvalidOrderNumber):
+            numbers.containing(search)
+            if is_any(Only(part=search)):
+                return [Choice(url=narrowed(part=search), title=search)]
+    return choices
+
+
+def _written(request: HttpRequest, action: Action, order_id: int) -> str:
+    """What stands in the field of this order, among those of many."""
+    return request.POST.get(f"{action.asks_for.name}-{numbers.to_text(order_id)}", "") if action.asks_for else ""
+
+
+def _orders(count: int) -> str:
+    return "1 order" if count == 1 else f"{count} orders"
+
+
+def _named(aliases: Iterable[str]) -> list[str]:
+    """The shards as operators call them: "Shard 3 (orders_3)"."""
+    return [f"Shard {alias.rpartition('_')[2]} ({alias})" for alias in aliases]
+
+
+def _listed(rows: Iterable[OrderRow]) -> list[Listed]:
+    rows = list(rows)
+    customers = User.objects.in_bulk({row.customer_id for row in rows})
+    return [
+        Listed(
+            order=row,
+            customer=customers.get(row.customer_id),
+            colour=COLOURS[row.status],
+            alias=shards.alias_of(row.id),
+            bucket=numbers.bucket_of(row.id),
+        )
+        for row in rows
+    ]
+
+
+def _cursor(text: str | None) -> tuple[datetime, int] | None:
+    """The (placed at, id) of an order that `_link` has written into an address; None for anything else."""
+    try:
+        microseconds, number = (text or "").split(keyset.SEPARATOR)
+        return keyset.read(microseconds), numbers.parse(number)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _link(parameters: Mapping[str, Any], **edges: OrderRow) -> str:
+    cursors = {name: f"{keyset.written(row.placed_at)}{keyset.SEPARATOR}{row.number}" for name, row in edges.items()}
+    return "?" + urlencode({key: value for key, value in {**parameters, **cursors}.items() if value is not None})
+
+
+def _order_id(text: str) -> int | None:
+    """The id of the order in an address: its number, or, in links that the admin itself writes, the id."""
+    try:
+        return numbers.parse(text)
+    except numbers.InvalidOrderNumber:
+        order_id = _number(text)
+        return order_id if order_id is not None and 0 < order_id <= numbers.HIGHEST else None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 20 else None

@@ -1,0 +1,48 @@
+"""Payments for operators, to look at: money moves with the order, by its own page."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from unfold.decorators import display
+
+from backoffice.base import OfOrders, order_link
+from payments.models import Payment
+from values.filters import money, stamp
+
+COLOURS = {
+    Payment.Status.REQUESTED.label: "info",
+    Payment.Status.CAPTURED.label: "success",
+    Payment.Status.DECLINED.label: "danger",
+    Payment.Status.REFUND_REQUESTED.label: "warning",
+    Payment.Status.REFUNDED.label: "default",
+}
+
+
+@admin.register(Payment)
+class PaymentAdmin(OfOrders):
+    """The token stays out of sight: whoever has it can pay with it."""
+
+    list_display = ("requested", "order", "sum", "state", "attempt", "decline_reason")
+    list_display_links = ("requested",)
+    list_filter = ("status",)
+    ordering = ("-requested_at", "-id")
+    fields = (
+        "order", "sum", "state", "attempt", "requested_at", "settled_at", "refunded_at", "decline_reason",
+        "gateway_reference", "refund_reference", "id",
+    )  # fmt: skip
+
+    @display(description="requested")
+    def requested(self, payment: Payment) -> str | None:
+        return stamp(payment.requested_at)
+
+    @display(description="order")
+    def order(self, payment: Payment) -> str | None:
+        return order_link(payment.order_id)
+
+    @display(description="amount")
+    def sum(self, payment: Payment) -> str:
+        return money(payment.amount, payment.currency)
+
+    @display(description="status", label=COLOURS)
+    def state(self, payment: Payment) -> str:
+        return payment.get_status_display()

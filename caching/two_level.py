@@ -1,0 +1,291 @@
+"""Two levels of cache before the databases: this process's memory for about a second, then Redis for a little longer.
+
+    get -> memory -> Redis -> load, by one thread of one process; the others wait for what it brings
+
+How old can an answer be? Whoever changes something calls `invalidate`: Redis is told at once, and every process drops
+what it remembers, so all see the change within milliseconds. A process that does not hear it, because Redis is away,
+knows it when its memory has passed: MEMORY_SECONDS later. What a process has read before a change and writes to Redis
+after it goes when that process hears of the change; if it dies in between, the entry stays for its time: `seconds`, or
+NEGATIVE_SECONDS for what does not exist. Handlers decide nothing on what comes from here; the edge prices orders with
+it, because that is what customers were shown.
+
+Without Redis every process has its memory, and loads once a second for each key.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar, cast
+
+import cachetools
+import msgspec
+import redis
+import structlog
+from django.conf import settings
+from django.core.cache import cache
+from msgspec import json
+from prometheus_client import Counter
+from redis.exceptions import RedisError
+
+from caching.backend import BREAKER, Typed
+from caching.breakers import CircuitOpen
+
+T = TypeVar("T")
+
+MEMORY_SECONDS = 1.0
+NEGATIVE_SECONDS = 60  # how long it is remembered that something does not exist
+MAX_NEGATIVES = 1000  # of one cache, that a process writes to Redis within that time
+PLAIN_KEY = re.compile(r"[!-~]{1,100}")
+JITTER = 0.2  # entries live up to so much shorter, so that what came together does not go together
+LEASE_SECONDS = 2  # how long others wait for the process that loads
+POLL_SECONDS = 0.01
+RECONNECT_SECONDS = 1.0
+LISTEN_SECONDS = 2.0
+
+READS = Counter("wharf_cache_reads", "Where answers came from: memory, Redis or the database.", ["cache", "level"])
+
+logger = structlog.get_logger(__name__)
+
+
+def bounded(key: str) -> str:
+    """The key as it is stored: what is long, or more than plain characters, by its hash."""
+    if PLAIN_KEY.fullmatch(key):
+        return key
+    return f"#{blake2b(key.encode(errors='replace'), digest_size=16).hexdigest()}"
+
+
+class Nothing:
+    """There is no such thing, which is worth remembering, too."""
+
+
+NOTHING = Nothing()
+
+
+class _Kept(msgspec.Struct, Generic[T], frozen=True):
+    """An answer as Redis has it; None is remembered, too."""
+
+    value: T | None
+
+
+class TwoLevelCache(Generic[T]):
+    """The cache of one `kind` of thing. `name` begins its keys; `seconds()` is how long Redis keeps an entry, 0 for not
+    at all: then everything is loaded each time. The memory of a process has room for so many `entries`.
+
+    `before_waiting` is called by a thread that is about to wait for another one's load, to release what it may need.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Any,
+        *,
+        seconds: Callable[[], float],
+        entries: int = 10_000,
+        before_waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._typed: Typed[_Kept[T]] = Typed(_Kept[kind])
+        self._seconds = seconds
+        self._before_waiting = before_waiting
+        self._lock = threading.Lock()
+        self._memory: cachetools.TLRUCache[str, T | Nothing] = cachetools.TLRUCache(
+            entries, lambda key, value, now: now + _jittered(MEMORY_SECONDS), time.monotonic
+        )
+        self._loading: dict[str, Future[T | Nothing]] = {}
+        self._nothing: cachetools.TTLCache[str, bool] = cachetools.TTLCache(MAX_NEGATIVES, NEGATIVE_SECONDS)
+        _caches[name] = self
+
+    def get(self, key: str, load: Callable[[], T | None]) -> T | None:
+        """What `load` returns, or returned a little while ago. What it raises goes to all that wait for it."""
+        if not self._seconds():
+            return load()
+        key = bounded(key)
+        _messages.listen()
+        with self._lock:
+            found = self._memory.get(key)
+            future = self._loading.get(key)
+            mine = found is None and future is None
+            if mine:
+                future = self._loading[key] = Future()
+        if found is not None:
+            self._count("memory")
+        elif mine:
+            found = self._fetch(key, load, cast("Future[T | Nothing]", future))
+        else:
+            self._before_waiting()
+            found = cast("Future[T | Nothing]", future).result()
+            self._count("memory")
+        return None if isinstance(found, Nothing) else found
+
+    def _fetch(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
+        try:
+            found = self._from_redis(key, load, future)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(found)
+            with self._lock:
+                if self._loading.get(key) is future:
+                    self._memory[key] = found
+            return found
+        finally:
+            with self._lock:
+                if self._loading.get(key) is future:
+                    del self._loading[key]
+
+    def _from_redis(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
+        full, lease = f"{self.name}:{key}", f"{self.name}:{key}:loading"
+        until = time.monotonic() + LEASE_SECONDS
+        while (found := self._typed.get(full)) is None:
+            if cache.add(lease, 1, LEASE_SECONDS) or cache.get(lease) is None or time.monotonic() > until:
+                if (found := self._typed.get(full)) is None:
+                    return self._load(full, lease, key, load, future)
+                cache.delete(lease)  # who had it before has brought the answer between the two questions
+                break
+            time.sleep(POLL_SECONDS)  # Redis tells nobody when a key comes
+        self._count("redis")
+        return NOTHING if found.value is None else found.value
+
+    def _load(
+        self, full: str, lease: str, key: str, load: Callable[[], T | None], future: Future[T | Nothing]
+    ) -> T | Nothing:
+        self._count("database")
+        try:
+            loaded = load()
+            found: T | Nothing = NOTHING if loaded is None else loaded
+            # Else it has changed meanwhile, or somebody asks for one thing after another that does not exist.
+            if self._loading.get(key) is future and (loaded is not None or self._may_note(key)):
+                self._typed.set(full, _Kept(loaded), _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
+        finally:
+            cache.delete(lease)  # after an error, too: nobody loads any more
+        return found
+
+    def _may_note(self, key: str) -> bool:
+        """Whether this process has room for one more thing that does not exist: so many in NEGATIVE_SECONDS."""
+        with self._lock:
+            self._nothing.expire()
+            if len(self._nothing) >= MAX_NEGATIVES and key not in self._nothing:
+                return False
+            self._nothing[key] = True
+            return True
+
+    def invalidate(self, keys: Collection[str]) -> None:
+        """These have changed, and the change is committed: let all processes know."""
+        keys = [bounded(key) for key in keys]
+        self.evict(keys)
+        _messages.tell(self.name, keys)
+
+    def evict(self, keys: Collection[str]) -> None:
+        """Remove these from Redis and from the memory of this process."""
+        keys = [bounded(key) for key in keys]
+        cache.delete_many([f"{self.name}:{key}" for key in keys])
+        self.evict_from_memory(keys)
+
+    def evict_from_memory(self, keys: Collection[str]) -> None:
+        """Remove these from the memory of this process; what is being loaded just now may be old and is not kept."""
+        with self._lock:
+            for key in keys:
+                self._memory.pop(key, None)
+                self._loading.pop(key, None)
+        for listener in _listeners.get(self.name, ()):
+            listener(keys)
+
+    def clear_memory(self) -> None:
+        with self._lock:
+            self._memory.clear()
+            self._loading.clear()
+
+    def _count(self, level: str) -> None:
+        READS.labels(self.name, level).inc()
+
+
+class _Messages:
+    """Tells all processes that share a Redis what has changed, through one of its channels."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listening = False
+        self._tried = threading.Event()  # set when it listens, or has found that it cannot for now
+        self._client: redis.Redis | None = None
+
+    @property
+    def _channel(self) -> str:
+        return f"{settings.EVENTING_NAMESPACE}:changed"
+
+    def tell(self, name: str, keys: Collection[str]) -> None:
+        if not _shares_redis():
+            return
+        if self._client is None:
+            self._client = redis.Redis.from_url(settings.REDIS_URL, **settings.CACHES["default"]["OPTIONS"])
+        try:
+            BREAKER.call(partial(self._client.publish, self._channel, json.encode([name, list(keys)])))
+        except (CircuitOpen, RedisError) as error:
+            logger.warning("cache.not_told", cache=name, error=str(error))
+
+    def listen(self) -> None:
+        """From now on this process hears what others tell, if Redis is there."""
+        if self._listening or not _shares_redis():
+            return
+        with self._lock:
+            if not self._listening:
+                self._listening = True
+                threading.Thread(target=self._listen, name="cache-changes", daemon=True).start()
+                self._tried.wait(LISTEN_SECONDS)  # what is loaded before that would be forgotten at once
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                with redis.Redis.from_url(settings.REDIS_URL).pubsub() as pubsub:
+                    pubsub.subscribe(self._channel)
+                    for message in pubsub.listen():
+                        self._hear(message)
+            except Exception as error:  # whatever it is: who does not go on listening shows what is old from now on
+                logger.warning("cache.deaf", error=repr(error))
+                self._tried.set()
+                time.sleep(RECONNECT_SECONDS)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message":
+            try:
+                name, keys = json.decode(message["data"], type=tuple[str, list[str]])
+            except msgspec.MsgspecError as error:  # of a program of another version: anything may have changed
+                logger.warning("cache.unreadable", key=self._channel, error=str(error))
+                clear_memory()
+                return
+            if name in _caches:
+                _caches[name].evict(keys)  # from Redis as well: this process may have just put there what is old now
+        else:  # the subscription begins, and what was told before it was not heard
+            clear_memory()
+            self._tried.set()
+
+
+def on_evict(name: str, listener: Callable[[Collection[str]], None]) -> None:
+    """Call `listener(keys)` in this process when it hears that these entries of the cache `name` have changed."""
+    _listeners.setdefault(name, []).append(listener)
+
+
+def clear_memory() -> None:
+    """Empty the memory of this process."""
+    for each in list(_caches.values()):
+        each.clear_memory()
+
+
+def _shares_redis() -> bool:
+    return bool(settings.REDIS_URL) and not settings.EMBEDDED
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(1 - JITTER, 1)
+
+
+_caches: dict[str, TwoLevelCache[Any]] = {}
+_listeners: dict[str, list[Callable[[Collection[str]], None]]] = {}
+_messages = _Messages()

@@ -1,0 +1,123 @@
+"""Migration operations for tables that are partitioned in some PostgreSQL databases, and plain ones elsewhere.
+
+Which databases and how is decided by the function that EVENTING_PARTITIONS names: it gets an alias and a table, and
+returns the statements that make the table's partitions, or None where the table is plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.operations.models import AddIndex, CreateModel, ModelOperation
+from django.db.models import Field, Manager
+from django.utils.module_loading import import_string
+
+from eventing.partitions import partitioned_tables, partitions
+
+
+class CreatePartitionedModel(CreateModel):
+    """CreateModel, but where EVENTING_PARTITIONS says so the table is partitioned by ranges of `partition_column`.
+
+    That is a bigint column of the primary key. Use it in place of `migrations.CreateModel` in the migration that
+    `makemigrations` wrote; indexes and constraints of the model reach the partitions by themselves.
+    """
+
+    def __init__(  # every argument by name, because the writer of migration files goes by the signature
+        self,
+        *,
+        partition_column: str,
+        name: str,
+        fields: list[tuple[str, Field[Any, Any]]],
+        options: dict[str, Any] | None = None,
+        bases: Sequence[type[Any] | str] | None = None,
+        managers: Sequence[tuple[str, Manager[Any]]] | None = None,
+    ) -> None:
+        super().__init__(name, fields, options, bases, managers)
+        self.partition_column = partition_column
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        name, args, kwargs = super().deconstruct()
+        return name, list(args), {"partition_column": self.partition_column, **kwargs}
+
+    def reduce(self, operation: Operation, app_label: str) -> bool | list[Operation]:
+        # CreateModel would merge later changes into a new CreateModel, and the partitions would be lost in squashing.
+        return ModelOperation.reduce(self, operation, app_label)
+
+    def describe(self) -> str:
+        return f"{super().describe()}, in partitions by {self.partition_column}"
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
+    ) -> None:
+        model = to_state.apps.get_model(app_label, self.name)
+        if self.partition_column not in [field.column for field in model._meta.pk_fields]:
+            raise ValueError(f"the primary key of {model._meta.label} must include {self.partition_column}")
+        connection = schema_editor.connection
+        statements = None
+        if connection.vendor == "postgresql" and self.allow_migrate_model(connection.alias, model):
+            statements = _partitions_of(connection.alias, model._meta.db_table)
+        if statements is None:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        plain = schema_editor.sql_create_table
+        column = schema_editor.quote_name(self.partition_column)
+        schema_editor.sql_create_table = f"{plain} PARTITION BY RANGE ({column})"
+        try:
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        finally:
+            schema_editor.sql_create_table = plain
+        for statement in statements:
+            schema_editor.execute(statement, params=None)
+
+
+class AddPartitionedIndex(AddIndex):
+    """AddIndex that keeps nobody from writing meanwhile, on a table that may be partitioned.
+
+    PostgreSQL builds the indexes of the partitions one by one beside their use, and attaches each to the one of the
+    whole table. That takes no transaction, so the migration says `atomic = False`; one that was cut off can be run
+    again.
+    """
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
+    ) -> None:
+        connection = schema_editor.connection
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if connection.vendor != "postgresql" or not self.allow_migrate_model(connection.alias, model):
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+            return
+        table, whole = schema_editor.quote_name(model._meta.db_table), schema_editor.quote_name(self.index.name)
+        plain = str(self.index.create_sql(model, schema_editor))
+        head = f"CREATE INDEX {whole} ON {table}"
+        if not plain.startswith(head):
+            raise ValueError(f"this index cannot be built in parts: {plain}")
+        rest = plain.removeprefix(head)
+        if model._meta.db_table not in partitioned_tables(connection.alias):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {whole}", params=None)
+            schema_editor.execute(f"CREATE INDEX CONCURRENTLY {whole} ON {table}{rest}", params=None)
+            return
+        schema_editor.execute(f"CREATE INDEX IF NOT EXISTS {whole} ON ONLY {table}{rest}", params=None)
+        attached = partitions(connection.alias, self.index.name)
+        for partition in partitions(connection.alias, model._meta.db_table):
+            part = f"{self.index.name}{partition.removeprefix(model._meta.db_table)}"
+            if part in attached:
+                continue
+            name = schema_editor.quote_name(part)
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}", params=None)
+            on = schema_editor.quote_name(partition)
+            schema_editor.execute(f"CREATE INDEX CONCURRENTLY {name} ON {on}{rest}", params=None)
+            schema_editor.execute(f"ALTER INDEX {whole} ATTACH PARTITION {name}", params=None)
+
+    def describe(self) -> str:
+        return f"{super().describe()}, partition by partition"
+
+
+def _partitions_of(alias: str, table: str) -> Sequence[str] | None:
+    if not (path := getattr(settings, "EVENTING_PARTITIONS", "")):
+        return None
+    statements: Sequence[str] | None = import_string(path)(alias, table)
+    return statements

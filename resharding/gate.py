@@ -1,0 +1,116 @@
+"""Keeps writers away from one bucket of a database for a moment, and nobody else.
+
+While a bucket is being moved, a trigger makes each writer of its rows share an advisory lock until the end of its
+transaction. The mover closes the gate by taking that lock for itself: it gets it when the writers that are inside
+have finished, and those that come meanwhile are refused at once (`shards.on_owner` tries again). Readers notice
+nothing. If the mover dies, its lock goes with its connection and the gate is open.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg.errors import LockNotAvailable
+
+from resharding.copying import LOCK_MILLISECONDS, Table
+from sharding.numbers import bucket_range
+
+Connection = psycopg.Connection[Any]
+
+LOCK = 1_651_860_331  # "buck"; the second number of the advisory lock is the bucket
+LOCK_TRIES = 100
+REMOVE_TRIES = 10
+PAUSE_SECONDS = 0.1
+
+FUNCTION = f"""
+CREATE OR REPLACE FUNCTION sharding_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared({LOCK}, TG_ARGV[0]::int) THEN
+        RAISE EXCEPTION 'bucket % is about to move', TG_ARGV[0] USING ERRCODE = 'object_in_use';
+    END IF;
+    RETURN NEW;
+END $$
+"""
+
+
+def install(connection: Connection, tables: Sequence[Table], bucket: int) -> None:
+    """Put the gate, open, before the rows of a bucket. Every transaction that commits from now on has come through.
+
+    Raises LockNotAvailable if long transactions keep it from that.
+    """
+    low, high = bucket_range(bucket)
+    connection.execute(FUNCTION)
+    for table in tables:
+        if not _is_there(connection, table, bucket):
+            _briefly(
+                connection,
+                f"CREATE TRIGGER {_name(bucket)} BEFORE INSERT OR UPDATE ON {table.relation(bucket)} FOR EACH ROW"
+                f" WHEN (NEW.{table.column} BETWEEN {low} AND {high - 1}) EXECUTE FUNCTION sharding_gate('{bucket}')",
+                tries=LOCK_TRIES,
+            )
+
+
+def remove(connection: Connection, tables: Sequence[Table], bucket: int) -> bool:
+    """Take the gate away; False if somebody who reads for long keeps it from that. It stays open, and does no harm."""
+    removed = True
+    for table in tables:
+        if _is_there(connection, table, bucket):
+            try:
+                statement = f"DROP TRIGGER {_name(bucket)} ON {table.relation(bucket)}"
+                _briefly(connection, statement, tries=REMOVE_TRIES)
+            except LockNotAvailable:
+                removed = False
+    return removed
+
+
+def close(connection: Connection, bucket: int, *, seconds: float) -> bool:
+    """Let the writers inside finish and no other in; False if that takes too long."""
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = {round(seconds * 1000)}")
+            connection.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, bucket])
+    except LockNotAvailable:
+        return False
+    return True
+
+
+def reopen(connection: Connection, bucket: int) -> None:
+    connection.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK, bucket])
+
+
+def until_locked(operation: Callable[[], None], *, tries: int) -> None:
+    """Repeat an operation that raises LockNotAvailable, and raise it after so many tries."""
+    for left in reversed(range(tries)):
+        try:
+            return operation()
+        except LockNotAvailable:
+            if not left:
+                raise
+            time.sleep(random.uniform(0.5, 1.0) * PAUSE_SECONDS)
+
+
+def _briefly(connection: Connection, statement: str, *, tries: int) -> None:
+    """Run a statement that waits for a lock so shortly that nobody queues up behind it."""
+
+    def attempt() -> None:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
+            connection.execute(statement)
+
+    until_locked(attempt, tries=tries)
+
+
+def _is_there(connection: Connection, table: Table, bucket: int) -> bool:
+    found = connection.execute(
+        "SELECT FROM pg_trigger WHERE tgname = %s AND tgrelid = to_regclass(%s)",
+        [_name(bucket), table.relation(bucket)],
+    )
+    return found.fetchone() is not None
+
+
+def _name(bucket: int) -> str:
+    return f"sharding_gate_b{bucket:03d}"
