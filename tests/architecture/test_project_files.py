@@ -517,8 +517,10 @@ def test_private_contract_keeps_models_within_their_app() -> None:
         ("storefront.views", "orders.models"),
         ("storefront.views", "orders.handlers"),
         ("storefront.views", "storefront.models"),
+        ("backoffice.orders", "orders.models"),
     )
-    broken = refused(PrivateContract, graph, packages=["orders", "coupons"], files=["models"], but_for=[])
+    options = {"packages": ["orders", "coupons"], "files": ["models"], "but_for": ["backoffice -> .models"]}
+    broken = refused(PrivateContract, graph, **options)
     assert broken == [("storefront.views", "orders.models")]
 
 

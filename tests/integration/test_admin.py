@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from backoffice import deadletters
+from backoffice import deadletters as pages
 from backoffice.orders import PAGE_SIZE
 from checkout import service as checkout
 from coupons.models import Coupon
@@ -833,7 +833,7 @@ def test_open_dead_letters_are_counted_in_the_sidebar(office: Client) -> None:
 
 def test_a_redriven_letter_is_sent_to_its_subscriber_once_more(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = FakePublisher()
-    monkeypatch.setattr(deadletters, "Publisher", lambda **options: publisher)
+    monkeypatch.setattr(pages, "Publisher", lambda **options: publisher)
     letters = [park(place(1)), park(place(2), "coupons")]
 
     page = settle(office, "redrive", *letters)
@@ -845,7 +845,7 @@ def test_a_redriven_letter_is_sent_to_its_subscriber_once_more(office: Client, m
 
 def test_without_a_broker_the_letters_stay_open(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     publisher = FakePublisher(broken_after=1)
-    monkeypatch.setattr(deadletters, "Publisher", lambda **options: publisher)
+    monkeypatch.setattr(pages, "Publisher", lambda **options: publisher)
 
     page = settle(office, "redrive", park(place(1)), park(place(2)))
 
