@@ -101,7 +101,7 @@ def install(app: Celery) -> None:
 
     wire.register_serializer()
     app.steps["consumer"].add(Backbone)
-    app.conf.task_queues = work_queues()
+    app.conf.task_queues = app.amqp.queues = work_queues()  # Celery reads the first once, and keeps the second
     app.conf.task_default_queue = qualified(TASKS)
     app.conf.task_default_exchange = domain_exchange().name
     app.conf.task_default_exchange_type = "topic"

@@ -31,7 +31,7 @@ def wait_until_changes_are_heard() -> None:
         return
     echo: TwoLevelCache[int] = TwoLevelCache(f"echo-{uuid4().hex}", int, seconds=lambda: 60)
     heard = threading.Event()
-    levels.on_drop(echo.name, lambda keys: heard.set())
+    levels.on_evict(echo.name, lambda keys: heard.set())
     levels._messages.listen()
 
     def is_heard() -> bool:
