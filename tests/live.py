@@ -62,7 +62,7 @@ class Live:
         tokens = self.shell(
             "from django.contrib.auth.models import User\n"
             "from django.utils import timezone\n"
-            "from config import tokens\n"
+            "from api import tokens\n"
             f"names = [f'shopper-{{User.objects.count()}}-{{i}}' for i in range({count})]\n"
             "users = [User.objects.create(username=name) for name in names]\n"
             "answer = [tokens.issue(user.pk, timezone.now()) for user in users]\n"
