@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,33 @@ def ended(program: list[str], *, file_bytes: int | None = None, **variables: str
 
     done = subprocess.run(program, cwd=ROOT, env=named, preexec_fn=limit, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The project in another folder, where it may have a `.env` of its own."""
+    for found in ROOT.iterdir():
+        if found.is_dir() and not found.name.startswith("."):
+            (tmp_path / found.name).symlink_to(found)
+    (tmp_path / "config").unlink()  # the settings look for `.env` beside it
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    return tmp_path
+
+
+def test_command_line_comes_before_environment_before_dotenv_before_default(elsewhere: Path) -> None:
+    def port(*options: str, **variables: str) -> str:
+        # No machine has this address (RFC 5737), so the program ends with the port that it would have had.
+        command = [sys.executable, str(elsewhere / "manage.py"), "embedded", "--host=192.0.2.1", *options]
+        _, said = ended(command, DEMO_DIR=str(elsewhere / "data"), **variables)
+        assert "Cannot listen on 192.0.2.1:" in said, said
+        return said.partition("192.0.2.1:")[2].partition(":")[0]
+
+    assert port() == "8000"
+    (elsewhere / ".env").write_text("PORT=8101\n")
+    assert port() == "8101"
+    assert port(PORT="8102") == "8102"
+    assert port("--port=8103", PORT="8102") == "8103"
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
