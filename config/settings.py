@@ -258,6 +258,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
         "write_timeout": 15,
     }
 )
+# Seconds; after two without a word a connection is dead, for worker and publisher as well as for the broker. RabbitMQ's
+# manual advises 5 to 20.
+CELERY_BROKER_HEARTBEAT = 20
 CELERY_BROKER_CONNECTION_TIMEOUT = 3
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None

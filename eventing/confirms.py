@@ -2,12 +2,18 @@
 
 kombu waits for each confirm before the next message, which leaves a publisher idle for a round trip and the broker's
 disk a message. The technique is RabbitMQ's own advice, "publishing messages in batches" (Publisher Confirms).
+
+Celery gives heartbeats only to connections that consume. The ones here have them too, from a thread, as those of
+oslo.messaging have: a dead connection is noticed, and an idle one kept.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from celery import current_app
@@ -19,6 +25,7 @@ from eventing import queues, topology
 
 CONFIRM_SECONDS = 10
 CONNECT_SECONDS = 3
+READ_SECONDS = 0.001  # for what has arrived already
 UNANSWERED = 1_000  # messages; more on the way at once would only fill buffers
 
 logger = structlog.get_logger(__name__)
@@ -29,7 +36,7 @@ class NotConfirmed(OperationalError):  # type: ignore[misc]  # kombu is not type
 
 
 class ConfirmedProducer:
-    """A connection for one thread, with confirms that are waited for together. It connects when it is first used.
+    """A connection with confirms that are waited for together. It connects when it is first used.
 
     What `publish_all` is given publishes through `producer` and calls `published` after each message. After an error of
     `errors` nobody knows which messages the broker has: publish all of them again.
@@ -41,7 +48,12 @@ class ConfirmedProducer:
         self._seconds = seconds  # how long each answer of the broker is waited for
         # The transport's own way to confirm is to wait after each message.
         options = {**queues.limits(seconds), "confirm_publish": False}
-        self._connection: Connection = current_app.connection_for_write(transport_options=options)
+        self._connection: Connection = current_app.connection_for_write(
+            transport_options=options, heartbeat=current_app.conf.broker_heartbeat
+        )
+        self._in_use = threading.RLock()  # heartbeats come between what is published
+        self._heartbeat_seconds = 0.0  # between two looks whether the broker lives; 0: none
+        self._closed = threading.Event()
         # A transport in memory has a message as soon as it is published, and no confirms.
         self._confirms = self._connection.transport.driver_type == "amqp"
         self._producer: Producer | None = None
@@ -68,6 +80,7 @@ class ConfirmedProducer:
                 producer.channel.confirm_select()
                 producer.channel.events["basic_ack"].add(self._on_ack)
                 producer.channel.events["basic_nack"].add(self._on_nack)
+                self._start_heartbeats()
             self._producer = producer
         return self._producer
 
@@ -76,20 +89,21 @@ class ConfirmedProducer:
 
         When the broker lacks an exchange or a queue, all of them are declared, and `publish` is run a second time.
         """
-        try:
+        with self._in_use:
             try:
-                publish()
-                self.confirm()
-            except self._connection.channel_errors as error:
-                logger.warning("topology.declared_again", error=str(error))
+                try:
+                    publish()
+                    self.confirm()
+                except self._connection.channel_errors as error:
+                    logger.warning("topology.declared_again", error=str(error))
+                    self.close()
+                    with current_app.connection_for_write() as connection:
+                        topology.declare(connection)
+                    publish()
+                    self.confirm()
+            except BaseException:
                 self.close()
-                with current_app.connection_for_write() as connection:
-                    topology.declare(connection)
-                publish()
-                self.confirm()
-        except BaseException:
-            self.close()
-            raise
+                raise
 
     def published(self) -> None:
         """Count a message; waits for confirms when very many are missing. Raises what `confirm` raises."""
@@ -109,15 +123,41 @@ class ConfirmedProducer:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NotConfirmed(f"{len(self._open)} messages were not confirmed within {self._seconds:g} s")
-            self._connection.drain_events(timeout=left)
+            try:
+                self._connection.drain_events(timeout=min(left, self._heartbeat_seconds or left))
+            except TimeoutError:
+                self._connection.heartbeat_check()
         if self._refused:
             raise NotConfirmed(f"the broker has refused {self._refused} messages")
 
     def close(self) -> None:
         """Drop the connection; the next message makes a new one."""
-        self._producer = None
-        self._open.clear()
-        self._connection.collect()
+        with self._in_use:
+            self._closed.set()
+            self._producer = None
+            self._open.clear()
+            self._connection.collect()
+
+    def _start_heartbeats(self) -> None:
+        self._heartbeat_seconds = float(self._connection.get_heartbeat_interval() or 0) / 4
+        if self._heartbeat_seconds:
+            self._closed = threading.Event()
+            arguments = (weakref.ref(self), self._closed, self._heartbeat_seconds)
+            threading.Thread(target=_send_heartbeats, args=arguments, name="heartbeats", daemon=True).start()
+
+    def _heartbeat(self, closed: threading.Event) -> None:
+        """Read the broker's heartbeats and send one if it is time for it."""
+        with self._in_use:
+            if closed.is_set():
+                return
+            try:
+                with suppress(TimeoutError):
+                    while True:
+                        self._connection.drain_events(timeout=READ_SECONDS)
+                self._connection.heartbeat_check()
+            except self.errors as error:
+                logger.warning("publisher.connection_lost", error=str(error))
+                self.close()
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
         self._settle(delivery_tag, multiple)
@@ -129,3 +169,13 @@ class ConfirmedProducer:
         settled = {tag for tag in self._open if tag <= delivery_tag} if multiple else {delivery_tag}
         self._open -= settled
         return len(settled)
+
+
+def _send_heartbeats(producer: weakref.ref[ConfirmedProducer], closed: threading.Event, seconds: float) -> None:
+    """Until the connection is closed, or nobody has the producer any more."""
+    while not closed.wait(seconds):
+        living = producer()
+        if living is None:
+            return
+        living._heartbeat(closed)
+        del living  # or this thread would keep it

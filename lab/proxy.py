@@ -45,6 +45,12 @@ class Proxy:
     def release_answers(self) -> None:
         self._answers.set()
 
+    def fall_silent(self) -> None:
+        """Who is connected never hears anything again; who connects from now on does."""
+        self._answers.clear()
+        self._answers = threading.Event()
+        self._answers.set()
+
     def mend(self) -> None:
         """Listen again, on the same port, and hold nothing back."""
         self.release_answers()

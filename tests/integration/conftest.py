@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -73,13 +74,14 @@ class NoteSentOut:
 
 
 class Notes:
-    """What the test's subscriber has seen, and how it is told to fail."""
+    """What the test's subscriber has seen, and how it is told to fail or to take its time."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.batches: list[int] = []
         self.effects: list[str] = []
         self.fail_on: dict[str, Exception] = {}
+        self.wait_for: dict[str, threading.Event] = {}
 
     def write(self, stream_id: int, *texts: str, after: int = 0) -> list[Recorded[Any]]:
         events = [NoteWritten(text=text, author="ann") for text in texts]
@@ -110,6 +112,8 @@ def notes() -> Iterator[Notes]:
         for recorded in batch:
             if error := notes.fail_on.get(recorded.event.text):
                 raise error
+            if event := notes.wait_for.get(recorded.event.text):
+                event.wait(60)
         notes.seen += [recorded.event.text for recorded in batch]
 
     @subscriber.effect(NoteSentOut)

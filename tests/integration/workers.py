@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from celery import current_app
+from celery.worker import WorkController
 from celery.worker import state as worker_state
 
 from eventing import topology
 
 
 @contextmanager
-def working(queue: str) -> Iterator[None]:
+def working(queue: str) -> Iterator[WorkController]:
     """A worker of Celery's in a thread, as the embedded profile has one."""
-    controller = current_app.WorkController(
+    controller: WorkController = current_app.WorkController(
         pool="threads",
         concurrency=1,
         queues=[topology.qualified(queue)],
@@ -32,7 +33,7 @@ def working(queue: str) -> Iterator[None]:
     thread = threading.Thread(target=run, name="worker")
     thread.start()
     try:
-        yield
+        yield controller
     finally:
         worker_state.should_stop = 0
         thread.join(timeout=30)
