@@ -28,6 +28,11 @@ class Fixup(DjangoFixup):
         return WorkerFixup(self.app)
 
 
+@signals.setup_logging.connect
+def keep_logging(**kwargs: Any) -> None:
+    """Who listens here has Celery leave logging as the settings have it: it has a level and a format of its own."""
+
+
 @signals.worker_init.connect
 @signals.beat_init.connect
 def refuse_wrong_databases(sender: Any, **kwargs: Any) -> None:

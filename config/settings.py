@@ -6,6 +6,7 @@ is declared in config/environment.py.
 """
 
 import os
+import sys
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -275,7 +276,6 @@ CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = False
 CELERY_TASK_DEFAULT_QUEUE = "tasks"
 CELERY_WORKER_PREFETCH_MULTIPLIER = 16 if EMBEDDED else 1
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # SIGTERM lets a task end, which is sure within the time limits: at the soft one its events are handed back to be tried
 # again one by one, at the hard one the process is killed and the broker hands the message to another. They are below
 # the workers' stop_grace_period and far below the 30 minutes after which RabbitMQ takes a message back. SIGQUIT waits
@@ -405,12 +405,14 @@ PROBE_CACHE_SECONDS = 1.0  # how old an answer may be: many who ask cost no more
 LOG_LEVEL = env.text("LOG_LEVEL")
 _shared_processors: list[Any] = [
     structlog.contextvars.merge_contextvars,
+    logs.correlate,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
-_renderer: Any = structlog.dev.ConsoleRenderer() if EMBEDDED or DEBUG else structlog.processors.JSONRenderer()
+_for_people = EMBEDDED or sys.stderr.isatty()
+_renderer: Any = structlog.dev.ConsoleRenderer() if _for_people else structlog.processors.JSONRenderer()
 structlog.configure(
     processors=[
         structlog.stdlib.filter_by_level,
@@ -438,8 +440,10 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structlog"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
+        "django": {"handlers": []},  # its own would write each line a second time, in another form
         "django.db.backends": {"level": "WARNING"},
         "django_structlog": {"level": "WARNING"},
         "amqp": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},  # that a task has arrived: its end is logged, too
     },
 }

@@ -36,7 +36,7 @@ from eventing.databases import (
 from eventing.publishing import Publisher, SharedPublisher, Wanted
 from eventing.store import KEY_TYPES, TYPES
 from eventing.subscribers import ANY, Subscriber
-from eventing.wire import Envelope
+from eventing.wire import Envelope, request_ids
 
 logger = structlog.get_logger(__name__)
 
@@ -165,6 +165,9 @@ class Relay:
             self.undeleted = []
         else:
             self._remember(envelopes, published_at)
+        logger.info(
+            "relay.published", database=self.alias, events=len(envelopes), request_id=request_ids(envelopes.values())
+        )
         return len(envelopes)
 
     def _outbox_rows(self, held: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from celery import Task, current_app, shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.signals import task_prerun
 from django.conf import settings
 from django.utils import timezone
 
@@ -19,7 +20,7 @@ from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
 from eventing.periodic import on_each, periodic
 from eventing.publishing import TASK, Publisher
-from eventing.wire import Envelope, Replay
+from eventing.wire import Envelope, Replay, request_ids
 
 UpTo = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
@@ -43,6 +44,12 @@ class _Message(msgspec.Struct):
     replay: Replay | None = None
 
 
+@task_prerun.connect
+def forget_the_task_before(**kwargs: Any) -> None:
+    """Lines of a task that knows no request are not those of the last one that did, whose end Celery has logged."""
+    structlog.contextvars.clear_contextvars()
+
+
 @shared_task(bind=True, name=TASK)
 def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
     try:
@@ -55,7 +62,9 @@ def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
     subscriber, published, replayed = message.subscriber, message.published_at, message.replay
     # The broker counts what it handed out again, and forgets it when the event is sent anew.
     attempt = message.attempt + deadletters.redeliveries(self.request.get("x-delivery-count"))
-    envelopes = _readable([deadletters.received(event) for event in message.events], subscriber, attempt, replayed)
+    received = [deadletters.received(event) for event in message.events]
+    structlog.contextvars.bind_contextvars(request_id=request_ids(received))
+    envelopes = _readable(received, subscriber, attempt, replayed)
     if len(envelopes) > 1 and (self.request.delivery_info or {}).get("redelivered"):
         # Its last worker died with it. An event that kills workers must take only itself to the dead letters.
         logger.warning("delivery.split", subscriber=subscriber, events=len(envelopes))

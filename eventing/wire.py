@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +54,12 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
     outside_effects: bool = False
     forget: bool = False
+
+
+def request_ids(envelopes: Iterable[Envelope]) -> str:
+    """The requests that have set these events off, for a log line: their ids, each once, in their order."""
+    metadata = (_parsed(envelope.metadata) for envelope in envelopes)
+    return " ".join(dict.fromkeys(found.get("correlation_id", "") for found in metadata if isinstance(found, dict)))
 
 
 def _parsed(value: Any) -> Any:
