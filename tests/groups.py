@@ -26,6 +26,7 @@ GROUPS = (
     ("tests/flows/test_live_answers", "shop"),
     ("tests/flows/test_live_audit", "shop"),
     ("tests/flows/test_live_documents", "shop"),
+    ("tests/flows/test_live_integration", "shop"),
     ("tests/flows/test_live_logs", "shop"),
     ("tests/flows/test_live_proxy", "shop"),
     ("tests/flows/test_live_replay", "shop"),
