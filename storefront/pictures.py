@@ -1,17 +1,21 @@
-"""Draws a product's picture: the same for the same product, a little different for every other.
+"""Finds a product's picture, a drawing of storefront/drawings, and gives it the colours of this product.
 
-What it shows is read from the words of the product's picture seed and name; where they say nothing, the category
-chooses. The category gives the colours too, unless the name does. Chance, from the names alone, does the rest.
+Which drawing it is says a word of the product's picture seed and name; where they say nothing, the category chooses.
+The category gives the colours too, unless the name does. Chance, from the names alone, does the rest.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import re
+from pathlib import Path
 
 from inventory.selectors import ProductView
-from storefront.drawings import FLOOR, HEIGHT, THINGS, WIDTH, Colours
+
+FOLDER = Path(__file__).parent / "drawings"
+DRAWN_IN = {"200": "hue", "40": "mark"}  # the hues of the files: of nearly everything, and of decorations
 
 WORDS = {
     "pouch": ("blend", "espresso", "decaf", "estate", "coffee", "beans", "salt", "seeds"),
@@ -32,6 +36,7 @@ WORDS = {
     "candles": ("candle",),
 }
 
+THINGS = sorted({file.stem.partition("-")[0] for file in FOLDER.glob("*.svg")})
 NOUNS = {thing: thing for thing in THINGS} | {word: thing for thing, words in WORDS.items() for word in words}
 
 FAMILIES: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -59,17 +64,18 @@ def render(product: ProductView) -> str:
     chance = random.Random(_digest(product.sku, product.category, product.picture, product.name))
     subject = f"{product.picture}, {product.name}".lower()
     hue, things = _family(product.category)
-    draw = THINGS[_thing(subject) or chance.choice(things)]
+    thing = _thing(subject) or chance.choice(things)
     named = next((HUES[word] for word in re.findall(r"[a-z]+", subject) if word in HUES), None)
-    colours = _colours((hue + chance.randint(-24, 24)) % 360 if named is None else named, chance)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{colours.wall}"/>'
-        f'<circle cx="{chance.randint(70, 250)}" cy="{chance.randint(50, 90)}" r="{chance.randint(56, 84)}"'
-        f' fill="{colours.table}" opacity=".55"/>'
-        f'<rect y="{FLOOR - 14}" width="{WIDTH}" height="{HEIGHT - FLOOR + 14}" fill="{colours.table}"/>'
-        f"{draw(colours, chance)}</svg>"
-    )
+    hue = (hue + chance.randint(-24, 24)) % 360 if named is None else named
+    hues = {"hue": hue, "mark": (hue + chance.choice((32, -38, 160, 190))) % 360}
+    drawing = chance.choice(_drawings(thing))
+    return re.sub(r"(?<=hsl\()\d+", lambda drawn: str(hues[DRAWN_IN[drawn[0]]]), drawing)
+
+
+@functools.cache
+def _drawings(thing: str) -> list[str]:
+    """One, or several that differ in their decoration."""
+    return [file.read_text() for file in sorted(FOLDER.glob(f"{thing}*.svg")) if file.stem.partition("-")[0] == thing]
 
 
 def _thing(subject: str) -> str | None:
@@ -88,19 +94,7 @@ def _family(category: str) -> tuple[int, tuple[str, ...]]:
         if word in category.lower():
             return family
     chance = random.Random(_digest(category))
-    return chance.randrange(360), tuple(chance.sample(sorted(THINGS), 3))
-
-
-def _colours(hue: int, chance: random.Random) -> Colours:
-    other = (hue + chance.choice((32, -38, 160, 190))) % 360
-    return Colours(
-        wall=f"hsl({hue} 32% 92%)",
-        table=f"hsl({hue} 26% 84%)",
-        body=f"hsl({hue} 42% {chance.randint(42, 54)}%)",
-        shade=f"hsl({hue} 44% 32%)",
-        light=f"hsl({hue} 48% 72%)",
-        mark=f"hsl({other} 46% 66%)",
-    )
+    return chance.randrange(360), tuple(chance.sample(THINGS, 3))
 
 
 def _digest(*parts: str) -> bytes:
