@@ -1,6 +1,9 @@
 """What a coupon is worth, who may use it, and what becomes of it in a batch of orders."""
 
-from dataclasses import replace
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +20,7 @@ from coupons.domain import (
     CouponExpired,
     CouponNotYetValid,
     CouponUsedUp,
+    Event,
     InvalidCoupon,
     Kind,
     Redemption,
@@ -24,12 +28,16 @@ from coupons.domain import (
     Status,
     UnknownCoupon,
     check_terms,
+    decide,
     discount_of,
+    evolve,
     normalise,
     quote,
     settle,
+    uses_by,
 )
 from coupons.events import CouponRedeemed, CouponRefused, CouponReleased
+from eventing.testing import Scenario
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 TEN_PERCENT = Coupon(code="TEN", kind=Kind.PERCENTAGE, value=1000, currency="EUR")
@@ -171,40 +179,89 @@ def test_code_of_an_error_is_its_name(error: type[CouponError]) -> None:
     assert error().code == {UnknownCoupon: "unknown_coupon", CouponUsedUp: "coupon_used_up"}.get(error, "spend_too_low")
 
 
-def test_redeemed_coupon_is_counted() -> None:
-    result = settle([redeem(1)], {}, {"FIVE": FIVE_EUROS}, {})
+# --- One order: given what has happened to it, when it asks, then … ---------------------------------------------------
 
-    assert result.events == (REDEEMED,)
-    assert result.coupons == {"FIVE": replace(FIVE_EUROS, redeemed=1)}
-    assert result.redemptions == {1: Redemption(status=Status.REDEEMED, code="FIVE", customer_id=7, discount=500)}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Till:
+    """What an order finds: its redemption, the terms of the coupons, and how often customers use them."""
+
+    coupons: Mapping[str, Coupon]
+    redemption: Redemption = field(default_factory=Redemption)
+    uses: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    def decide(self, command: Command) -> list[Event]:
+        event = decide(self.redemption, command, self.coupons, self.uses)
+        return [] if event is None else [event]
+
+    def evolve(self, event: Event) -> Till:
+        coupons, uses = dict(self.coupons), dict(self.uses)
+        if difference := uses_by(event):
+            use = event.code, event.customer_id
+            uses[use] = uses.get(use, 0) + difference
+            coupons[event.code] = replace(coupons[event.code], redeemed=coupons[event.code].redeemed + difference)
+        return Till(coupons=coupons, redemption=evolve(self.redemption, event), uses=uses)
+
+
+def order(*coupons: Coupon) -> Scenario[Till, Command]:
+    """An order that nobody has heard of, and the coupons that there are."""
+    return Scenario(Till.decide, Till.evolve, Till(coupons={coupon.code: coupon for coupon in coupons}))
+
+
+def test_redeemed_coupon_is_counted() -> None:
+    till = order(FIVE_EUROS).when(redeem(1)).then(REDEEMED)
+
+    assert till.coupons == {"FIVE": replace(FIVE_EUROS, redeemed=1)}
+    assert till.redemption == Redemption(status=Status.REDEEMED, code="FIVE", customer_id=7, discount=500)
 
 
 def test_case_of_the_code_does_not_matter() -> None:
-    lower = replace(redeem(1), code=" five ")
-
-    assert settle([lower], {}, {"FIVE": FIVE_EUROS}, {}).events == (REDEEMED,)
+    order(FIVE_EUROS).when(replace(redeem(1), code=" five ")).then(REDEEMED)
     assert normalise(" five ") == "FIVE"
 
 
 def test_refused_coupon_is_not_counted_and_says_why() -> None:
-    result = settle([redeem(1)], {}, {}, {})
+    till = order().when(redeem(1)).then(refusal("FIVE", "unknown_coupon", "There is no such coupon."))
 
-    assert result.events == (refusal("FIVE", "unknown_coupon", "There is no such coupon."),)
-    assert result.redemptions == {1: Redemption(status=Status.REFUSED, code="FIVE", customer_id=7)}
+    assert till.redemption == Redemption(status=Status.REFUSED, code="FIVE", customer_id=7)
 
 
 def test_coupon_edited_after_the_promise_is_refused() -> None:
-    result = settle([redeem(1)], {}, {"FIVE": replace(FIVE_EUROS, value=400)}, {})
-
     detail = "The coupon is not worth what it was when the order was placed: 4.00 EUR instead of 5.00 EUR."
-    assert result.events == (refusal("FIVE", "coupon_changed", detail),)
+    order(replace(FIVE_EUROS, value=400)).when(redeem(1)).then(refusal("FIVE", "coupon_changed", detail))
 
 
 def test_coupon_that_was_valid_when_the_order_was_placed_is_good_later() -> None:
     until = replace(FIVE_EUROS, valid_until=NOW + timedelta(seconds=1))
     late = replace(redeem(1), at=NOW + timedelta(minutes=5))
 
-    assert settle([late], {}, {"FIVE": until}, {}).events == (replace(REDEEMED, at=late.at),)
+    order(until).when(late).then(replace(REDEEMED, at=late.at))
+
+
+def test_released_use_is_counted_no_more() -> None:
+    till = order(FIVE_EUROS).given(REDEEMED).when(release(1)).then(RELEASED)
+
+    assert (till.coupons, till.uses) == ({"FIVE": FIVE_EUROS}, {("FIVE", 7): 0})
+
+
+HISTORIES: dict[Status, tuple[Event, ...]] = {
+    Status.REDEEMED: (REDEEMED,),
+    Status.REFUSED: (refusal("FIVE", "coupon_used_up", "The coupon has been used up."),),
+    Status.RELEASED: (REDEEMED, RELEASED),
+}
+
+
+@pytest.mark.parametrize("status", HISTORIES)
+def test_placement_heard_of_before_does_nothing(status: Status) -> None:
+    order(FIVE_EUROS).given(*HISTORIES[status]).when(redeem(1)).then()
+
+
+@pytest.mark.parametrize("status", [Status.REFUSED, Status.RELEASED])
+def test_release_of_what_is_not_redeemed_does_nothing(status: Status) -> None:
+    order(FIVE_EUROS).given(*HISTORIES[status]).when(release(1)).then()
+
+
+# --- A batch of orders ------------------------------------------------------------------------------------------------
 
 
 def test_last_use_goes_to_the_first_order() -> None:
@@ -242,22 +299,12 @@ def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone() -> None:
     assert result.coupons == {"FIVE": FIVE_EUROS}
 
 
-@pytest.mark.parametrize("status", Status)
-def test_placement_heard_of_before_does_nothing(status: Status) -> None:
-    known = {1: Redemption(status=status, code="FIVE", customer_id=7)}
+def test_tombstone_is_neither_redeemed_nor_released() -> None:
+    known = {1: Redemption(status=Status.VOID, customer_id=7)}
 
-    result = settle([redeem(1)], known, {"FIVE": FIVE_EUROS}, {})
+    result = settle([redeem(1), release(1)], known, {"FIVE": FIVE_EUROS}, {})
 
-    assert (result.events, result.redemptions, result.coupons) == ((None,), known, {"FIVE": FIVE_EUROS})
-
-
-@pytest.mark.parametrize("status", [Status.REFUSED, Status.RELEASED, Status.VOID])
-def test_release_of_what_is_not_redeemed_does_nothing(status: Status) -> None:
-    known = {1: Redemption(status=status, code="FIVE", customer_id=7)}
-
-    result = settle([release(1)], known, {"FIVE": FIVE_EUROS}, {})
-
-    assert (result.events, result.redemptions, result.coupons) == ((None,), known, {"FIVE": FIVE_EUROS})
+    assert (result.events, result.redemptions, result.coupons) == ((None, None), known, {"FIVE": FIVE_EUROS})
 
 
 @given(

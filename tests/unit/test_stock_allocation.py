@@ -1,5 +1,9 @@
 """Who gets which stock: the rules of one order, and what a batch of orders comes to."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventing.testing import Scenario
 from inventory.commands import Command, ReleaseStock, ReserveStock, ShipStock
 from inventory.domain import (
+    Event,
     InvalidProduct,
     InvalidQuantity,
     Level,
@@ -18,6 +24,9 @@ from inventory.domain import (
     UnknownSku,
     allocate,
     check_product,
+    decide,
+    evolve,
+    levels_after,
     merge_wanted,
 )
 from inventory.events import (
@@ -48,66 +57,140 @@ def ship(order_id: int) -> ShipStock:
     return ShipStock(order_id=order_id, at=NOW)
 
 
-def test_order_gets_what_is_there() -> None:
-    result = allocate([reserve(1, mug=2, pen=1)], {}, {"mug": Level(on_hand=2), "pen": Level(on_hand=5)})
+def reserved(**quantities: int) -> StockReserved:
+    return StockReserved(items=items(**quantities), at=NOW)
 
-    assert result.events == (StockReserved(items=items(mug=2, pen=1), at=NOW),)
-    assert result.stock == {"mug": Level(on_hand=2, reserved=2), "pen": Level(on_hand=5, reserved=1)}
-    assert result.reservations == {1: Reservation(status=Status.RESERVED, items=items(mug=2, pen=1))}
+
+def shipped(**quantities: int) -> StockShipped:
+    return StockShipped(items=items(**quantities), at=NOW)
+
+
+def released(**quantities: int) -> StockReleased:
+    return StockReleased(items=items(**quantities), at=NOW)
+
+
+def refused(sku: str, *, wanted: int, available: int) -> StockRefused:
+    return StockRefused(missing=(MissingItem(sku=sku, wanted=wanted, available=available),), at=NOW)
+
+
+# --- One order: given what has happened to it, when it asks, then … ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """What an order finds: its reservation, and the stock of everything."""
+
+    stock: Mapping[str, Level]
+    reservation: Reservation = field(default_factory=Reservation)
+
+    def decide(self, command: Command) -> list[Event]:
+        event = decide(self.reservation, command, self.stock)
+        return [] if event is None else [event]
+
+    def evolve(self, event: Event) -> Shelf:
+        stock = {**self.stock, **levels_after(self.stock, event)}
+        return Shelf(stock=stock, reservation=evolve(self.reservation, event))
+
+
+def order(**on_hand: int) -> Scenario[Shelf, Command]:
+    """An order that nobody has heard of, and what is there of each product."""
+    stock = {sku: Level(on_hand=pieces) for sku, pieces in on_hand.items()}
+    return Scenario(Shelf.decide, Shelf.evolve, Shelf(stock=stock))
+
+
+def test_order_gets_what_is_there() -> None:
+    shelf = order(mug=2, pen=5).when(reserve(1, mug=2, pen=1)).then(reserved(mug=2, pen=1))
+
+    assert shelf.stock == {"mug": Level(on_hand=2, reserved=2), "pen": Level(on_hand=5, reserved=1)}
+    assert shelf.reservation == Reservation(status=Status.RESERVED, items=items(mug=2, pen=1))
 
 
 def test_order_gets_all_items_or_none_and_the_short_ones_are_named() -> None:
-    stock = {"mug": Level(on_hand=2, reserved=1), "pen": Level(on_hand=5)}
+    shelf = order(mug=1, pen=5).when(reserve(1, pen=1, mug=2)).then(refused("mug", wanted=2, available=1))
 
-    result = allocate([reserve(1, pen=1, mug=2)], {}, stock)
-
-    assert result.events == (StockRefused(missing=(MissingItem(sku="mug", wanted=2, available=1),), at=NOW),)
-    assert result.stock == stock
-    assert result.reservations == {1: Reservation(status=Status.REFUSED)}
+    assert shelf.stock == {"mug": Level(on_hand=1), "pen": Level(on_hand=5)}
+    assert shelf.reservation == Reservation(status=Status.REFUSED)
 
 
 def test_product_that_is_not_there_has_nothing_available() -> None:
-    result = allocate([reserve(1, ghost=1)], {}, {})
-
-    assert result.events == (StockRefused(missing=(MissingItem(sku="ghost", wanted=1, available=0),), at=NOW),)
-    assert result.stock == {}
+    order().when(reserve(1, ghost=1)).then(refused("ghost", wanted=1, available=0))
 
 
 def test_product_mentioned_twice_counts_together() -> None:
     twice = ReserveStock(order_id=1, items=items(mug=2) + items(mug=1), at=NOW)
 
-    assert allocate([twice], {}, {"mug": Level(on_hand=3)}).events == (StockReserved(items=items(mug=3), at=NOW),)
-    assert allocate([twice], {}, {"mug": Level(on_hand=2)}).events == (
-        StockRefused(missing=(MissingItem(sku="mug", wanted=3, available=2),), at=NOW),
+    order(mug=3).when(twice).then(reserved(mug=3))
+    order(mug=2).when(twice).then(refused("mug", wanted=3, available=2))
+
+
+def test_shipping_takes_from_on_hand_and_from_reserved() -> None:
+    shelf = order(mug=5).given(reserved(mug=2)).when(ship(1)).then(shipped(mug=2))
+
+    assert shelf.stock == {"mug": Level(on_hand=3)}
+    assert shelf.reservation.status is Status.SHIPPED
+
+
+def test_what_is_released_is_available_again() -> None:
+    shelf = order(mug=5).given(reserved(mug=2)).when(release(1)).then(released(mug=2))
+
+    assert shelf.stock == {"mug": Level(on_hand=5)}
+
+
+HISTORIES: dict[Status, tuple[Event, ...]] = {
+    Status.RESERVED: (reserved(mug=2),),
+    Status.REFUSED: (refused("mug", wanted=9, available=5),),
+    Status.RELEASED: (reserved(mug=2), released(mug=2)),
+    Status.SHIPPED: (reserved(mug=2), shipped(mug=2)),
+}
+
+
+@pytest.mark.parametrize("status", HISTORIES)
+def test_placement_heard_of_before_does_nothing(status: Status) -> None:
+    order(mug=5).given(*HISTORIES[status]).when(reserve(1, mug=2)).then()
+
+
+@pytest.mark.parametrize("status", [status for status in HISTORIES if status is not Status.RESERVED])
+def test_release_of_what_is_not_reserved_does_nothing(status: Status) -> None:
+    order(mug=5).given(*HISTORIES[status]).when(release(1)).then()
+
+
+def test_order_is_shipped_once() -> None:
+    order(mug=5).given(reserved(mug=1), shipped(mug=1)).when(ship(1)).then()
+
+
+@pytest.mark.parametrize("status", [None, Status.REFUSED, Status.RELEASED])
+def test_what_is_not_reserved_cannot_be_shipped(status: Status | None) -> None:
+    history = HISTORIES[status] if status else ()
+
+    error = order(mug=5).given(*history).when(ship(1)).refused(NotReserved)
+
+    assert str(error) == (
+        "Nothing is set aside for the order, so nothing can be shipped:"
+        f" its reservation is {status.value if status else 'unknown'}."
     )
+    assert isinstance(error, NotReserved)
+    assert error.code == "not_reserved"
+
+
+# --- A batch of orders ------------------------------------------------------------------------------------------------
 
 
 def test_earlier_order_comes_first_and_a_refused_one_leaves_the_rest_to_later_ones() -> None:
     result = allocate([reserve(1, mug=3), reserve(2, mug=4), reserve(3, mug=2)], {}, {"mug": Level(on_hand=5)})
 
     assert [type(event) for event in result.events] == [StockReserved, StockRefused, StockReserved]
-    assert result.events[1] == StockRefused(missing=(MissingItem(sku="mug", wanted=4, available=2),), at=NOW)
+    assert result.events[1] == refused("mug", wanted=4, available=2)
     assert result.stock == {"mug": Level(on_hand=5, reserved=5)}
 
 
 def test_what_is_released_in_a_batch_serves_the_orders_after_it() -> None:
-    reserved = {1: Reservation(status=Status.RESERVED, items=items(mug=5))}
+    known = {1: Reservation(status=Status.RESERVED, items=items(mug=5))}
     stock = {"mug": Level(on_hand=5, reserved=5)}
 
-    result = allocate([reserve(2, mug=1), release(1), reserve(3, mug=5)], reserved, stock)
+    result = allocate([reserve(2, mug=1), release(1), reserve(3, mug=5)], known, stock)
 
     assert [type(event) for event in result.events] == [StockRefused, StockReleased, StockReserved]
     assert result.stock == stock
-
-
-def test_shipping_takes_from_on_hand_and_from_reserved() -> None:
-    reserved = {1: Reservation(status=Status.RESERVED, items=items(mug=2))}
-
-    result = allocate([ship(1)], reserved, {"mug": Level(on_hand=5, reserved=3)})
-
-    assert result.events == (StockShipped(items=items(mug=2), at=NOW),)
-    assert result.stock == {"mug": Level(on_hand=3, reserved=1)}
-    assert result.reservations[1].status is Status.SHIPPED
 
 
 def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone() -> None:
@@ -120,41 +203,15 @@ def test_order_that_ended_before_it_was_heard_of_leaves_a_tombstone() -> None:
     assert result.reservations == {1: Reservation(status=Status.VOID)}
 
 
-@pytest.mark.parametrize("status", Status)
-def test_placement_heard_of_before_does_nothing(status: Status) -> None:
-    known = {1: Reservation(status=status)}
+def test_tombstone_is_neither_filled_nor_released_nor_shipped() -> None:
+    known = {1: Reservation(status=Status.VOID)}
     stock = {"mug": Level(on_hand=5)}
 
-    result = allocate([reserve(1, mug=2)], known, stock)
+    result = allocate([reserve(1, mug=2), release(1)], known, stock)
 
-    assert (result.events, result.stock, result.reservations) == ((None,), stock, known)
-
-
-@pytest.mark.parametrize("status", [status for status in Status if status is not Status.RESERVED])
-def test_release_of_what_is_not_reserved_does_nothing(status: Status) -> None:
-    known = {1: Reservation(status=status)}
-
-    result = allocate([release(1)], known, {})
-
-    assert (result.events, result.reservations) == ((None,), known)
-
-
-def test_order_is_shipped_once() -> None:
-    known = {1: Reservation(status=Status.SHIPPED, items=items(mug=1))}
-
-    assert allocate([ship(1)], known, {"mug": Level(on_hand=5)}).events == (None,)
-
-
-@pytest.mark.parametrize("status", [None, Status.REFUSED, Status.RELEASED, Status.VOID])
-def test_what_is_not_reserved_cannot_be_shipped(status: Status | None) -> None:
-    with pytest.raises(NotReserved) as refused:
-        allocate([ship(1)], {1: Reservation(status=status)}, {})
-
-    assert refused.value.code == "not_reserved"
-    assert str(refused.value) == (
-        "Nothing is set aside for the order, so nothing can be shipped:"
-        f" its reservation is {status.value if status else 'unknown'}."
-    )
+    assert (result.events, result.stock, result.reservations) == ((None, None), stock, known)
+    with pytest.raises(NotReserved, match="its reservation is void"):
+        allocate([ship(1)], known, stock)
 
 
 SKUS = ("mug", "pen", "cup")
