@@ -26,6 +26,7 @@ from orders import handlers as order_handlers
 from orders import selectors as order_selectors
 from orders.commands import Command
 from orders.domain import Status
+from tests.factories import CouponFactory, CustomerFactory, ProductFactory
 
 
 def metadata() -> Metadata:
@@ -41,8 +42,7 @@ class Shop:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def stock(self, sku: str, quantity: int, price: int = 1_000) -> None:
-        inventory_handlers.add_category(slug="things", name="Things")
-        inventory_handlers.add_product(sku=sku, name=f"Product {sku}", category="things", price=price, currency="EUR")
+        ProductFactory.create(sku=sku, price=price)
         inventory_handlers.receive_stock(sku, quantity, "delivery", self.now, metadata())
 
     def place(self, *wanted: tuple[str, int], coupon: str | None = None, customer: User | None = None) -> int:
@@ -75,7 +75,7 @@ class Shop:
 def shop(db: None) -> Iterator[Shop]:
     """Whatever the test does to it, every promise holds afterwards. Programs outside are told nothing here."""
     joined = datetime.now(UTC) - timedelta(days=365)  # before all orders, whatever the time in the test
-    customer = User.objects.create_user("ann", "ann@example.org", "a-long-password", date_joined=joined)
+    customer = CustomerFactory.create(username="ann", date_joined=joined, password="a-long-password")
     yield Shop(customer=customer, deliver=drain)
     promises = {check.name for check in CHECKS} - {"events_published", "events_reach_subscribers"}
     report = audit(settle=timedelta(0), only=promises)
@@ -85,7 +85,7 @@ def shop(db: None) -> Iterator[Shop]:
 @pytest.fixture
 def coupon(db: None) -> Coupon:
     """Ten percent off."""
-    return Coupon.objects.create(code="TEN", kind="percentage", value=1_000, currency="EUR")
+    return CouponFactory.create()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from orders.handlers import cancel_overdue
 from orders.selectors import history
 from payments.models import Payment, SandboxCharge
 from sharding import shards
+from tests.factories import CouponFactory
 from tests.flows.conftest import Shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -243,7 +244,7 @@ def test_everything_delivered_twice_and_shuffled_ends_in_the_same_state(shop: Sh
 
 
 def test_an_order_that_costs_nothing_is_paid_like_any_other(shop: Shop) -> None:
-    Coupon.objects.create(code="ALL", kind="percentage", value=10_000, currency="EUR")
+    CouponFactory.create(code="ALL", value=10_000)
     shop.stock("BOOK", 10)
     order_id = shop.place(("BOOK", 1), coupon="ALL")
     shop.deliver()

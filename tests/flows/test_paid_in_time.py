@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.contrib.auth.models import User
 from django.db import OperationalError, connections
 
 from checkout import service as checkout
@@ -24,6 +23,7 @@ from orders.events import CancelReason
 from payments.handlers import PaymentInProgress
 from payments.models import Payment
 from sharding import shards
+from tests.factories import CustomerFactory
 from tests.flows.conftest import Shop, metadata
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -203,7 +203,7 @@ def test_in_whatever_order_the_news_arrive_the_order_is_paid(shop: Shop, order_i
 @pytest.mark.django_db(databases="__all__", transaction=True)
 def test_of_eight_requests_at_once_one_pays_and_only_that_one_is_waited_for(settings: LazySettings) -> None:
     settings.ORDER_PAYMENT_TIMEOUT = TERM
-    shop = Shop(customer=User.objects.create_user("ann"), deliver=drain)
+    shop = Shop(customer=CustomerFactory.create(username="ann"), deliver=drain)
     shop.stock("BOOK", 10)
     order_id = shop.place(("BOOK", 1))
     drain()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 from eventing.models import Event, OutboxMessage
@@ -16,46 +14,26 @@ from orders.commands import (
     ConfirmOrder,
     DeliverOrder,
     PayOrder,
-    PlaceOrder,
     RefundOrder,
     RejectOrder,
     ShipOrder,
 )
 from orders.domain import Status
-from orders.events import CancelReason, Check, Line, RejectReason, ShortItem
+from orders.events import CancelReason, Check, RejectReason, ShortItem
 from orders.models import IdempotencyKey, Order, OrderLine
-from sharding import numbers, shards
+from sharding import shards
+from tests.factories import NOON, PlacementFactory
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TERM = timedelta(minutes=30)
-TEA = Line(sku="tea", name="Green tea", quantity=2, unit_price=450)
-CUP = Line(sku="cup", name="Cup", quantity=1, unit_price=1200)
 TOTAL = 2100
-
-_sequence = count()
 
 
 def metadata(correlation_id: str = "test") -> Metadata:
     return Metadata(correlation_id=correlation_id, actor="test")
 
 
-def placement(customer_id: int = 7, *, at: datetime = NOON, **changes: Any) -> PlaceOrder:
-    """A command with a number that no other has. Random ones of the same moment are equal now and then."""
-    sequences = 1 << numbers.SEQUENCE_BITS
-    fields: dict[str, Any] = {
-        "order_id": numbers.new_order_id(customer_id, at) // sequences * sequences + next(_sequence) % sequences,
-        "customer_id": customer_id,
-        "currency": "EUR",
-        "lines": (TEA, CUP),
-        "payment_due_at": at + TERM,
-        "at": at,
-    }
-    return PlaceOrder(**fields | changes)
-
-
 def place(customer_id: int = 7, **changes: Any) -> int:
     """Place an order and return its id."""
-    return handlers.place_order(placement(customer_id, **changes), metadata()).order_id
+    return handlers.place_order(PlacementFactory.build(customer_id=customer_id, **changes), metadata()).order_id
 
 
 def confirm(order_id: int, *, check: Check = Check.STOCK) -> ConfirmOrder:

@@ -17,10 +17,8 @@ from django.http import HttpResponse
 from django.test import Client
 
 from api import tokens
-from coupons import handlers as coupons
-from coupons.domain import Kind
 from eventing.recorded import Metadata
-from inventory import handlers as inventory
+from tests.factories import CouponFactory, CustomerFactory, ProductFactory
 
 PASSWORD = "correct horse battery staple"
 METADATA = Metadata(correlation_id="test")
@@ -29,11 +27,9 @@ WATCHED = ("eventing", "orders", "inventory", "coupons", "payments", "notificati
 
 def stock_the_shop() -> None:
     """BOOK (10.00), PEN (2.50) and LAMP (30.00), and a coupon TEN of ten percent."""
-    inventory.add_category(slug="things", name="Things")
     for sku, name, price in (("BOOK", "A book", 1000), ("PEN", "A pen", 250), ("LAMP", "A lamp", 3000)):
-        inventory.add_product(sku=sku, name=name, category="things", price=price, currency="EUR")
-        inventory.receive_stock(sku, 1000, "delivery", datetime.now(UTC), METADATA)
-    coupons.add_coupon(code="TEN", kind=Kind.PERCENTAGE, value=1000, currency="EUR")
+        ProductFactory.create(sku=sku, name=name, price=price, pieces=1000)
+    CouponFactory.create()
 
 
 @dataclass
@@ -46,7 +42,7 @@ class Api:
     @classmethod
     def of(cls, username: str, **fields: Any) -> Api:
         """A new customer, who has no password unless the test sets one: hashing takes its time."""
-        return cls(User.objects.create_user(username, f"{username}@example.org", **fields))
+        return cls(CustomerFactory.create(username=username, **fields))
 
     def set_password(self) -> None:
         self.customer.set_password(PASSWORD)

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import OperationalError, connections
 from django.http import HttpResponse
 from django.test import Client
@@ -37,8 +37,9 @@ from orders.domain import Status
 from orders.events import OrderDeadlineExtended
 from payments.models import Payment
 from sharding import numbers, shards
+from tests.factories import NOON, CustomerFactory, EmployeeFactory, OperatorFactory, ProductFactory
 from tests.integration.browser_forms import opened
-from tests.integration.order_samples import NOON, order_in, place
+from tests.integration.order_samples import order_in, place
 from tests.integration.shop_api import stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -54,7 +55,7 @@ def client_of(user: User) -> Client:
 
 @pytest.fixture
 def operator(db: None) -> User:
-    return User.objects.create_superuser("olga", "olga@example.org")
+    return OperatorFactory.create()
 
 
 @pytest.fixture
@@ -64,14 +65,12 @@ def office(operator: User) -> Client:
 
 @pytest.fixture
 def customer(db: None) -> User:
-    return User.objects.create_user("ann", "ann@example.org", first_name="Ann", last_name="Archer")
+    return CustomerFactory.create(username="ann", first_name="Ann", last_name="Archer")
 
 
 def staff(*permissions: str) -> Client:
     """Somebody who works here and may do just this."""
-    user = User.objects.create_user(uuid4().hex, is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    return client_of(user)
+    return client_of(EmployeeFactory.create(permissions=permissions))
 
 
 def page_of(order_id: int) -> str:
@@ -178,7 +177,7 @@ def test_a_customer_in_the_search_leads_to_their_orders(office: Client, customer
 
 
 def test_several_customers_are_offered_to_choose_from(office: Client, customer: User) -> None:
-    User.objects.create_user("anna")
+    CustomerFactory.create(username="anna")
     place(customer.pk)
 
     response = office.get(ORDERS, {"q": "an"})
@@ -223,7 +222,7 @@ def test_a_product_in_the_search_leads_to_its_orders(office: Client, customer: U
 def test_what_can_mean_several_things_is_offered_to_choose_from(office: Client, customer: User) -> None:
     stock_the_shop()
     bought(customer, ("BOOK", 1))
-    User.objects.create_user("booker")
+    CustomerFactory.create(username="booker", email="")
 
     response = office.get(ORDERS, {"q": "book"})
 
@@ -263,7 +262,7 @@ def test_the_list_neither_counts_nor_skips_orders_and_asks_the_same_for_few_and_
     asked()  # content types and the like are asked for once
     few = asked()
     for customer_id in range(2, 40):
-        User.objects.create_user(f"customer{customer_id}")
+        CustomerFactory.create(username=f"customer{customer_id}")
         place(customer_id)
     many = asked()
 
@@ -311,8 +310,7 @@ def test_every_event_of_the_timeline_has_its_data_and_links_to_its_cause(office:
 def test_what_customers_typed_is_shown_as_text(office: Client, customer: User) -> None:
     name = "<script>alert(1)</script>"
     User.objects.filter(pk=customer.pk).update(first_name=name)
-    inventory.add_category(slug="things", name="Things")
-    inventory.add_product(sku="EVIL", name=name, category="things", price=100, currency="EUR")
+    ProductFactory.create(sku="EVIL", name=name)
     inventory.receive_stock("EVIL", 5, name, NOON, Metadata(correlation_id="test"))
     order_id = bought(customer, ("EVIL", 1))
 
@@ -932,7 +930,7 @@ def test_a_longer_list_takes_no_more_queries(office: Client, customer: User, nam
     asked()
     few = asked()
     for number in range(3):
-        bought(User.objects.create_user(f"more{number}"), ("BOOK", 1), token="tok_ok")
+        bought(CustomerFactory.create(username=f"more{number}"), ("BOOK", 1), token="tok_ok")
 
     assert asked() == few
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -20,7 +19,8 @@ from orders.domain import Status
 from orders.events import Line
 from orders.selectors import Only
 from sharding import numbers, shards
-from tests.integration.order_samples import NOON, TEA, order_in, place
+from tests.factories import NOON, TEA, OperatorFactory
+from tests.integration.order_samples import order_in, place
 from tests.integration.test_admin import ORDERS, client_of, down, link, listed, staff, text
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -31,7 +31,7 @@ POT = Line(sku="pot", name="Tea pot", quantity=1, unit_price=2500)
 
 @pytest.fixture
 def office(db: None) -> Client:
-    return client_of(User.objects.create_superuser("olga", "olga@example.org"))
+    return client_of(OperatorFactory.create())
 
 
 def numbers_of(*order_ids: int) -> list[str]:

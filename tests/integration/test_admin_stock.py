@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.test import Client
 
@@ -15,7 +14,7 @@ from eventing.recorded import Metadata
 from inventory import handlers
 from inventory.domain import BelowReserved, InvalidQuantity, UnknownSku
 from inventory.models import Product, Stock, StockMovement
-from tests.integration.order_samples import NOON
+from tests.factories import NOON, CustomerFactory, OperatorFactory
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, staff, text
 
@@ -26,14 +25,14 @@ METADATA = Metadata(correlation_id="test")
 
 @pytest.fixture
 def office(db: None) -> Client:
-    return client_of(User.objects.create_superuser("olga", "olga@example.org"))
+    return client_of(OperatorFactory.create())
 
 
 @pytest.fixture
 def book(db: None) -> Product:
     """1000 pieces, 4 of them reserved."""
     stock_the_shop()
-    bought(User.objects.create_user("ann", "ann@example.org"), ("BOOK", 4))
+    bought(CustomerFactory.create(username="ann"), ("BOOK", 4))
     return Product.objects.get(sku="BOOK")
 
 

@@ -21,11 +21,11 @@ from coupons.domain import Kind
 from eventing import pressure
 from eventing.models import Event
 from eventing.testing import drain
-from inventory import handlers as inventory
 from orders import handlers as orders
 from orders.commands import ShipOrder
 from orders.models import Order
 from sharding import numbers, shards
+from tests.factories import ProductFactory
 from tests.integration.shop_api import METADATA, PASSWORD, Api, assert_problem, rows, stock_the_shop
 from tests.integration.statements import counted
 from tests.waiting import wait_until_changes_are_heard
@@ -233,7 +233,7 @@ def test_a_declined_payment_says_why_and_leaves_the_order_payable(api: Api) -> N
 
 
 def test_a_rejected_order_names_what_was_short(api: Api) -> None:
-    inventory.add_product(sku="RARE", name="Rare", category="things", price=1, currency="EUR")
+    ProductFactory.create(sku="RARE")
     number = api.place(("RARE", 1))
     drain()
     order = api.get(f"/orders/{number}").json()

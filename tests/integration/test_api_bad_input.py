@@ -24,6 +24,7 @@ from inventory.models import Product
 from orders import handlers as orders
 from orders.commands import DeliverOrder, RefundOrder, ShipOrder
 from sharding import numbers
+from tests.factories import CustomerFactory
 from tests.integration.shop_api import METADATA, PASSWORD, Api, assert_problem, rows, stock_the_shop
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
@@ -36,7 +37,7 @@ LONG = "x" * 100_000
 @pytest.fixture(scope="module")
 def customer(shared_databases: None) -> User:
     stock_the_shop()
-    return User.objects.create_user("ann", "ann@example.org")
+    return CustomerFactory.create(username="ann")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -23,13 +23,13 @@ from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import Metadata
 from eventing.testing import drain, publish_all
 from eventing.wire import Envelope
-from inventory import handlers as inventory
 from notifications import sending
 from orders import handlers as orders
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
 from orders.domain import Status
 from orders.events import CancelReason
 from sharding import numbers, shards
+from tests.factories import CustomerFactory, EmployeeFactory, ProductFactory
 from tests.integration.shop_api import METADATA, stock_the_shop
 from timeline import journey
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 @pytest.fixture
 def ann(db: None) -> User:
     stock_the_shop()
-    return User.objects.create_user("ann", "ann@example.org")
+    return CustomerFactory.create(username="ann")
 
 
 @pytest.fixture
@@ -55,9 +55,7 @@ def client_of(user: User) -> Client:
 
 def staff(*permissions: str) -> Client:
     """Somebody who works here and may do just this."""
-    user = User.objects.create_user(uuid4().hex, is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    return client_of(user)
+    return client_of(EmployeeFactory.create(permissions=permissions))
 
 
 def order_of(customer: User, *, coupon: str | None = None) -> int:
@@ -115,7 +113,7 @@ def test_visitor_is_asked_to_sign_in(ann: User) -> None:
 
 def test_order_of_somebody_else_is_404(ann: User) -> None:
     order_id = order_of(ann)
-    for stranger in (client_of(User.objects.create_user("bob")), staff("view_product")):
+    for stranger in (client_of(CustomerFactory.create(username="bob")), staff("view_product")):
         for path in (behind(order_id), f"{behind(order_id)}live/"):
             assert stranger.get(path, headers={"HX-Request": "true"}).status_code == 404
 
@@ -242,8 +240,7 @@ def test_mails_that_were_sent_are_events_of_the_journey(ann: User) -> None:
 
 def test_whatever_customers_and_operators_wrote_is_escaped(shopper: Client, ann: User) -> None:
     nasty = "<script>alert(1)</script>"
-    inventory.add_product(sku="EVIL", name=nasty, category="things", price=100, currency="EUR")
-    inventory.receive_stock("EVIL", 5, "delivery", timezone.now(), METADATA)
+    ProductFactory.create(sku="EVIL", name=nasty, pieces=5)
     metadata = Metadata(correlation_id=nasty, actor=nasty)
     order_id = checkout.place(ann.pk, [("EVIL", 1)], None, key="k", metadata=metadata).order_id
     drain()

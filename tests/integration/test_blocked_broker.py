@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from celery import current_app
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.urls import URLPattern, reverse
@@ -32,6 +31,7 @@ from monitoring.models import AuditRun
 from notifications.models import Message
 from sharding.models import BucketMove
 from storefront.urls import urlpatterns
+from tests.factories import OperatorFactory
 from tests.integration.conftest import Notes
 from tests.integration.shop_api import PASSWORD, Api, stock_the_shop
 from tests.integration.test_delivery import envelopes
@@ -104,7 +104,7 @@ def ann() -> Api:
 @pytest.fixture
 def office() -> Client:
     client = Client()
-    client.force_login(User.objects.create_superuser("olga", "olga@example.org"))
+    client.force_login(OperatorFactory.create())
     return client
 
 

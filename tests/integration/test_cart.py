@@ -15,9 +15,10 @@ from eventing.testing import drain
 from inventory import handlers as inventory
 from inventory.models import Product
 from storefront.models import CustomerCart
+from tests.factories import ProductFactory
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
-from tests.integration.test_pages import Browser, ann, body, errors, quiet_corner, stocked, visitor
+from tests.integration.test_pages import Browser, ann, body, errors, quiet_corner, visitor
 
 __all__ = ["ann", "quiet_corner", "visitor"]  # fixtures
 
@@ -79,7 +80,7 @@ def test_customer_is_told_of_what_they_had_forgotten(ann: Browser, visitor: Brow
 
 def test_joined_cart_has_no_more_products_than_an_order_may_have(ann: Browser, visitor: Browser) -> None:
     for number in range(100):
-        stocked(sku=f"M{number}", name=f"Mug {number}")
+        ProductFactory.create(pieces=1000, sku=f"M{number}", name=f"Mug {number}")
     ann.fill(**{f"M{number}": 1 for number in range(100)})
     visitor.fill(BOOK=1, M5=3)
     sign_in(visitor)
@@ -123,7 +124,7 @@ def test_buttons_of_one_page_are_told_apart(visitor: Browser) -> None:
 
 
 def test_click_that_was_refused_may_be_repeated(ann: Browser) -> None:
-    stocked(1, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=1, sku="FEW", name="A phoenix")
     once = buttons(ann, "/products/FEW/")["/products/FEW/add/"]
     assert ann.add("FEW", "2", once=once).status_code == 200
     assert ann.add("FEW", "1", once=once).status_code == 302
@@ -159,7 +160,7 @@ def test_clicks_at_the_same_moment_lose_nothing_and_double_nothing() -> None:
 
 
 def test_no_more_than_there_is_can_be_added(ann: Browser) -> None:
-    stocked(3, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=3, sku="FEW", name="A phoenix")
     assert errors(ann.add("FEW", "4")) == {"quantity": "We have only 3 of A phoenix."}
     ann.fill(FEW=2)
     assert errors(ann.add("FEW", "2")) == {"quantity": "We have only 3 of A phoenix; 2 in your cart already."}
@@ -167,7 +168,7 @@ def test_no_more_than_there_is_can_be_added(ann: Browser) -> None:
 
 
 def test_sold_out_product_has_no_button(ann: Browser) -> None:
-    stocked(1, sku="LAST", name="A dodo")
+    ProductFactory.create(pieces=1, sku="LAST", name="A dodo")
     assert {"/products/LAST/add/", "/products/BOOK/add/"} <= buttons(ann, "/").keys()
     inventory.adjust_stock("LAST", -1, "lost", datetime.now(UTC), METADATA)
     for page in ("/", "/products/LAST/"):
@@ -179,7 +180,7 @@ def test_sold_out_product_has_no_button(ann: Browser) -> None:
 
 @pytest.mark.parametrize(("seen", "change"), [("1", -1), ("0", 0)])
 def test_product_page_that_gains_or_loses_its_button_is_loaded_again(visitor: Browser, seen: str, change: int) -> None:
-    stocked(1, sku="LAST", name="A dodo")
+    ProductFactory.create(pieces=1, sku="LAST", name="A dodo")
     if change:
         inventory.adjust_stock("LAST", change, "lost", datetime.now(UTC), METADATA)
     response = visitor.get(f"/products/LAST/stock/?seen={seen}")
@@ -187,7 +188,7 @@ def test_product_page_that_gains_or_loses_its_button_is_loaded_again(visitor: Br
 
 
 def test_more_than_there_is_goes_no_further_than_the_cart(ann: Browser) -> None:
-    stocked(5, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=5, sku="FEW", name="A phoenix")
     ann.fill(FEW=2, BOOK=1)
     form = ann.form()
     response = ann.client.post("/cart/", {"q-FEW": "9", "action": "checkout"}, follow=True)
@@ -209,7 +210,7 @@ def test_more_than_there_is_goes_no_further_than_the_cart(ann: Browser) -> None:
 
 
 def test_second_half_of_a_double_click_on_the_last_pieces_leads_to_the_order(ann: Browser) -> None:
-    stocked(2, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=2, sku="FEW", name="A phoenix")
     ann.fill(FEW=2)
     form = ann.form()
     kept = CustomerCart.objects.values_list("content", flat=True).get()
@@ -235,7 +236,7 @@ def test_order_is_offered_unless_its_coupon_is_refused(ann: Browser, coupon: str
 
 def rejected(ann: Browser) -> str:
     """The path of an order that came too late for the last piece, and took the cart with it."""
-    stocked(3, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=3, sku="FEW", name="A phoenix")
     path = ann.place(FEW=3, BOOK=2, coupon="TEN")
     inventory.adjust_stock("FEW", -1, "broken", datetime.now(UTC), METADATA)
     drain()

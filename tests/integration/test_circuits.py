@@ -13,7 +13,6 @@ from uuid import uuid4
 import circuitbreaker
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
@@ -26,14 +25,14 @@ from eventing import subscribers
 from eventing.delivery import Delivery, deliver
 from eventing.models import DeadLetter
 from eventing.testing import drain, publish_all
-from inventory import handlers as inventory
 from inventory import selectors as catalogue
 from inventory.models import Product, Stock
 from lab.proxy import Proxy
 from monitoring import circuits
 from monitoring.models import OpenCircuit
 from payments.gateway import BREAKER, Captured, Declined, GatewayUnavailable, Refunded
-from tests.integration.shop_api import METADATA, Api, stock_the_shop
+from tests.factories import OperatorFactory, ProductFactory
+from tests.integration.shop_api import Api, stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 committed = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -80,7 +79,7 @@ def deliver_payments() -> int:
 
 def operator() -> Client:
     client = Client()
-    client.force_login(User.objects.create_superuser("operator"))
+    client.force_login(OperatorFactory.create(username="operator"))
     return client
 
 
@@ -216,10 +215,8 @@ def test_what_an_older_program_has_cached_is_not_there(proxy: Proxy) -> None:
 def test_a_cache_that_lies_about_prices_and_stock_changes_no_order(api: Api, settings: Settings) -> None:
     settings.CATALOGUE_CACHE_SECONDS = 60
     slug = f"lies-{uuid4().hex[:8]}"  # a page of the catalogue that nobody has cached before
-    inventory.add_category(slug=slug, name="Lies")
     sku = f"LIE-{uuid4().hex[:8].upper()}"
-    inventory.add_product(sku=sku, name="A lie", category=slug, price=100, currency="EUR")
-    inventory.receive_stock(sku, 5, "delivery", timezone.now(), METADATA)
+    ProductFactory.create(sku=sku, category=slug, price=100, pieces=5)
     assert catalogue.catalogue(slug).items[0].price == 100
 
     Product.objects.filter(sku=sku).update(price=900)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import OperationalError, connections
 from django.test import Client
+
+from tests.factories import CustomerFactory, OperatorFactory
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -36,7 +37,7 @@ def test_nothing_but_the_shops_own_files_runs_in_a_page(client: Client, path: st
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/admin/"])
 def test_scripts_within_a_page_of_the_admin_do_not_run_either(client: Client, path: str) -> None:
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
 
     found = policy(client, path)
 
@@ -49,7 +50,7 @@ def test_the_page_that_says_sorry_has_a_policy_too(client: Client) -> None:
     def away(*args: object) -> None:
         raise OperationalError("connection refused")
 
-    client.force_login(User.objects.create_user("ann"))
+    client.force_login(CustomerFactory.create(username="ann"))
     with connections["default"].execute_wrapper(away):
         response = client.get("/")
 

@@ -16,7 +16,6 @@ from uuid import uuid4
 import pytest
 from celery import current_app
 from django.conf import settings
-from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -30,15 +29,15 @@ from eventing import deadletters, queues, topology
 from eventing.models import Event
 from eventing.queues import BrokerUnavailable
 from eventing.wire import Envelope
-from inventory import handlers as inventory
 from inventory import selectors
 from monitoring.metrics import cache_uses
 from orders import statistics
 from orders.domain import Status
 from orders.statistics import CHART_MINUTES, MANY
 from sharding import shards
+from tests.factories import CustomerFactory, EmployeeFactory, ProductFactory
 from tests.integration.order_samples import TOTAL, order_in, place
-from tests.integration.shop_api import METADATA, stock_the_shop
+from tests.integration.shop_api import stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 committed = pytest.mark.django_db(databases="__all__", transaction=True)  # the numbers are asked for in threads
@@ -57,10 +56,8 @@ def nothing_is_kept() -> Iterator[None]:
 
 def office(*permissions: str) -> Client:
     """Somebody who works here; without permissions, somebody who may do everything."""
-    user = User.objects.create_user(uuid4().hex, is_staff=True, is_superuser=not permissions)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
-    client.force_login(user)
+    client.force_login(EmployeeFactory.create(is_superuser=not permissions, permissions=permissions))
     return client
 
 
@@ -193,10 +190,8 @@ def test_a_shard_is_asked_once_however_many_orders_it_has() -> None:
 def test_the_scarcest_products_on_sale_come_first() -> None:
     stock_the_shop()
     for sku, pieces in [("FEW", 5), ("NONE", 0), ("ENOUGH", 6)]:
-        inventory.add_product(sku=sku, name=sku, category="things", price=100, currency="EUR")
-        if pieces:
-            inventory.receive_stock(sku, pieces, "delivery", NOON, METADATA)
-    inventory.add_product(sku="OLD", name="OLD", category="things", price=100, currency="EUR", active=False)
+        ProductFactory.create(sku=sku, pieces=pieces)
+    ProductFactory.create(sku="OLD", active=False)
 
     assert [product.sku for product in selectors.low_stock(at_most=5, limit=9)][:2] == ["NONE", "FEW"]
     assert not {"ENOUGH", "OLD"} & {product.sku for product in selectors.low_stock(at_most=5, limit=9)}
@@ -307,7 +302,7 @@ def test_the_page_shows_what_waits_and_every_link_leads_somewhere(noon: datetime
     order_in(Status.REJECTED, 2, at=noon)
     stuck = place(126, at=noon - timedelta(minutes=3))
     deadletters.park(envelope_of(stuck), "inventory", KeyError("shelf"), "Traceback", attempts=3)
-    inventory.add_product(sku="RARE", name="Rare <b>thing</b>", category="things", price=100, currency="EUR")
+    ProductFactory.create(sku="RARE", name="Rare <b>thing</b>")
     client = office()
 
     page = client.get("/admin/dashboard/")
@@ -376,7 +371,7 @@ def test_the_page_itself_asks_the_default_database_little() -> None:
 
 def test_who_is_no_operator_gets_no_numbers() -> None:
     shopper = Client()
-    shopper.force_login(User.objects.create_user("ann"))
+    shopper.force_login(CustomerFactory.create(username="ann"))
 
     for client in (Client(), shopper):
         assert client.get("/admin/dashboard/").status_code == 302

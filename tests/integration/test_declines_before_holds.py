@@ -7,13 +7,13 @@ from importlib import import_module
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import User
 from django.db import connections
 
 from eventing.models import InboxEntry
 from eventing.testing import drain
 from monitoring.audit import audit
 from sharding import shards
+from tests.factories import CustomerFactory
 from tests.flows.conftest import Shop
 
 pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]
@@ -27,7 +27,7 @@ def lost() -> tuple[str, ...]:
 
 
 def test_an_older_decline_counts_as_handled() -> None:
-    shop = Shop(customer=User.objects.create_user("ann", "ann@example.org"), deliver=drain)
+    shop = Shop(customer=CustomerFactory.create(username="ann"), deliver=drain)
     shop.stock("BOOK", 1)
     order_id = shop.place(("BOOK", 1))
     drain()

@@ -23,6 +23,7 @@ from orders.domain import OrderError
 from orders.events import Address
 from sharding import numbers
 from storefront.models import UsualAddress
+from tests.factories import OperatorFactory
 from tests.integration.browser_forms import shown
 from tests.integration.shop_api import METADATA, Api, stock_the_shop
 from tests.unit.test_texts import BAD, GOOD
@@ -39,7 +40,7 @@ Door = Callable[[str], str | None]  # what is stored for what is typed, None if 
 @pytest.fixture(scope="module")
 def customer(shared_databases: None) -> User:
     stock_the_shop()
-    return User.objects.create_superuser("ann", "ann@example.org")
+    return OperatorFactory.create(username="ann")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from backoffice.editing import INCOMPLETE, MEANWHILE, EditableModelAdmin
 from coupons.models import Coupon
 from inventory.models import Category, Product
+from tests.factories import CouponFactory, CustomerFactory, OperatorFactory
 from tests.integration.browser_forms import shown
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import stock_the_shop
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 
 @pytest.fixture
 def operator(db: None) -> User:
-    return User.objects.create_superuser("olga", "olga@example.org")
+    return OperatorFactory.create()
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def product() -> Product:
 
 
 def coupon() -> Coupon:
-    return Coupon.objects.create(code="TEN", kind="percentage", value=1000, currency="EUR", minimum_spend=0)
+    return CouponFactory.create()
 
 
 def task() -> PeriodicTask:
@@ -70,11 +71,9 @@ CASES = {
         coupon, {"valid_until_0": "2031-02-03", "valid_until_1": "04:05:06"}, {"total_limit": "9"}, "2031-02-03"
     ),
     "coupon, an amount": Case(coupon, {"value": "20.00"}, {"value": "30.00"}, "20.00"),
-    "user": Case(
-        lambda: User.objects.create_user("ann", "ann@example.org"), {"email": "a@b.org"}, {"first_name": "A"}, "a@b.org"
-    ),
+    "user": Case(lambda: CustomerFactory.create(username="ann"), {"email": "a@b.org"}, {"first_name": "A"}, "a@b.org"),
     "user, groups": Case(
-        lambda: Group.objects.create(name="packers") and User.objects.create_user("ann"),
+        lambda: Group.objects.create(name="packers") and CustomerFactory.create(username="ann"),
         {"groups": ["packers"]},
         {"first_name": "A"},
         "packers",

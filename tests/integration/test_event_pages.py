@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,7 +18,8 @@ from eventing import browser
 from eventing.models import OutboxMessage
 from orders.domain import Status
 from sharding import numbers, shards
-from tests.integration.order_samples import NOON, order_in, place
+from tests.factories import NOON, CustomerFactory, OperatorFactory
+from tests.integration.order_samples import order_in, place
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, down, link, park, text
 
@@ -30,13 +30,13 @@ EVENTS = "/admin/eventing/event/"
 
 @pytest.fixture
 def office(db: None) -> Client:
-    return client_of(User.objects.create_superuser("olga", "olga@example.org"))
+    return client_of(OperatorFactory.create())
 
 
 @pytest.fixture
 def order_id() -> int:
     stock_the_shop()
-    return bought(User.objects.create_user("ann", "ann@example.org"), ("BOOK", 2), coupon="ten", token="tok_ok")
+    return bought(CustomerFactory.create(username="ann"), ("BOOK", 2), coupon="ten", token="tok_ok")
 
 
 def listed(response: Any) -> list[str]:

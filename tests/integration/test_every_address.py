@@ -25,6 +25,7 @@ from api.root import api
 from checkout import service as checkout
 from eventing.testing import drain
 from sharding import numbers
+from tests.factories import CustomerFactory, EmployeeFactory, OperatorFactory
 from tests.integration.shop_api import METADATA, stock_the_shop
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
@@ -85,11 +86,13 @@ def addresses() -> list[str]:
 def world(shared_databases: None) -> dict[str, Any]:
     """A small shop with an order in it, and somebody of each role."""
     stock_the_shop()
-    people: dict[str, User] = {"shopper": User.objects.create_user("shopper", "s@example.org", "x")}
+    people: dict[str, User] = {
+        "shopper": CustomerFactory.create(username="shopper", email="s@example.org", password="x")
+    }
     for role in ("viewer", "support", "stock"):
-        people[role] = User.objects.create_user(role, is_staff=True)
+        people[role] = EmployeeFactory.create(username=role)
         people[role].groups.set(Group.objects.filter(name=role))
-    people["admin"] = User.objects.create_superuser("admin")
+    people["admin"] = OperatorFactory.create(username="admin")
     order = checkout.place(people["shopper"].pk, [("BOOK", 1)], "TEN", key="k", metadata=METADATA).order_id
     drain()
     return {"people": people, "number": numbers.to_text(order)}

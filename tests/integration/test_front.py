@@ -20,6 +20,7 @@ from config.responses import cached
 from eventing.recorded import Metadata
 from inventory import handlers, selectors
 from inventory.models import Product
+from tests.factories import ProductFactory
 from tests.waiting import wait_until_changes_are_heard
 
 pytestmark = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -69,9 +70,8 @@ class Web:
 def sku(settings: Settings) -> str:
     settings.CATALOGUE_CACHE_SECONDS = 60
     sku = f"FRONT-{uuid4().hex[:8].upper()}"
-    handlers.add_category(slug=sku.lower(), name="Front")  # one of its own: Redis remembers what earlier runs asked
-    handlers.add_product(sku=sku, name="A thing", category=sku.lower(), price=100, currency="EUR")
-    receive(sku, 3)
+    # In a category of its own: Redis remembers what earlier runs asked.
+    ProductFactory.create(sku=sku, category=sku.lower(), price=100, pieces=3)
     return sku
 
 

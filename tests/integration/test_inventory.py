@@ -57,6 +57,7 @@ from orders.events import (
     RejectReason,
 )
 from sharding.router import database_of
+from tests.factories import ProductFactory
 from tests.integration.parallel import at_once
 from tests.integration.statements import counted
 
@@ -76,12 +77,8 @@ def empty_cache() -> None:
     cache.clear()
 
 
-def add(sku: str, pieces: int = 0, *, price: int = 100, category: str = "things", **details: Any) -> None:
-    handlers.add_category(slug=category, name=category.title())
-    product: dict[str, Any] = {"name": sku.title(), "category": category, "price": price, "currency": "EUR"} | details
-    handlers.add_product(sku=sku, **product)
-    if pieces:
-        handlers.receive_stock(sku, pieces, "delivery", NOW, METADATA)
+def add(sku: str, pieces: int = 0, *, price: int = 100, **details: Any) -> None:
+    ProductFactory.create(**{"sku": sku, "name": sku.title(), "price": price, "pieces": pieces} | details)
 
 
 def items(**quantities: int) -> tuple[ReservedItem, ...]:

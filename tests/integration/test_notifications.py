@@ -48,6 +48,7 @@ from payments.events import CATEGORY as PAYMENT
 from payments.events import PaymentDeclined, PaymentRefunded
 from sharding import numbers
 from sharding.router import database_of
+from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 on_several_connections = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -66,7 +67,7 @@ def requests_to_send(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 @pytest.fixture
 def ada() -> User:
-    return User.objects.create_user("ada", email="ada@example.com", first_name="Ada")
+    return CustomerFactory.create(username="ada", email="ada@example.com", first_name="Ada")
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_money_is_written_with_the_decimals_of_its_currency(amount: int, currenc
 
 
 def test_a_customer_without_an_address_is_told_in_the_inbox_only(order_id: int) -> None:
-    bob = User.objects.create_user("bob")
+    bob = CustomerFactory.create(username="bob", email="")
     told(order_id, placed(bob.id))
     assert emails() == []
     assert [message.body.splitlines()[0] for message in selectors.inbox(bob.id)] == ["Hello bob,"]
@@ -602,7 +603,7 @@ def test_a_new_customer_is_welcomed_once(ada: User, mailoutbox: list[EmailMessag
 
 
 def test_the_inbox_comes_newest_first_in_pages_and_shows_nobody_elses(ada: User) -> None:
-    bob = User.objects.create_user("bob")
+    bob = CustomerFactory.create(username="bob")
     for minutes, customer in [(2, ada), (0, ada), (1, ada), (1, ada), (5, bob)]:
         at = NOW + timedelta(minutes=minutes)
         told(numbers.new_order_id(customer.id, at), OrderConfirmed(customer_id=customer.id, at=at))

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 from celery import current_app
-from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
@@ -34,6 +33,7 @@ from monitoring.models import AuditRun
 from storefront.cart import CART
 from storefront.models import CustomerCart
 from storefront.throttle import Limit
+from tests.factories import CustomerFactory, OperatorFactory
 from tests.integration.conftest import Notes
 from tests.integration.shop_api import PASSWORD, stock_the_shop
 from tests.integration.test_delivery import envelopes
@@ -140,7 +140,7 @@ def test_a_value_of_the_right_type_is_kept_and_so_is_that_there_is_none(kept: No
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_the_dashboard_of_an_older_version_is_measured_anew(odd: Any) -> None:
     client = Client()
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
     cache.set(dashboard.CACHE_KEY, odd, 60)
 
     assert client.get("/admin/").status_code == 200
@@ -192,7 +192,7 @@ def test_a_visitors_cart_of_another_shape_is_an_empty_cart(odd: Any) -> None:
 @pytest.mark.parametrize("odd", CARTS, ids=repr)
 def test_a_customers_cart_of_another_shape_is_an_empty_cart(odd: Any) -> None:
     stock_the_shop()
-    ann = User.objects.create_user("ann")
+    ann = CustomerFactory.create(username="ann")
     client = Client()
     client.force_login(ann)
     CustomerCart.objects.create(customer_id=ann.pk, content=odd)
@@ -226,7 +226,7 @@ def test_a_session_of_another_shape_is_nobodys(payload: Any) -> None:
 
     assert [client.get(page).status_code for page in ("/", "/cart/", "/sign-in/", "/admin/login/")] == [200] * 4
     assert client.get("/orders/").status_code == 302
-    User.objects.create_user("ann", password=PASSWORD)
+    CustomerFactory.create(username="ann", password=PASSWORD)
     assert client.post("/sign-in/", {"username": "ann", "password": PASSWORD}).status_code == 302
 
 
@@ -243,7 +243,7 @@ def test_a_session_that_cannot_be_decoded_is_nobodys(raw: str) -> None:
 @pytest.mark.parametrize("report", [[], "text", {}, {"checks": {}}, {"checks": [{"title": "old"}]}], ids=repr)
 def test_an_audit_of_another_version_is_to_be_run_again(report: Any) -> None:
     client = Client()
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
     now = datetime.now(UTC)
     run = AuditRun.objects.create(started_at=now, finished_at=now, settle_seconds=60, was_clean=True, report=report)
     for page in (reverse("audit"), reverse("audit_run", args=[run.pk])):
@@ -312,7 +312,7 @@ def test_a_replay_of_another_shape_is_not_redriven() -> None:
         status="open", replay={"forget": "perhaps"},
     )  # fmt: skip
     client = Client()
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
     data = {"action": "redrive", "_selected_action": [found.pk]}
     page = client.post("/admin/eventing/deadletter/", data, follow=True).content.decode()
     assert "form that this version does not know" in page

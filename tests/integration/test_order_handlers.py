@@ -43,12 +43,9 @@ from orders.models import Order, OrderLine
 from payments.events import PaymentCaptured
 from sharding import numbers, shards
 from sharding.partitions import partition_name
+from tests.factories import CUP, NOON, TEA, TERM, PlacementFactory
 from tests.integration.order_samples import (
-    CUP,
-    NOON,
     NOTHING,
-    TEA,
-    TERM,
     TOTAL,
     WAYS,
     ask,
@@ -59,7 +56,6 @@ from tests.integration.order_samples import (
     order_in,
     pay,
     place,
-    placement,
     row,
     ship,
     stored,
@@ -97,7 +93,7 @@ def in_threads(*operations: Callable[[], Any]) -> list[Any]:
 
 
 def test_placing_writes_event_outbox_rows_and_key() -> None:
-    command = placement(coupon_code="SPRING", discount=100)
+    command = PlacementFactory.build(coupon_code="SPRING", discount=100)
 
     placed = handlers.place_order(command, metadata("c1"), idempotency=KEY)
 
@@ -149,7 +145,7 @@ def test_placing_writes_event_outbox_rows_and_key() -> None:
 
 
 def test_placing_takes_as_many_statements_however_many_lines_there_are(django_assert_num_queries: Any) -> None:
-    command = placement(lines=tuple(replace(TEA, sku=f"tea-{number}") for number in range(100)))
+    command = PlacementFactory.build(lines=tuple(replace(TEA, sku=f"tea-{number}") for number in range(100)))
     alias = shards.alias_of(command.order_id)
     savepoint = 2  # the test's own transaction is around ours
 
@@ -175,7 +171,7 @@ def test_an_order_lives_on_the_shard_of_its_bucket_alone() -> None:
 
 def test_a_refused_order_writes_nothing() -> None:
     with pytest.raises(EmptyOrder):
-        handlers.place_order(placement(lines=()), metadata(), idempotency=KEY)
+        handlers.place_order(PlacementFactory.build(lines=()), metadata(), idempotency=KEY)
 
     assert stored() == NOTHING
 
@@ -184,14 +180,14 @@ def test_an_order_whose_read_model_fails_writes_nothing(monkeypatch: pytest.Monk
     monkeypatch.setattr(projections, "lines_of", lambda history: [(1, "no number", "mug", "Mug", 1, 100)])
 
     with pytest.raises(DatabaseError):
-        handlers.place_order(placement(), metadata(), idempotency=KEY)
+        handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)
 
     assert stored() == NOTHING
 
 
 def test_an_order_number_of_another_bucket_is_refused() -> None:
     with pytest.raises(ValueError, match="is not in bucket 8 of customer 8"):
-        handlers.place_order(replace(placement(7), customer_id=8), metadata())
+        handlers.place_order(replace(PlacementFactory.build(customer_id=7), customer_id=8), metadata())
 
     assert stored() == NOTHING
 
@@ -200,25 +196,25 @@ def test_an_order_number_of_another_bucket_is_refused() -> None:
 
 
 def test_the_same_key_again_gives_the_first_order() -> None:
-    first = handlers.place_order(placement(), metadata(), idempotency=KEY)
+    first = handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)
     before = stored()
 
-    again = handlers.place_order(placement(at=NOON + timedelta(hours=1)), metadata(), idempotency=KEY)
+    again = handlers.place_order(PlacementFactory.build(at=NOON + timedelta(hours=1)), metadata(), idempotency=KEY)
 
     assert again == replace(first, replayed=True)
     assert stored() == before
 
 
 def test_the_first_order_is_given_whatever_became_of_it() -> None:
-    first = handlers.place_order(placement(), metadata(), idempotency=KEY)
+    first = handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)
     ask(cancel(first.order_id))
 
-    assert handlers.place_order(placement(), metadata(), idempotency=KEY).order_id == first.order_id
+    assert handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY).order_id == first.order_id
 
 
 def test_a_replay_is_found_before_anything_is_priced_anew() -> None:
     assert handlers.replay_of(7, KEY) is None
-    first = handlers.place_order(placement(), metadata(), idempotency=KEY)
+    first = handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)
 
     assert handlers.replay_of(7, KEY) == replace(first, replayed=True)
     with pytest.raises(IdempotencyMismatch):
@@ -226,19 +222,19 @@ def test_a_replay_is_found_before_anything_is_priced_anew() -> None:
 
 
 def test_the_same_key_with_another_request_is_refused() -> None:
-    handlers.place_order(placement(), metadata(), idempotency=KEY)
+    handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)
     before = stored()
 
     with pytest.raises(IdempotencyMismatch) as refused:
-        handlers.place_order(placement(), metadata(), idempotency=replace(KEY, fingerprint="f2"))
+        handlers.place_order(PlacementFactory.build(), metadata(), idempotency=replace(KEY, fingerprint="f2"))
 
     assert refused.value.code == "idempotency_mismatch"
     assert stored() == before
 
 
 def test_a_key_belongs_to_one_customer() -> None:
-    first = handlers.place_order(placement(7), metadata(), idempotency=KEY)
-    second = handlers.place_order(placement(7 + numbers.BUCKETS), metadata(), idempotency=KEY)
+    first = handlers.place_order(PlacementFactory.build(customer_id=7), metadata(), idempotency=KEY)
+    second = handlers.place_order(PlacementFactory.build(customer_id=7 + numbers.BUCKETS), metadata(), idempotency=KEY)
 
     assert not second.replayed
     assert first.order_id != second.order_id
@@ -246,9 +242,9 @@ def test_a_key_belongs_to_one_customer() -> None:
 
 def test_a_refused_order_does_not_use_up_its_key() -> None:
     with pytest.raises(EmptyOrder):
-        handlers.place_order(placement(lines=()), metadata(), idempotency=KEY)
+        handlers.place_order(PlacementFactory.build(lines=()), metadata(), idempotency=KEY)
 
-    assert not handlers.place_order(placement(), metadata(), idempotency=KEY).replayed
+    assert not handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY).replayed
 
 
 @pytest.fixture
@@ -278,18 +274,18 @@ def test_a_key_whose_first_request_is_in_flight_is_refused_at_once(
     def second() -> Any:
         assert there.wait(timeout=10)
         try:
-            return handlers.place_order(placement(), metadata(), idempotency=KEY)
+            return handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)
         finally:
             go_on.set()
 
     first, refused = in_threads(
-        lambda: handlers.place_order(placement(), metadata(), idempotency=KEY),
+        lambda: handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY),
         second,
     )
 
     assert isinstance(refused, IdempotencyInFlight)
     assert not first.replayed
-    assert handlers.place_order(placement(), metadata(), idempotency=KEY) == replace(first, replayed=True)
+    assert handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY) == replace(first, replayed=True)
 
 
 @pytest.mark.services
@@ -300,18 +296,20 @@ def test_another_key_of_the_customer_does_not_wait(paused: tuple[threading.Event
     def second() -> Any:
         assert there.wait(timeout=10)
         try:
-            return handlers.place_order(placement(), metadata(), idempotency=replace(KEY, key="k2"))
+            return handlers.place_order(PlacementFactory.build(), metadata(), idempotency=replace(KEY, key="k2"))
         finally:
             go_on.set()
 
-    first, other = in_threads(lambda: handlers.place_order(placement(), metadata(), idempotency=KEY), second)
+    first, other = in_threads(
+        lambda: handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY), second
+    )
 
     assert first.order_id != other.order_id
 
 
 @several_connections
 def test_eight_requests_with_one_key_place_one_order() -> None:
-    results = in_threads(*[lambda: handlers.place_order(placement(), metadata(), idempotency=KEY)] * 8)
+    results = in_threads(*[lambda: handlers.place_order(PlacementFactory.build(), metadata(), idempotency=KEY)] * 8)
 
     answers = [result for result in results if isinstance(result, Placement)]
     assert all(isinstance(result, Placement | IdempotencyInFlight) for result in results)
@@ -330,7 +328,9 @@ def new_order(command: PlaceOrder, idempotency: IdempotencyKey | None = None) ->
 
 
 def test_orders_that_are_written_together_have_each_its_own_outcome() -> None:
-    first, again, other = placement(), placement(at=NOON + timedelta(seconds=1)), placement(7 + numbers.BUCKETS)
+    first = PlacementFactory.build()
+    again = PlacementFactory.build(at=NOON + timedelta(seconds=1))
+    other = PlacementFactory.build(customer_id=7 + numbers.BUCKETS)
 
     written = handlers._write_group(
         shards.alias_of(first.order_id), [new_order(first, KEY), new_order(again, KEY), new_order(other, KEY)]
@@ -343,7 +343,8 @@ def test_orders_that_are_written_together_have_each_its_own_outcome() -> None:
 def test_an_order_that_cannot_be_written_stops_no_other_of_its_group() -> None:
     taken = place()
     later = NOON + timedelta(seconds=1), NOON + timedelta(seconds=2)
-    good, clash, better = placement(at=later[0]), placement(order_id=taken), placement(at=later[1])
+    good, better = (PlacementFactory.build(at=at) for at in later)
+    clash = PlacementFactory.build(order_id=taken)
 
     outcomes = handlers._write_group(
         shards.alias_of(taken), [new_order(good), new_order(clash, KEY), new_order(better)]
@@ -357,7 +358,7 @@ def test_an_order_of_a_bucket_that_is_being_cut_over_is_written_alone(monkeypatc
     monkeypatch.setattr(handlers, "_group", lambda using: pytest.fail("it could be refused, and the others with it"))
     monkeypatch.setattr(shards, "is_moving", lambda bucket: bucket == 7)
 
-    assert not handlers.place_order(placement(7), metadata(), idempotency=KEY).replayed
+    assert not handlers.place_order(PlacementFactory.build(customer_id=7), metadata(), idempotency=KEY).replayed
 
 
 # --- Taken numbers ------------------------------------------------------------------------------------------------
@@ -367,7 +368,7 @@ def test_an_order_with_a_taken_number_gets_another_one() -> None:
     taken = place()
 
     second = handlers.place_order(
-        placement(order_id=taken, at=NOON + timedelta(seconds=1)), metadata(), idempotency=KEY
+        PlacementFactory.build(order_id=taken, at=NOON + timedelta(seconds=1)), metadata(), idempotency=KEY
     )
 
     assert second.order_id != taken
@@ -386,7 +387,7 @@ def test_three_new_numbers_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch
         offered.append(next(offers))
         return offered[-1]
 
-    clash = placement(order_id=taken, at=NOON + timedelta(seconds=1))
+    clash = PlacementFactory.build(order_id=taken, at=NOON + timedelta(seconds=1))
     monkeypatch.setattr(numbers, "new_order_id", offer)
 
     assert handlers.place_order(clash, metadata()).order_id == free
@@ -398,7 +399,7 @@ def test_three_new_numbers_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_very_same_command_again_gives_the_same_order() -> None:
-    command = placement()
+    command = PlacementFactory.build()
     first = handlers.place_order(command, metadata())
     ask(confirm(first.order_id))
     before = stored()
@@ -945,7 +946,7 @@ def test_the_sweep_finds_overdue_orders_through_the_index_of_open_ones() -> None
 def test_idempotency_keys_are_kept_for_a_day() -> None:
     for number in range(4):
         handlers.place_order(
-            placement(at=NOON + timedelta(hours=number)),
+            PlacementFactory.build(at=NOON + timedelta(hours=number)),
             metadata(),
             idempotency=replace(KEY, key=f"k{number}"),
         )
@@ -961,7 +962,7 @@ def test_idempotency_keys_are_kept_for_a_day() -> None:
 
 def test_keys_are_pruned_on_every_shard() -> None:
     for customer_id in (0, 127):
-        handlers.place_order(placement(customer_id), metadata(), idempotency=KEY)
+        handlers.place_order(PlacementFactory.build(customer_id=customer_id), metadata(), idempotency=KEY)
 
     assert tasks.prune_idempotency_keys() == 2
 
@@ -1006,7 +1007,9 @@ def test_the_database_refuses_a_line_that_cannot_be(damage: dict[str, Any]) -> N
 def test_everything_of_an_order_is_in_the_database_of_its_bucket_for_every_bucket() -> None:
     key = IdempotencyKey(key="k", fingerprint="f")
     for customer_id in range(1, numbers.BUCKETS + 1):
-        order_id = handlers.place_order(placement(customer_id), metadata(), idempotency=key).order_id
+        order_id = handlers.place_order(
+            PlacementFactory.build(customer_id=customer_id), metadata(), idempotency=key
+        ).order_id
         ask(confirm(order_id))
     wrong = []
     for alias in shards.aliases():
@@ -1065,7 +1068,7 @@ def test_an_event_for_an_order_whose_bucket_has_moved_comes_again(stale_map: Cal
 def test_a_placement_follows_a_bucket_that_has_moved(stale_map: Callable[[], list[str]]) -> None:
     readings = stale_map()
 
-    order_id = handlers.place_order(placement(0), metadata(), idempotency=KEY).order_id
+    order_id = handlers.place_order(PlacementFactory.build(customer_id=0), metadata(), idempotency=KEY).order_id
 
     assert readings == ["read"]
     assert (shards.alias_of(order_id), stored()["IdempotencyKey"]) == (shards.aliases()[0], 1)

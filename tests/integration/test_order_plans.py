@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -18,7 +17,7 @@ from orders import selectors
 from orders.domain import Status
 from orders.selectors import Only
 from sharding import numbers, shards
-from tests.integration.order_samples import NOON
+from tests.factories import NOON, OperatorFactory
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(databases="__all__")]
 
@@ -208,7 +207,7 @@ def test_a_bucket_is_one_partition() -> None:
 @pytest.mark.parametrize("search", ["someone777@example.org", "SOMEONE777", "someone77", "Nobody"])
 def test_a_customer_is_looked_up_in_indexes_however_they_are_spelt(search: str) -> None:
     client = Client()
-    client.force_login(User.objects.create_superuser("olga", "olga@example.org"))
+    client.force_login(OperatorFactory.create())
     with connections["default"].cursor() as cursor:
         cursor.execute(
             "INSERT INTO auth_user"

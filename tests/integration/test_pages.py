@@ -38,6 +38,7 @@ from orders.commands import RefundOrder, ShipOrder
 from sharding import numbers
 from storefront import pictures, throttle
 from storefront.models import CustomerCart
+from tests.factories import CustomerFactory, ProductFactory
 from tests.integration.parallel import at_once
 from tests.integration.shop_api import METADATA, PASSWORD, rows, stock_the_shop
 
@@ -57,7 +58,7 @@ class Browser:
 
     @classmethod
     def of(cls, username: str) -> Browser:
-        browser = cls(user=User.objects.create_user(username, f"{username}@example.org", PASSWORD))
+        browser = cls(user=CustomerFactory.create(username=username, password=PASSWORD))
         assert browser.user is not None
         browser.client.force_login(browser.user)
         return browser
@@ -116,12 +117,6 @@ def number_of(path: str) -> int:
     return numbers.parse(path.rstrip("/").rpartition("/")[2])
 
 
-def stocked(pieces: int = 1000, *, sku: str, name: str, price: int = 5, currency: str = "EUR") -> None:
-    """Put a product and some of it on the shelves."""
-    inventory.add_product(sku=sku, name=name, category="things", price=price, currency=currency)
-    inventory.receive_stock(sku, pieces, "delivery", datetime.now(UTC), METADATA)
-
-
 @pytest.fixture(autouse=True)
 def quiet_corner(settings: Settings) -> None:
     """A cache that no other test sees, and hashing that does not take half a second on purpose."""
@@ -145,9 +140,8 @@ def ann(visitor: Browser) -> Browser:
 
 
 def test_shop_shows_name_price_picture_and_availability_of_every_product(visitor: Browser) -> None:
-    inventory.add_product(sku="GONE", name="A dodo", category="things", price=123_456, currency="EUR")
-    inventory.add_product(sku="FEW", name="A phoenix", category="things", price=5, currency="EUR")
-    inventory.receive_stock("FEW", 3, "delivery", datetime.now(UTC), METADATA)
+    ProductFactory.create(sku="GONE", name="A dodo", price=123_456)
+    ProductFactory.create(sku="FEW", name="A phoenix", price=5, pieces=3)
     page = visitor.text("/")
     for expected in ("A book", "€10.00", "1000 in stock", "A dodo", "€1,234.56", "Sold out", "€0.05", "Only 3 left"):
         assert expected in page
@@ -164,8 +158,7 @@ def names(page: str) -> list[str]:
 
 
 def test_products_are_found_by_category_and_text_and_sorted(visitor: Browser) -> None:
-    inventory.add_category(slug="birds", name="Birds")
-    inventory.add_product(sku="DODO", name="A dodo", category="birds", price=600, currency="EUR")
+    ProductFactory.create(sku="DODO", name="A dodo", category="birds", price=600)
     assert names(visitor.text("/?category=birds")) == ["A dodo"]
     assert names(visitor.text("/?q=pen")) == ["A pen"]
     assert names(visitor.text("/?sort=price")) == ["A pen", "A dodo", "A book", "A lamp"]
@@ -210,10 +203,7 @@ def test_page_that_does_not_exist_is_404(visitor: Browser, address: str) -> None
 def test_whatever_is_in_the_catalogue_is_escaped(visitor: Browser) -> None:
     nasty = "<script>alert(1)</script>"
     inventory.add_category(slug="nasty", name=nasty)
-    inventory.add_product(
-        sku="NASTY", name=nasty, category="nasty", price=1, currency="EUR", description=nasty, picture=nasty
-    )
-    inventory.receive_stock("NASTY", 10, "delivery", datetime.now(UTC), METADATA)
+    ProductFactory.create(sku="NASTY", name=nasty, category="nasty", description=nasty, picture=nasty, pieces=10)
     ann = Browser.of("ann")
     path = ann.place(NASTY=1)
     drain()
@@ -235,7 +225,7 @@ def test_product_page_follows_the_stock(visitor: Browser) -> None:
 
 
 def test_product_no_longer_on_sale_can_be_looked_at_but_not_taken(visitor: Browser) -> None:
-    inventory.add_product(sku="OLD", name="An LP", category="things", price=1, currency="EUR", active=False)
+    ProductFactory.create(sku="OLD", name="An LP", active=False)
     page = visitor.text("/products/OLD/")
     assert "This is no longer on sale." in page
     assert "Add to cart" not in page
@@ -323,7 +313,7 @@ def test_product_that_went_off_sale_keeps_the_cart_from_being_ordered(ann: Brows
 
 
 def test_cart_says_when_there_is_less_than_wanted(ann: Browser) -> None:
-    stocked(5, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=5, sku="FEW", name="A phoenix")
     ann.fill(FEW=5)
     inventory.adjust_stock("FEW", -2, "broken", datetime.now(UTC), METADATA)
     assert "Only 3 left" in ann.text("/cart/")
@@ -527,7 +517,7 @@ def test_summary_follows_the_coupon(ann: Browser) -> None:
 
 
 def test_products_in_different_currencies_cannot_be_ordered_together(ann: Browser) -> None:
-    stocked(sku="YEN", name="A fan", price=500, currency="JPY")
+    ProductFactory.create(pieces=1000, sku="YEN", name="A fan", price=500, currency="JPY")
     ann.fill(BOOK=1, YEN=1)
     before = rows()
     page = ann.text("/checkout/")
@@ -540,7 +530,7 @@ def test_products_in_different_currencies_cannot_be_ordered_together(ann: Browse
 def many(ann: Browser) -> Browser:
     """Ann, in a shop of several pages."""
     for number in range(110):
-        stocked(sku=f"M{number}", name=f"Mug {number:03}", price=100)
+        ProductFactory.create(pieces=1000, sku=f"M{number}", name=f"Mug {number:03}", price=100)
     return ann
 
 
@@ -681,7 +671,7 @@ def test_order_page_counts_down_to_the_payment_deadline(ann: Browser) -> None:
 
 
 def test_rejected_order_names_what_is_short_and_is_not_asked_for_again(ann: Browser) -> None:
-    stocked(5, sku="FEW", name="A phoenix")
+    ProductFactory.create(pieces=5, sku="FEW", name="A phoenix")
     path = ann.place(FEW=5, BOOK=1)
     inventory.adjust_stock("FEW", -2, "broken", datetime.now(UTC), METADATA)
     drain()
@@ -833,7 +823,7 @@ def test_history_shows_all_orders_newest_first_a_page_at_a_time(ann: Browser) ->
 
 def test_orders_are_listed_with_what_is_in_them(ann: Browser) -> None:
     for number in range(3):
-        stocked(sku=f"M{number}", name=f"Mug <{number}>")
+        ProductFactory.create(pieces=1000, sku=f"M{number}", name=f"Mug <{number}>")
     ann.place(BOOK=1, PEN=2)
     ann.place(LAMP=1, M0=1, M1=1, M2=1)
     found = re.findall(r'<span class="products-in">(.*?)</span>', ann.get("/orders/").content.decode())
@@ -1210,7 +1200,7 @@ def test_number_of_queries_does_not_depend_on_the_number_of_things(ann: Browser)
     ann.fill(BOOK=1)
     few = all_pages(path)
     for number in range(30):
-        stocked(sku=f"M{number}", name=f"Mug {number}")
+        ProductFactory.create(pieces=1000, sku=f"M{number}", name=f"Mug {number}")
     path = ann.place(**{f"M{number}": 1 for number in range(30)})
     for _ in range(5):
         ann.place(PEN=1)

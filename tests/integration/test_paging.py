@@ -18,7 +18,7 @@ from django.test import Client
 from django.urls import reverse
 
 from backoffice.keyset import KeysetPaging
-from coupons.models import Coupon, Redemption
+from coupons.models import Redemption
 from eventing import deadletters
 from eventing.models import DeadLetter
 from eventing.wire import Envelope
@@ -29,7 +29,8 @@ from orders.domain import Status
 from payments.models import Payment
 from sharding import numbers
 from sharding.models import BucketMove
-from tests.integration.order_samples import NOON, order_in
+from tests.factories import NOON, CouponFactory, CustomerFactory, OperatorFactory
+from tests.integration.order_samples import order_in
 from tests.integration.statements import Statements, statements
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -81,7 +82,7 @@ def reservations() -> None:
 
 
 def redemptions() -> None:
-    coupon = Coupon.objects.create(code="TEN", kind="percentage", value=1_000, currency="EUR")
+    coupon = CouponFactory.create()
     for number in range(ROWS):
         Redemption.objects.create(
             order_id=order_id(number), customer_id=7, coupon=coupon, status="redeemed" if number % 2 else "released",
@@ -99,7 +100,7 @@ def letters() -> None:
 
 
 def actions() -> None:
-    user = User.objects.create_user("ann")
+    user = CustomerFactory.create(username="ann")
     for number in range(ROWS):
         LogEntry.objects.create(user=user, action_flag=CHANGE if number % 2 else 1, object_repr="A thing")
 
@@ -146,7 +147,7 @@ models = pytest.mark.parametrize("model", FILLED, ids=lambda model: model.__name
 @pytest.fixture
 def office(db: None) -> Client:
     client = Client()
-    client.force_login(User.objects.create_superuser("olga", "olga@example.org"))
+    client.force_login(OperatorFactory.create())
     return client
 
 

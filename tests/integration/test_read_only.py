@@ -28,6 +28,7 @@ from eventing.transient import SQLSTATES, is_transient
 from orders import tasks
 from orders.models import Order
 from sharding import shards
+from tests.factories import OperatorFactory
 from tests.integration.conftest import Notes
 from tests.integration.shop_api import PASSWORD, Api, assert_problem, stock_the_shop
 from tests.integration.test_delivery import deliver, envelopes
@@ -71,7 +72,7 @@ def test_every_door_says_when_to_come_back() -> None:
     ann = Api.of("ann", id=1)
     ann.set_password()
     number = ann.place(("BOOK", 1))
-    User.objects.create_superuser("root", "root@example.org", PASSWORD, id=2)
+    OperatorFactory.create(username="root", id=2, password=PASSWORD)
     visitor, shopper, operator = (Client(raise_request_exception=False) for _ in range(3))
     shopper.force_login(ann.customer)
     operator.force_login(User.objects.get(username="root"))

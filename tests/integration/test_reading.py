@@ -16,7 +16,8 @@ from django.test import Client
 from backoffice import orders as orders_admin
 from lab import reading
 from lab.reading import BadPage, TooFewOrders
-from tests.integration.order_samples import NOON, place
+from tests.factories import NOON, CustomerFactory, OperatorFactory
+from tests.integration.order_samples import place
 from tests.integration.test_admin import ORDERS, client_of, link, listed
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
@@ -28,7 +29,7 @@ PAGE = 3
 
 @pytest.fixture
 def office(db: None) -> Client:
-    return client_of(User.objects.create_superuser("olga", "olga@example.org"))
+    return client_of(OperatorFactory.create())
 
 
 def many_orders(number: int) -> None:
@@ -63,7 +64,7 @@ def test_a_page_behind_the_end_has_no_place() -> None:
 
 @committed
 def test_everything_is_measured_and_nobody_stays_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    customer = User.objects.create_user("ann", "ann@example.org")
+    customer = CustomerFactory.create(username="ann")
     for minutes in range(4):
         place(customer.pk, at=NOON + timedelta(minutes=minutes), coupon_code="TEN", discount=100)
     monkeypatch.setattr(reading, "FAR", 2)

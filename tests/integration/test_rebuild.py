@@ -23,7 +23,8 @@ from orders.domain import Status, fold
 from orders.events import CATEGORY
 from orders.models import Order, OrderLine
 from sharding import numbers, shards
-from tests.integration.order_samples import NOON, ask, cancel, confirm, order_in, place
+from tests.factories import NOON
+from tests.integration.order_samples import ask, cancel, confirm, order_in, place
 from tests.integration.parallel import CONNECTIONS
 
 # A snapshot begins with its transaction, so there must be none around it.

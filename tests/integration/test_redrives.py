@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from eventing import deadletters, redrives, topology
 from eventing.models import DeadLetter, InboxEntry, RedriveRun
 from eventing.tasks import collect_dead_letters
 from eventing.wire import Envelope
+from tests.factories import EmployeeFactory
 from tests.integration.conftest import Notes
 from tests.integration.test_admin import FakePublisher, client_of, text
 from tests.integration.test_delivery import deliver, envelopes
@@ -48,9 +49,7 @@ def posted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def operator(db: None) -> User:
-    user = User.objects.create_user("olga", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=["view_deadletter", "change_deadletter"]))
-    return user
+    return EmployeeFactory.create(username="olga", permissions=["view_deadletter", "change_deadletter"])
 
 
 @pytest.fixture
@@ -60,9 +59,7 @@ def office(operator: User) -> Client:
 
 @pytest.fixture
 def viewer(db: None) -> Client:
-    user = User.objects.create_user("vera", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename="view_deadletter"))
-    return client_of(user)
+    return client_of(EmployeeFactory.create(username="vera", permissions=["view_deadletter"]))
 
 
 def parked(notes: Notes, *texts: str, error: Exception | None = None) -> list[DeadLetter]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
@@ -15,7 +14,8 @@ from monitoring.models import DailySales, StuckOrder
 from orders import statistics
 from orders.domain import Status
 from sharding import shards
-from tests.integration.order_samples import NOON, TOTAL, order_in
+from tests.factories import NOON, OperatorFactory
+from tests.integration.order_samples import TOTAL, order_in
 from timeline import stuck
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -120,14 +120,14 @@ def test_operators_read_both_reports(client: Client) -> None:
     order_in(Status.PLACED, customer_id=8, at=now - timedelta(minutes=5))
     reports.summarise_sales(NEXT_DAY)
     stuck.report_stuck_orders(now)
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
 
     assert "21.00 EUR" in client.get("/admin/monitoring/dailysales/").content.decode()
     assert "The stock check, by inventory." in client.get("/admin/monitoring/stuckorder/").content.decode()
 
 
 def test_a_list_without_rows_says_why_and_offers_only_what_can_be_done(client: Client) -> None:
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
 
     empty = client.get("/admin/monitoring/dailysales/").content.decode()
     narrowed = client.get("/admin/monitoring/dailysales/", {"currency": "EUR"}).content.decode()
@@ -141,7 +141,7 @@ def test_a_list_without_rows_says_why_and_offers_only_what_can_be_done(client: C
 
 
 def test_lists_by_key_offer_no_page_of_all_rows(client: Client) -> None:
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
     for day in range(1, 29):
         DailySales.objects.bulk_create(
             DailySales(

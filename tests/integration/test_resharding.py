@@ -25,9 +25,10 @@ from sharding.errors import BucketMoving, MoveRefused
 from sharding.models import BucketMove
 from sharding.numbers import bucket_range
 from sharding.partitions import create_partitions, partition_name
+from tests.factories import PlacementFactory
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, begin, break_off, owners
 from tests.integration.moves import databases as databases
-from tests.integration.order_samples import WAYS, ask, confirm, metadata, order_in, place, placement, stored
+from tests.integration.order_samples import WAYS, ask, confirm, metadata, order_in, place, stored
 
 services = [pytest.mark.services, pytest.mark.django_db(databases="__all__", transaction=True)]
 on_services = pytest.mark.usefixtures("databases")
@@ -77,7 +78,7 @@ class TestMoving:
     def test_everything_about_an_order_moves_and_can_be_used_there(self) -> None:
         key = IdempotencyKey(key="k", fingerprint="f")
         orders = {status: order_in(status, CUSTOMER) for status in WAYS}
-        keyed = handlers.place_order(placement(CUSTOMER), metadata(), idempotency=key).order_id
+        keyed = handlers.place_order(PlacementFactory.build(customer_id=CUSTOMER), metadata(), idempotency=key).order_id
         other = place(CUSTOMER + 1)
         enter_inbox(keyed)
         before, total, histories = rows(SOURCE), stored(), {one: selectors.history(one) for one in orders.values()}
@@ -161,7 +162,9 @@ class TestMoving:
 
     def test_the_target_shows_everything_of_the_bucket_at_once(self) -> None:
         keyed = handlers.place_order(
-            placement(CUSTOMER), metadata(), idempotency=IdempotencyKey(key="k", fingerprint="f")
+            PlacementFactory.build(customer_id=CUSTOMER),
+            metadata(),
+            idempotency=IdempotencyKey(key="k", fingerprint="f"),
         ).order_id
         enter_inbox(keyed)
         before = rows(SOURCE)

@@ -26,6 +26,7 @@ from orders.models import Order
 from payments.models import Payment
 from sharding import numbers
 from sharding.models import Bucket, BucketMove
+from tests.factories import CustomerFactory, EmployeeFactory, OperatorFactory
 from tests.integration.browser_forms import shown
 from tests.integration.shop_api import stock_the_shop
 from tests.integration.test_admin import bought, client_of, park, text
@@ -76,7 +77,7 @@ def colleague(role: str) -> Client:
     import_module("monitoring.migrations.0003_audit_runs").permit(apps, None)
     import_module("monitoring.migrations.0006_bucket_moves").permit(apps, None)
     import_module("monitoring.migrations.0007_sales_of_today").permit(apps, None)
-    user = User.objects.create_user("colleague", is_staff=True)
+    user = EmployeeFactory.create(username="colleague")
     user.groups.set(Group.objects.filter(name=role))
     return client_of(user)
 
@@ -85,7 +86,7 @@ def colleague(role: str) -> Client:
 def order_id() -> int:
     """A paid order with all that comes with it: a row for nearly every page."""
     stock_the_shop()
-    customer = User.objects.create_user("ann", "ann@example.org")
+    customer = CustomerFactory.create(username="ann")
     order_id = bought(customer, ("BOOK", 2), coupon="ten", token="tok_ok")
     park(order_id)
     Message.objects.filter(channel="email").update(status="failed")
@@ -241,8 +242,8 @@ def test_an_order_links_to_no_page_that_is_closed(colleague: Client, role: str, 
 
 def test_a_superuser_is_left_alone_by_administrators() -> None:
     import_module("monitoring.migrations.0002_roles").install(apps, None)
-    boss = User.objects.create_superuser("boss", "boss@example.org", "a secret")
-    user = User.objects.create_user("colleague", is_staff=True)
+    boss = OperatorFactory.create(username="boss", password="a secret")
+    user = EmployeeFactory.create(username="colleague")
     user.groups.set(Group.objects.filter(name="administrator"))
     colleague = client_of(user)
 
@@ -256,8 +257,7 @@ def test_a_superuser_is_left_alone_by_administrators() -> None:
 
 def an_operator(name: str, *codenames: str, groups: tuple[str, ...] = ()) -> User:
     import_module("monitoring.migrations.0002_roles").install(apps, None)
-    user = User.objects.create_user(name, is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    user = EmployeeFactory.create(username=name, permissions=codenames)
     user.groups.set(Group.objects.filter(name__in=groups))
     return user
 
@@ -314,7 +314,7 @@ def test_whoever_may_do_more_is_left_alone(is_active: bool) -> None:
 
 def test_administrators_make_operators_of_their_own_kind() -> None:
     office = client_of(an_operator("chief", groups=("administrator",)))
-    colleague = User.objects.create_user("colleague")
+    colleague = CustomerFactory.create(username="colleague")
     path = f"/admin/auth/user/{colleague.pk}/change/"
     groups = [Group.objects.get(name=name).pk for name in ("support", "administrator")]
 
@@ -325,7 +325,7 @@ def test_administrators_make_operators_of_their_own_kind() -> None:
 
 def test_who_may_look_at_a_person_sees_nothing_of_the_password() -> None:
     import_module("monitoring.migrations.0002_roles").install(apps, None)
-    user = User.objects.create_user("colleague", is_staff=True, password="a secret")
+    user = EmployeeFactory.create(username="colleague", password="a secret")
     user.groups.set(Group.objects.filter(name="viewer"))
 
     page = text(client_of(user).get(f"/admin/auth/user/{user.pk}/change/"))

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from inventory import handlers as inventory
 from inventory.models import Product
 from inventory.selectors import Sort
 from storefront import shopping
+from tests.factories import ProductFactory
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
 
@@ -42,7 +42,6 @@ names = st.text(
 def shelf(db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CATALOGUE_CACHE_SECONDS = 0
     monkeypatch.setattr(shopping, "PAGE_OF_PRODUCTS", 1)
-    inventory.add_category(slug="things", name="Things")
 
 
 def offer(*called: str) -> dict[str, str]:
@@ -50,7 +49,7 @@ def offer(*called: str) -> dict[str, str]:
     Product.objects.update(active=False)
     skus = {uuid4().hex: name for name in called}
     for sku in skus:
-        inventory.add_product(sku=sku, name="x", category="things", price=1000, currency="EUR")
+        ProductFactory.create(sku=sku)
     for sku, name in skus.items():
         Product.objects.filter(sku=sku).update(name=name)
     return skus

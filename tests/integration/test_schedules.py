@@ -9,7 +9,6 @@ import django_celery_beat.schedulers
 import pytest
 from celery import current_app
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -22,6 +21,7 @@ from eventing.databases import SessionLock
 from eventing.models import PeriodicRun
 from monitoring import checks, schedules
 from monitoring.health import Impaired
+from tests.factories import EmployeeFactory, OperatorFactory
 from tests.integration.browser_forms import opened
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -37,7 +37,7 @@ def installed(db: None) -> None:
 
 @pytest.fixture
 def office(client: Client) -> Client:
-    client.force_login(User.objects.create_superuser("olga"))
+    client.force_login(OperatorFactory.create())
     return client
 
 
@@ -385,7 +385,7 @@ def test_a_paused_sweep_can_still_be_given_another_interval(office: Client, swee
 
 
 def test_only_who_may_change_schedules_pauses_the_sweep(client: Client) -> None:
-    client.force_login(User.objects.create_user("vera", is_staff=True))
+    client.force_login(EmployeeFactory.create(username="vera"))
 
     assert client.post(f"{LIST}pause-sweep/", {"paused": "yes"}).status_code == 403
     assert not schedules.sweep_is_paused()

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from celery import current_app
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from django.db import connections
 from django.test import Client
 from kombu.exceptions import OperationalError as NoBroker
@@ -20,6 +19,7 @@ from resharding.steps import Step
 from sharding import shards
 from sharding.models import Bucket, BucketMove
 from sharding.partitions import partition_name
+from tests.factories import OperatorFactory
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, break_off, owners
 from tests.integration.moves import databases as databases
 from tests.integration.order_samples import place
@@ -42,7 +42,7 @@ State = BucketMove.State
 
 @pytest.fixture
 def office(db: None) -> Client:
-    return client_of(User.objects.create_superuser("olga", "olga@example.org"))
+    return client_of(OperatorFactory.create())
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from backoffice import dashboard
 from backoffice import orders as orders_admin
 from orders.domain import Status
 from sharding import numbers, shards
+from tests.factories import NOON, CustomerFactory, OperatorFactory
 from tests.integration.locked import locked
-from tests.integration.order_samples import NOON, order_in, place
+from tests.integration.order_samples import order_in, place
 from tests.integration.shop_api import Api, assert_problem
 from tests.integration.test_admin import ORDERS, client_of, link, listed, page_of, text
 
@@ -36,7 +37,7 @@ def patience(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def office(db: None) -> Client:
-    client = client_of(User.objects.create_superuser("olga", "olga@example.org"))
+    client = client_of(OperatorFactory.create())
     client.get(ORDERS)  # what is only loaded once
     return client
 
@@ -44,7 +45,7 @@ def office(db: None) -> Client:
 def customer_of(alias: str) -> User:
     """Somebody whose orders live there."""
     bucket = shards.buckets_of(alias)[0]
-    return User.objects.create_user(f"of-{alias}", f"ann@{alias}.example", pk=bucket + numbers.BUCKETS)
+    return CustomerFactory.create(username=f"of-{alias}", pk=bucket + numbers.BUCKETS, email=f"ann@{alias}.example")
 
 
 def on_all_shards(each: int) -> dict[str, list[str]]:

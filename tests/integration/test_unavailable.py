@@ -14,6 +14,7 @@ from django.test import Client
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from sharding import numbers, shards
+from tests.factories import CustomerFactory
 from tests.integration.shop_api import Api, assert_problem
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 
 @pytest.fixture
 def shopper(db: None, client: Client) -> User:
-    user = User.objects.create_user("ann")
+    user = CustomerFactory.create(username="ann")
     client.force_login(user)
     return user
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.test import Client
@@ -12,6 +11,7 @@ from zeal import NPlusOneError
 
 from backoffice.inventory import ProductAdmin
 from inventory.models import Product
+from tests.factories import OperatorFactory
 from tests.integration.shop_api import stock_the_shop
 
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 def test_rows_that_are_fetched_one_by_one_fail_the_test_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     stock_the_shop()
     client = Client()
-    client.force_login(User.objects.create_superuser("olga", "olga@example.org"))
+    client.force_login(OperatorFactory.create())
     page = "/admin/inventory/product/"
     assert client.get(page).status_code == 200
 
