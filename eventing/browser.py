@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db.models import CharField, Exists, F, Q, QuerySet, Value
+from django.db.models import CharField, Exists, F, Q, QuerySet, TextField, Value
 
 from eventing import asking, crockford, subscribers
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
@@ -153,8 +153,14 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
     )
     if alias is None or event is None:
         return None
-    inbox = {row.subscriber: (database, row) for database, rows in traces.items() for row in rows if row.subscriber}
-    letters = {letter.subscriber: letter for letter in DeadLetter.objects.using("default").filter(**key)}
+    inbox = {
+        row.subscriber: (database, row)
+        for database, rows in traces.items()
+        for row in rows
+        if row.subscriber and row.is_about(event)
+    }
+    found = DeadLetter.objects.using("default").filter(**key).order_by("id")
+    letters = {letter.subscriber: letter for letter in found if letter.is_about(event)}
     wanted = {one.name for one in subscribers.all_subscribers() if one.wants(event.type)}
     deliveries = []
     for name in sorted(wanted | set(inbox) | set(letters)):
@@ -182,11 +188,15 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
 
 def _traces(alias: str, key: dict[str, Any]) -> list[InboxEntry]:
     """The inbox rows of an event in a database, and one without a subscriber if the event itself is there."""
-    columns = ("subscriber", "attempts", "published_at", "handled_at")
+    columns = ("subscriber", "attempts", "published_at", "handled_at", "hashes")
     at = F("recorded_at")
     of_event = Event.objects.using(alias).filter(**key).order_by()
     here = of_event.annotate(
-        subscriber=Value("", output_field=CharField()), attempts=F("schema_version"), published_at=at, handled_at=at
+        subscriber=Value("", output_field=CharField()),
+        attempts=F("schema_version"),
+        published_at=at,
+        handled_at=at,
+        hashes=Value(None, output_field=TextField()),
     )
     entries = InboxEntry.objects.using(alias).filter(**key).order_by()
     rows = entries.values_list(*columns).union(here.values_list(*columns), all=True)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from kombu.connection import Connection
 from kombu.exceptions import ContentDisallowed, KombuError
@@ -17,7 +18,7 @@ from kombu.message import Message
 
 from eventing import queues, registry, subscribers, topology
 from eventing.errors import EventingError, NotRedrivable
-from eventing.models import DeadLetter, InboxEntry
+from eventing.models import DeadLetter, EventKey, InboxEntry
 from eventing.publishing import Publisher
 from eventing.recorded import Metadata
 from eventing.wire import Envelope, Replay
@@ -85,17 +86,20 @@ def _write(
         "settled_at": None,
     }
     with transaction.atomic(using=DATABASE):
-        letter, created = (
-            DeadLetter.objects.using(DATABASE)
-            .select_for_update()
-            .get_or_create(
-                stream_id=envelope.stream_id,
-                category=envelope.category,
-                version=envelope.version,
-                subscriber=subscriber[:40],
-                defaults={**content, **failure, "recorded_at": envelope.recorded_at, "attempts": attempts},
+        letter, created = letters_of(envelope, subscriber).select_for_update().order_by("-event_hash").first(), False
+        if letter is None:
+            letter, created = (
+                DeadLetter.objects.using(DATABASE)
+                .select_for_update()
+                .get_or_create(
+                    stream_id=envelope.stream_id,
+                    category=envelope.category,
+                    version=envelope.version,
+                    subscriber=subscriber[:40],
+                    event_hash=_hex(envelope),
+                    defaults={**content, **failure, "recorded_at": envelope.recorded_at, "attempts": attempts},
+                )
             )
-        )
         if created:
             return
         # A redrive counts on; the same failure that is reported twice does not.
@@ -104,6 +108,18 @@ def _write(
         if letter.original is None:
             failure |= content  # else a late copy of the event would undo what an operator has edited
         DeadLetter.objects.using(DATABASE).filter(pk=letter.pk).update(**failure)
+
+
+def letters_of(envelope: Envelope, subscriber: str) -> QuerySet[DeadLetter]:
+    """The letter of an event with a subscriber, if it has one; also one of which nobody knows the event's hash."""
+    letters = DeadLetter.objects.using(DATABASE).filter(
+        stream_id=envelope.stream_id, category=envelope.category, version=envelope.version, subscriber=subscriber[:40]
+    )
+    return letters if envelope.hash is None else letters.filter(event_hash__in=[_hex(envelope), ""])
+
+
+def _hex(envelope: Envelope) -> str:
+    return envelope.hash.hex() if envelope.hash else ""
 
 
 def _text(text: str) -> str:
@@ -239,6 +255,7 @@ def _envelope(letter: DeadLetter) -> Envelope:
         data=letter.data,
         metadata=letter.metadata,
         recorded_at=letter.recorded_at,
+        hash=letter.hash,
     )
 
 
@@ -251,19 +268,22 @@ def note_handled(limit: int = 500) -> int:
     Looks at the `limit` that were redriven last, in all databases that answer.
     """
     redriven = DeadLetter.objects.using(DATABASE).filter(status=Status.REDRIVEN).order_by("-settled_at")[:limit]
-    letters = {(*_key(letter), letter.subscriber): letter.pk for letter in redriven}
+    letters = list(redriven)
     if not letters:
         return 0
-    streams = {key[0] for key in letters}
-    names = {key[3] for key in letters}
+    streams = {letter.stream_id for letter in letters}
+    names = {letter.subscriber for letter in letters}
     handled: set[int] = set()
     for alias in settings.DATABASES:
         rows = InboxEntry.objects.using(alias).filter(stream_id__in=streams, subscriber__in=names)
         try:
-            found = set(rows.values_list("stream_id", "category", "version", "subscriber"))
+            found = {(*_key(entry), entry.subscriber): entry for entry in rows}
         except (DatabaseError, InterfaceError):
             continue  # asked again the next time
-        handled |= {letters[key] for key in found & letters.keys()}
+        for letter in letters:
+            entry = found.get((*_key(letter), letter.subscriber))
+            if entry is not None and entry.is_about(letter):
+                handled.add(letter.pk)
     return (
         DeadLetter.objects.using(DATABASE)
         .filter(pk__in=handled, status=Status.REDRIVEN)
@@ -271,8 +291,8 @@ def note_handled(limit: int = 500) -> int:
     )
 
 
-def _key(letter: DeadLetter) -> tuple[int, str, int]:
-    return letter.stream_id, letter.category, letter.version
+def _key(row: EventKey) -> tuple[int, str, int]:
+    return row.stream_id, row.category, row.version
 
 
 def collect(connection: Connection, limit: int) -> int:

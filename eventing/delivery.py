@@ -24,8 +24,8 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from eventing import deadletters
-from eventing.databases import Insertion, insert, placeholders, relation, time_to_db
-from eventing.recorded import Recorded
+from eventing.databases import placeholders, prepared, relation, time_to_db
+from eventing.recorded import Identity, Recorded, is_among, short_hash
 from eventing.store import KEY_TYPES
 from eventing.subscribers import BatchHandler, Subscriber
 from eventing.transient import Chance, chance, is_transient
@@ -34,12 +34,24 @@ from eventing.wire import Envelope, Replay
 logger = structlog.get_logger(__name__)
 
 Key = tuple[int, str, int]
-INBOX_TYPES = KEY_TYPES | {
-    "subscriber": "text",
-    "attempts": "integer",
-    "published_at": "timestamptz",
-    "handled_at": "timestamptz",
-}
+NEW_TYPES = KEY_TYPES | {"hashes": "text"}  # what differs within a message; the rest of a row goes into the statement
+# A row stands for what was handled under a key, and is taken over by an event with another hash than those: the key was
+# given again after a restore. Where a hash is null these conditions are null, too, and the event counts as handled.
+OTHER = "eventing_inbox.hashes NOT LIKE '%%' || excluded.hashes || '%%'"
+FORGOTTEN = "eventing_inbox.published_at < excluded.published_at"
+INSERT = (
+    "INSERT INTO eventing_inbox (stream_id, category, version, hashes, subscriber, attempts, published_at, handled_at)"
+    " SELECT stream_id, category, version, hashes, %s, %s, %s, %s"
+)
+TAKE_OVER = (
+    "ON CONFLICT (stream_id, category, version, subscriber) DO UPDATE SET attempts = excluded.attempts,"
+    " published_at = excluded.published_at, handled_at = excluded.handled_at,"
+    f" hashes = CASE WHEN {OTHER} THEN eventing_inbox.hashes || ' ' || excluded.hashes"
+    " ELSE coalesce(eventing_inbox.hashes, excluded.hashes) END"
+    " WHERE {condition} RETURNING stream_id, category, version"
+)
+ENTER = TAKE_OVER.format(condition=OTHER)
+ENTER_AGAIN = TAKE_OVER.format(condition=f"{OTHER} OR {FORGOTTEN}")
 
 
 @dataclass(slots=True)
@@ -88,7 +100,7 @@ def backoff_seconds(attempt: int) -> int:
 def deliver(envelopes: Sequence[Envelope], delivery: Delivery) -> Outcome:
     """Handle the events of one message. Raises only if a dead letter cannot be written, its database being there."""
     outcome = Outcome()
-    sent_as: dict[Key, Envelope] = {}
+    sent_as: dict[Identity, Envelope] = {}
     events: dict[str, list[Recorded[Any]]] = defaultdict(list)
     for envelope in envelopes:
         try:
@@ -97,7 +109,7 @@ def deliver(envelopes: Sequence[Envelope], delivery: Delivery) -> Outcome:
         except Exception as error:
             _fail(envelope, error, delivery, outcome)
         else:
-            sent_as[envelope.key] = envelope
+            sent_as[envelope.identity] = envelope
             events[alias].append(recorded)
     for alias, batch in events.items():
         _deliver_to_database(alias, batch, sent_as, delivery, outcome)
@@ -107,7 +119,7 @@ def deliver(envelopes: Sequence[Envelope], delivery: Delivery) -> Outcome:
 def _deliver_to_database(
     alias: str,
     batch: list[Recorded[Any]],
-    sent_as: dict[Key, Envelope],
+    sent_as: dict[Identity, Envelope],
     delivery: Delivery,
     outcome: Outcome,
 ) -> None:
@@ -137,23 +149,23 @@ def _together(
     handle: Callable[[Sequence[Recorded[Any]]], int],
     alias: str,
     batch: list[Recorded[Any]],
-    sent_as: dict[Key, Envelope],
+    sent_as: dict[Identity, Envelope],
     delivery: Delivery,
     outcome: Outcome,
 ) -> None:
     """Handle a batch as one, or its events singly if that fails."""
     if outcome.out_of_time:
-        outcome.retry += [sent_as[recorded.key] for recorded in batch]
+        outcome.retry += [sent_as[recorded.identity] for recorded in batch]
         return
     try:
         _count(outcome, batch, handle(batch))
     except Exception as error:
         if len(batch) == 1 or isinstance(error, SoftTimeLimitExceeded):  # no time is left for them one by one
             for recorded in batch:
-                _fail(sent_as[recorded.key], error, delivery, outcome)
+                _fail(sent_as[recorded.identity], error, delivery, outcome)
         elif _database_is_away(alias, error):
             # No event is suspected, and each alone would only wait for the same time-out.
-            _fail_together([sent_as[recorded.key] for recorded in batch], error, delivery, outcome)
+            _fail_together([sent_as[recorded.identity] for recorded in batch], error, delivery, outcome)
         else:
             logger.info("delivery.singly", subscriber=delivery.subscriber.name, events=len(batch), error=repr(error))
             for recorded in batch:
@@ -163,17 +175,17 @@ def _together(
 def _one(
     handle: Callable[[], int],
     recorded: Recorded[Any],
-    sent_as: dict[Key, Envelope],
+    sent_as: dict[Identity, Envelope],
     delivery: Delivery,
     outcome: Outcome,
 ) -> None:
     if outcome.out_of_time:
-        outcome.retry.append(sent_as[recorded.key])
+        outcome.retry.append(sent_as[recorded.identity])
         return
     try:
         _count(outcome, [recorded], handle())
     except Exception as error:
-        _fail(sent_as[recorded.key], error, delivery, outcome)
+        _fail(sent_as[recorded.identity], error, delivery, outcome)
 
 
 def _count(outcome: Outcome, batch: Sequence[Recorded[Any]], handled: int) -> None:
@@ -185,7 +197,7 @@ def _handle(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> i
     """Mark the events as handled and handle those that were not before, in one transaction; returns their number."""
     with transaction.atomic(using=alias):
         new = _enter(alias, batch, delivery)
-        _by_handler(batch, new, delivery.subscriber.handler_of)
+        _by_handler(new, delivery.subscriber.handler_of)
     return len(new)
 
 
@@ -196,17 +208,16 @@ def _handle_quietly(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any
     the effect was lost, a replay that may act outside still finds it undone.
     """
     with transaction.atomic(using=alias):
-        new = {recorded.key for recorded in batch}
-        if not delivery.forget:
-            new -= _handled(alias, batch, delivery)
-        _by_handler(batch, new, lambda event_type: delivery.subscriber.quiet[event_type])
+        known = set() if delivery.forget else _handled(alias, batch, delivery)
+        once = {recorded.identity: recorded for recorded in batch}
+        new = [recorded for identity, recorded in once.items() if identity not in known]
+        _by_handler(new, lambda event_type: delivery.subscriber.quiet[event_type])
     return len(new)
 
 
-def _by_handler(batch: Sequence[Recorded[Any]], keys: set[Key], handler_of: Callable[[str], BatchHandler]) -> None:
-    """Call the handlers of those events of a batch that have these keys, each event once."""
+def _by_handler(batch: Sequence[Recorded[Any]], handler_of: Callable[[str], BatchHandler]) -> None:
     by_handler: dict[BatchHandler, list[Recorded[Any]]] = {}
-    for recorded in {recorded.key: recorded for recorded in batch if recorded.key in keys}.values():
+    for recorded in batch:
         by_handler.setdefault(handler_of(recorded.event.TYPE), []).append(recorded)
     for handler, events in by_handler.items():
         handler(events)
@@ -224,47 +235,54 @@ def _act(alias: str, recorded: Recorded[Any], delivery: Delivery) -> int:
     return 1
 
 
-def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Key]:
-    """Insert inbox rows; returns the keys that were not there. Waits for another worker that has them in hand.
+def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> list[Recorded[Any]]:
+    """Write inbox rows; returns the events that were not handled, each once.
 
-    A replay that forgets removes older rows first, in the transaction of the new effect: if that fails, or the
-    message is lost, nothing was forgotten. Rows of this message stay, so that it can be repeated like any other.
+    Waits for another worker that has them in hand. A replay that forgets takes over older rows in the transaction of
+    the new effect: if that fails, or the message is lost, nothing was forgotten. Rows of this message stay, so that it
+    can be repeated like any other.
     """
     connection = connections[alias]
-    subscriber, attempt, published_at = delivery.subscriber.name, delivery.attempt, delivery.published_at
-    handled_at = timezone.now()
-    # Sorted, so that two workers with overlapping batches cannot wait for each other.
-    keys = sorted({recorded.key for recorded in batch})
-    if delivery.forget:
-        with connection.cursor() as cursor:
-            repeated, parameters = relation(connection, "repeated", KEY_TYPES, keys)
-            cursor.execute(
-                "DELETE FROM eventing_inbox WHERE subscriber = %s AND published_at < %s"
-                f" AND (stream_id, category, version) IN (SELECT stream_id, category, version FROM {repeated})",
-                [subscriber, time_to_db(connection, published_at), *parameters],
-            )
-    entered = Insertion(
-        table="eventing_inbox",
-        columns=INBOX_TYPES,
-        rows=[(*key, subscriber, attempt, published_at, handled_at) for key in keys],
-        then="ON CONFLICT DO NOTHING RETURNING stream_id, category, version",
-    )
-    return {(stream_id, category, version) for stream_id, category, version in insert(connection, entered)}
+    times = (time_to_db(connection, at) for at in (delivery.published_at, timezone.now()))
+    rest = (delivery.subscriber.name, delivery.attempt, *times)
+    then = ENTER_AGAIN if delivery.forget else ENTER
+    entered: list[Recorded[Any]] = []
+    left: Sequence[Recorded[Any]] = batch
+    while left:
+        first: dict[Key, Recorded[Any]] = {}
+        for recorded in left:
+            first.setdefault(recorded.key, recorded)
+        # Sorted, so that two workers with overlapping batches cannot wait for each other.
+        rows = [(*key, short_hash(first[key].hash)) for key in sorted(first)]
+        source, parameters = relation(connection, "new", NEW_TYPES, rows)
+        with prepared(connection) as cursor:
+            cursor.execute(f"{INSERT} FROM {source} WHERE true {then}", [*rest, *parameters])
+            new = {(stream_id, category, version) for stream_id, category, version in cursor.fetchall()}
+        entered += [recorded for key, recorded in first.items() if key in new]
+        # Of two events that had a key in turn, the second comes after the first: a statement cannot write a row twice.
+        is_once = len(first) == len(left)
+        left = () if is_once else [one for one in left if one.identity != first[one.key].identity]
+    return entered
 
 
-def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Key]:
-    """The events that have an inbox row which a replay would not remove."""
+def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Identity]:
+    """The events that have an inbox row which a replay would not take over."""
     connection = connections[alias]
     keys = [part for recorded in batch for part in recorded.key]
     since = " AND published_at >= %s" if delivery.forget else ""
     published_at = [time_to_db(connection, delivery.published_at)] if delivery.forget else []
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT stream_id, category, version FROM eventing_inbox WHERE"
+            "SELECT stream_id, category, version, hashes FROM eventing_inbox WHERE"
             f" (stream_id, category, version) IN (VALUES {placeholders(3, len(batch))}) AND subscriber = %s{since}",
             [*keys, delivery.subscriber.name, *published_at],
         )
-        return {(stream_id, category, version) for stream_id, category, version in cursor.fetchall()}
+        rows = {(stream_id, category, version): hashes for stream_id, category, version, hashes in cursor.fetchall()}
+    return {
+        recorded.identity
+        for recorded in batch
+        if recorded.key in rows and is_among(short_hash(recorded.hash), rows[recorded.key])
+    }
 
 
 def _database_is_away(alias: str, error: Exception) -> bool:

@@ -32,7 +32,7 @@ integration = Subscriber(
 
 
 def cloud_event(recorded: Recorded[Any]) -> dict[str, Any]:
-    """The event in the form that other programs read."""
+    """The event in the form that other programs read. Events of one `id` differ in `hash` (see `Recorded`)."""
     stream = recorded.stream
     return {
         "specversion": "1.0",
@@ -44,6 +44,7 @@ def cloud_event(recorded: Recorded[Any]) -> dict[str, Any]:
         "datacontenttype": "application/json",
         "dataschema": f"{settings.EVENTING_SOURCE}/{recorded.event.TYPE}/{recorded.event.SCHEMA_VERSION}",
         "sequence": recorded.version,
+        **({} if recorded.hash is None else {"hash": recorded.hash.hex()}),
         "correlationid": recorded.metadata.correlation_id,
         "causationid": recorded.metadata.causation_id or "",
         "data": recorded.event,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from eventing.recorded import event_id
+from eventing.recorded import event_id, is_among, short_hash
 
 
 class EventKey(models.Model):
@@ -54,19 +54,28 @@ class OutboxMessage(EventKey):
 
 
 class InboxEntry(EventKey):
-    """A subscriber's effect of an event has happened; it is written in the transaction of the effect."""
+    """A subscriber's effect of an event has happened; it is written in the transaction of the effect.
+
+    `hashes` has the short hash of the event, or of each of those that had this key in turn: a restored database gives
+    versions again. The rest tells of the last. Null is not known, as in rows of versions before.
+    """
 
     pk = models.CompositePrimaryKey("stream_id", "category", "version", "subscriber")
     subscriber = models.CharField(max_length=40)
     attempts = models.PositiveSmallIntegerField()
     published_at = models.DateTimeField()
     handled_at = models.DateTimeField()
+    hashes = models.TextField(null=True)  # noqa: DJ001 - what is unknown must be unknown to SQL, too
 
     class Meta:
         db_table = "eventing_inbox"
 
     def __str__(self) -> str:
         return f"{self.subscriber}: {self.event_id}"
+
+    def is_about(self, event: Event | DeadLetter) -> bool:
+        """Whether it is this event of the key that was handled."""
+        return is_among(short_hash(event.hash), self.hashes)
 
 
 class DatabaseMark(models.Model):
@@ -96,8 +105,9 @@ class DeadLetter(EventKey):
     """An event that a subscriber could not handle, with all that is needed to understand and redrive it.
 
     Written to the `default` database only. `data` is what arrived, which may be what nobody can decode, or what an
-    operator made of it: then `original` has type, schema version, data and metadata as they came. `attempts` counts
-    all deliveries, those of earlier redrives included. `history` is what operators did (see `history_entry`).
+    operator made of it: then `original` has type, schema version, data and metadata as they came. `event_hash` is that
+    of the stored event in any case, in hexadecimal digits; empty if it is not known. `attempts` counts all deliveries,
+    those of earlier redrives included. `history` is what operators did (see `history_entry`).
     """
 
     class Status(models.TextChoices):
@@ -107,6 +117,7 @@ class DeadLetter(EventKey):
         ARCHIVED = "archived"
 
     subscriber = models.CharField(max_length=40)
+    event_hash = models.CharField(max_length=64, default="", db_default="", blank=True)
     type = models.CharField(max_length=80)
     schema_version = models.PositiveSmallIntegerField()
     data = models.JSONField()
@@ -128,13 +139,22 @@ class DeadLetter(EventKey):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["stream_id", "category", "version", "subscriber"], name="one_dead_letter_per_delivery"
+                fields=["stream_id", "category", "version", "subscriber", "event_hash"],
+                name="dead_letter_once_per_event",
             ),
         ]
         indexes = [models.Index(fields=["status", "subscriber", "-id"], name="dead_letter_open")]
 
     def __str__(self) -> str:
         return f"{self.subscriber}: {self.event_id}"
+
+    def is_about(self, event: Event) -> bool:
+        return not self.event_hash or not event.hash or self.event_hash == event.hash.hex()
+
+    @property
+    def hash(self) -> bytes | None:
+        """The hash of the stored event, if it is known."""
+        return bytes.fromhex(self.event_hash) or None
 
 
 class RedriveRun(models.Model):

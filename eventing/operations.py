@@ -1,4 +1,4 @@
-"""Migration operations for tables that are partitioned in some PostgreSQL databases, and plain ones elsewhere.
+"""Migration operations that keep nobody from writing, and those for tables that are partitioned in some databases.
 
 Which databases and how is decided by the function that EVENTING_PARTITIONS names: it gets an alias and a table, and
 returns the statements that make the table's partitions, or None where the table is plain.
@@ -12,8 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.operations.models import AddIndex, CreateModel, ModelOperation
-from django.db.models import Field, Manager
+from django.db.migrations.operations.models import AddConstraint, AddIndex, CreateModel, ModelOperation
+from django.db.models import Field, Manager, UniqueConstraint
 from django.utils.module_loading import import_string
 
 from eventing.partitions import partitioned_tables, partitions
@@ -114,6 +114,70 @@ class AddPartitionedIndex(AddIndex):
 
     def describe(self) -> str:
         return f"{super().describe()}, partition by partition"
+
+
+class ReplaceUniqueConstraint(AddConstraint):
+    """Put a unique constraint over some fields in the place of another one, which may be gone already.
+
+    PostgreSQL builds its index beside the use of the table. That takes no transaction, so the migration says
+    `atomic = False`; one that was cut off can be run again.
+    """
+
+    constraint: UniqueConstraint
+
+    def __init__(self, model_name: str, constraint: UniqueConstraint, replaces: str) -> None:
+        super().__init__(model_name, constraint)
+        self.replaces = replaces
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        name, args, kwargs = super().deconstruct()
+        return name, list(args), {**kwargs, "replaces": self.replaces}
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        state.remove_constraint(app_label, self.model_name_lower, self.replaces)
+        super().state_forwards(app_label, state)
+
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
+    ) -> None:
+        before = from_state.apps.get_model(app_label, self.model_name)
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
+        if schema_editor.connection.vendor != "postgresql":
+            old = next(one for one in before._meta.constraints if one.name == self.replaces)
+            schema_editor.remove_constraint(before, old)
+            schema_editor.add_constraint(model, self.constraint)
+            return
+        table, new = schema_editor.quote_name(model._meta.db_table), schema_editor.quote_name(self.constraint.name)
+        fields = (model._meta.get_field(name).column for name in self.constraint.fields)
+        columns = ", ".join(schema_editor.quote_name(column) for column in fields)
+        if not self._is_there(schema_editor):
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {new}", params=None)
+            schema_editor.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {new} ON {table} ({columns})", params=None)
+            schema_editor.execute(f"ALTER TABLE {table} ADD CONSTRAINT {new} UNIQUE USING INDEX {new}", params=None)
+        old_name = schema_editor.quote_name(self.replaces)
+        schema_editor.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {old_name}", params=None)
+
+    def _is_there(self, schema_editor: BaseDatabaseSchemaEditor) -> bool:
+        with schema_editor.connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_constraint WHERE conname = %s)", [self.constraint.name])
+            return bool(cursor.fetchone()[0])
+
+    def database_backwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
+    ) -> None:
+        """Raises IntegrityError if there are rows by now that only the new constraint allows."""
+        before = from_state.apps.get_model(app_label, self.model_name)
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            schema_editor.remove_constraint(before, self.constraint)
+            schema_editor.add_constraint(
+                model, next(one for one in model._meta.constraints if one.name == self.replaces)
+            )
+
+    def describe(self) -> str:
+        return f"{super().describe()} in the place of {self.replaces}"
 
 
 def _partitions_of(alias: str, table: str) -> Sequence[str] | None:

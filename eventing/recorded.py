@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -20,6 +21,11 @@ class Event(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
+# Stream id, category, version, short hash; without a hash it is empty.
+Identity = tuple[int, str, int, str]
+
+SHORT = 7  # letters of a short hash
+
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
 
@@ -32,6 +38,26 @@ def stream_name(category: str, stream_id: int) -> str:
 def event_id(category: str, stream_id: int, version: int) -> str:
     """`order-0K4T9QXM2ZP7A@3`: readable, and the same however often the event is published."""
     return f"{stream_name(category, stream_id)}@{version}"
+
+
+@overload
+def short_hash(digest: bytes) -> str: ...
+@overload
+def short_hash(digest: bytes | memoryview | None) -> str | None: ...
+def short_hash(digest: bytes | memoryview | None) -> str | None:
+    """The first 42 bits in base64, which tell apart the events that a key has had; None if the hash is not known.
+
+    There is one in each inbox row, so it is as short as can be.
+    """
+    return b2a_base64(digest[:6], newline=False)[:SHORT].decode() if digest else None
+
+
+def is_among(short: str | None, hashes: str | None) -> bool:
+    """Whether the event of a key with this short hash is one of those with these, which are divided by spaces.
+
+    Whatever is not known is taken for the same: events that were stored or handled before they had hashes.
+    """
+    return short is None or hashes is None or short in hashes.split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +85,11 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded(Generic[E_co]):
-    """An event in its stream; versions count from 1 without gaps. `hash` is known of what was read from the store."""
+    """An event in its stream; versions count from 1 without gaps.
+
+    `hash` is known of what was read from the store or arrived in a message. A database that was restored to an earlier
+    moment gives versions again, and the hash tells the second event of a key from the first.
+    """
 
     category: str
     stream_id: int
@@ -81,6 +111,11 @@ class Recorded(Generic[E_co]):
     def key(self) -> tuple[int, str, int]:
         """The primary key of the event, by which inbox and outbox refer to it."""
         return self.stream_id, self.category, self.version
+
+    @property
+    def identity(self) -> Identity:
+        """What no other event has, whatever was restored."""
+        return *self.key, short_hash(self.hash) or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from eventing import subscribers
+from eventing import deadletters, subscribers
 from eventing.databases import (
     look_up,
     placeholders,
@@ -34,6 +34,7 @@ from eventing.databases import (
     try_session_lock,
 )
 from eventing.publishing import Publisher, SharedPublisher, Wanted
+from eventing.recorded import is_among, short_hash
 from eventing.store import KEY_TYPES, TYPES
 from eventing.subscribers import ANY, Subscriber
 from eventing.wire import Envelope, request_ids
@@ -228,17 +229,15 @@ def _settled(subscriber: Subscriber, envelope: Envelope) -> bool:
     key = (*envelope.key, subscriber.name)
     where = "stream_id = %s AND category = %s AND version = %s AND subscriber = %s"
     with connections[subscriber.database(envelope.open())].cursor() as cursor:
-        cursor.execute(f"SELECT 1 FROM eventing_inbox WHERE {where}", key)
-        if cursor.fetchone():
+        cursor.execute(f"SELECT hashes FROM eventing_inbox WHERE {where}", key)
+        if any(is_among(short_hash(envelope.hash), hashes) for (hashes,) in cursor.fetchall()):
             return True
-    with connections["default"].cursor() as cursor:
-        cursor.execute(f"SELECT 1 FROM eventing_dead_letter WHERE {where}", key)
-        return cursor.fetchone() is not None
+    return deadletters.letters_of(envelope, subscriber.name).exists()
 
 
 def envelope_of_row(row: Sequence[Any]) -> Envelope:
     """A row of `eventing.store.COLUMNS` as it travels."""
-    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at, _ = row
+    stream_id, category, version, event_type, schema_version, data, metadata, recorded_at, digest = row
     return Envelope(
         stream_id=stream_id,
         category=category,
@@ -248,6 +247,7 @@ def envelope_of_row(row: Sequence[Any]) -> Envelope:
         data=msgspec.Raw(data.encode()),
         metadata=msgspec.Raw(metadata.encode()),
         recorded_at=time_from_db(recorded_at),
+        hash=digest,
     )
 
 

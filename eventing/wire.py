@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import kombu.serialization
 import msgspec
 
 from eventing import registry
-from eventing.recorded import Metadata, Recorded, event_id
+from eventing.recorded import Identity, Metadata, Recorded, event_id, short_hash
+
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,10 +26,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     data: Any
     metadata: Any
     recorded_at: datetime
+    hash: Hash | None = None  # messages of versions before have none
 
     @property
     def key(self) -> tuple[int, str, int]:
         return self.stream_id, self.category, self.version
+
+    @property
+    def identity(self) -> Identity:
+        return *self.key, short_hash(self.hash) or ""
 
     @property
     def id(self) -> str:
@@ -42,6 +49,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
             event=registry.decode(self.type, self.schema_version, _parsed(self.data)),
             metadata=msgspec.convert(_parsed(self.metadata), Metadata),
             recorded_at=self.recorded_at,
+            hash=self.hash,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connections, transaction
 from django.utils import timezone
 
-from eventing.databases import Insertion, insert
+from eventing.databases import Insertion, insert, look_up
 from eventing.recorded import Recorded
 from notifications import sending, texts
 from notifications.models import Message
@@ -25,6 +26,7 @@ TYPES = {
     "channel": "text",
     "about": "text",
     "event_id": "text",
+    "event_hash": "text",
     "correlation_id": "text",
     "order_id": "bigint",
     "recipient": "text",
@@ -52,6 +54,7 @@ class Occasion:
     correlation_id: str
     at: datetime
     order_id: int | None = None
+    event_hash: str = ""
     context: dict[str, Any] = field(default_factory=dict)
 
 
@@ -70,6 +73,7 @@ def occasion_of(recorded: Recorded[Any]) -> Occasion:
         about=recorded.event.TYPE.replace(".", "_"),
         customer_id=recorded.event.customer_id,
         event_id=recorded.id,
+        event_hash=recorded.identity[3],
         correlation_id=recorded.metadata.correlation_id,
         at=recorded.event.at,
         order_id=recorded.stream_id,
@@ -129,11 +133,29 @@ def _queue(
     occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_mail: bool = True
 ) -> list[dict[str, Any]]:
     alias = database_of("notifications")
-    messages = messages_about(occasions, customers, timezone.now(), by_mail=by_mail)
+    told: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for event_id, channel, event_hash in look_up(
+        connections[alias],
+        "notifications_message",
+        ("event_id", "channel", "event_hash"),
+        ["event_id"],
+        [(occasion.event_id,) for occasion in occasions],
+    ):
+        told[event_id, channel].add(event_hash)
+    messages = [
+        message
+        for message in messages_about(occasions, customers, timezone.now(), by_mail=by_mail)
+        if not _is_told(message["event_hash"], told[message["event_id"], message["channel"]])
+    ]
     rows = [tuple(message[column] for column in TYPES) for message in messages]
     then = "ON CONFLICT DO NOTHING"
     insert(connections[alias], Insertion(table="notifications_message", columns=TYPES, rows=rows, then=then))
     return messages
+
+
+def _is_told(event_hash: str, hashes: set[str]) -> bool:
+    """Whether one of an id's events with these hashes is this one; an empty hash may be any."""
+    return bool(hashes) and (not event_hash or "" in hashes or event_hash in hashes)
 
 
 def messages_about(
@@ -150,6 +172,7 @@ def messages_about(
             "channel": Message.Channel.INBOX.value,
             "about": occasion.about,
             "event_id": occasion.event_id,
+            "event_hash": occasion.event_hash,
             "correlation_id": occasion.correlation_id,
             "order_id": occasion.order_id,
             "recipient": "",

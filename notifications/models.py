@@ -9,6 +9,9 @@ from django.db.models import Q
 class Message(models.Model):
     """What a customer is told about one event on one channel. At most one exists for each (event, channel).
 
+    `event_hash` is the short hash of the event, as a restored database gives ids of events again; empty if it is not
+    known.
+
     A message for the inbox is sent by being stored. An e-mail goes pending → sending → sent; when the mail server
     refuses it, back to pending until it counts as failed.
     """
@@ -27,6 +30,7 @@ class Message(models.Model):
     channel = models.CharField(max_length=10, choices=Channel)
     about = models.CharField(max_length=40)
     event_id = models.CharField(max_length=80)
+    event_hash = models.CharField(max_length=7, default="", db_default="", blank=True)
     correlation_id = models.TextField()
     order_id = models.BigIntegerField(null=True, blank=True)
     recipient = models.EmailField(blank=True)
@@ -46,7 +50,7 @@ class Message(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["event_id", "channel"], name="one_message_per_event_and_channel"),
+            models.UniqueConstraint(fields=["event_id", "channel", "event_hash"], name="message_once_per_event"),
             models.CheckConstraint(condition=Q(channel="inbox") | ~Q(recipient=""), name="an_email_has_a_recipient"),
         ]
         indexes = [

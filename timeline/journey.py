@@ -242,8 +242,8 @@ def _moment(event: Event, types: Mapping[str, str], rows: _Rows) -> Moment:
     cause_id = event.metadata.get("causation_id")
     at = event.data.get("at")
     happened = datetime.fromisoformat(at) if isinstance(at, str) else event.recorded_at
-    entries = rows.entries.get(name, [])
-    failures = rows.failures.get(name, [])
+    entries = [entry for entry in rows.entries.get(name, []) if entry.is_about(event)]
+    failures = [letter for letter in rows.failures.get(name, []) if letter.is_about(event)]
     handled = {entry.subscriber for entry in entries}
     settled = handled | {letter.subscriber for letter in failures}
     published = min((entry.published_at for entry in entries), default=None)

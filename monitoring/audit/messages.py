@@ -6,9 +6,9 @@ from typing import Any
 
 from eventing import subscribers
 from eventing.databases import time_from_db
-from eventing.recorded import Recorded
+from eventing.recorded import Recorded, is_among, short_hash
 from monitoring.audit.report import NOTHING, Check, Finding, Moment
-from monitoring.audit.rows import Case
+from monitoring.audit.rows import Case, Row
 from notifications import handlers as notifications
 from notifications.events import CATEGORY as MESSAGE
 from notifications.events import MessageFailed, MessageSent
@@ -24,18 +24,25 @@ def handled_events_have_messages(case: Case, moment: Moment) -> Finding:
         if recorded.recorded_at < moment.horizon:
             continue  # a replay may have handled it just now, and its messages are pruned by the event's age
         if (recorded.category, recorded.version) in handled and told.wants(recorded.event.TYPE):
-            in_shop = case.messages.get((recorded.id, "inbox"))
+            in_shop = _message(case, recorded, "inbox")
             mailed = in_shop is not None and in_shop[7]
             if in_shop is None:
                 wrong.append(f"inbox about {recorded.id}")
-            if mailed and (recorded.id, "email") not in case.messages:
+            if mailed and _message(case, recorded, "email") is None:
                 wrong.append(f"email about {recorded.id}")
-    for (name, channel), row in case.messages.items():
+    for (name, channel, event_hash), row in case.messages.items():
         about = events.get(name)
         stored = (*row[3:7], time_from_db(row[8]))
-        if not (case.unreadable if about is None else stored == _as_told(about)):
+        if about is not None and not is_among(short_hash(about.hash), event_hash or None):
+            wrong.append(f"{channel} about another {name}")
+        elif not (case.unreadable if about is None else stored == _as_told(about)):
             wrong.append(f"{channel} about {name}")
     return len(case.messages), wrong
+
+
+def _message(case: Case, about: Recorded[Any], channel: str) -> Row | None:
+    """What was told about an event; messages of versions before do not know its hash."""
+    return case.messages.get((about.id, channel, about.identity[3])) or case.messages.get((about.id, channel, ""))
 
 
 def _as_told(recorded: Recorded[Any]) -> tuple[Any, ...]:

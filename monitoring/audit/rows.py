@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from eventing.databases import placeholders, time_from_db
-from eventing.recorded import Recorded, stream_name
+from eventing.recorded import Recorded, is_among, short_hash, stream_name
 from eventing.store import COLUMNS
 from orders import handlers as orders
 from orders.domain import Order
@@ -23,20 +23,25 @@ MOVERS = frozenset({"orders", "inventory", "coupons", "payments"})
 
 Row = tuple[Any, ...]
 Key = tuple[str, int]  # category and version: an event within its case
+Trace = tuple[str, int, str]  # category, version, subscriber: what became of it
 
 
 @dataclass(slots=True)
 class Case:
     """What the databases have under one id. `events` are those that can be read, by category, oldest first.
 
+    `inbox` and `letters` are about the stored events, or about none; `of_others` names what is about an event of
+    another hash: one that had the key before the shard was restored.
     `state` is the order as its events tell; None if there is none, or its events cannot be read or have gaps.
     """
 
     id: int
     stored: list[tuple[str, Row]] = field(default_factory=list)  # (alias, row of COLUMNS)
+    hashes: dict[Key, str | None] = field(default_factory=dict)  # short ones, of what is stored
     outbox: set[Key] = field(default_factory=set)
     inbox: list[tuple[str, str, int, str]] = field(default_factory=list)  # (alias, category, version, subscriber)
-    letters: dict[tuple[str, int, str], Letter] = field(default_factory=dict)  # by (category, version, subscriber)
+    letters: dict[Trace, Letter] = field(default_factory=dict)
+    of_others: list[Trace] = field(default_factory=list)
     order: Row | None = None
     lines: list[Row] = field(default_factory=list)
     keys: list[Row] = field(default_factory=list)
@@ -46,7 +51,7 @@ class Case:
     redemption: Row | None = None
     account: Row | None = None
     payments: list[Payment] = field(default_factory=list)
-    messages: dict[tuple[str, str], Row] = field(default_factory=dict)  # by (event id, channel)
+    messages: dict[tuple[str, str, str], Row] = field(default_factory=dict)  # by (event id, channel, event's hash)
     mail: Row | None = None  # the message whose stream has this id
     events: dict[str, list[Recorded[Any]]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
@@ -134,6 +139,7 @@ class Table:
 
 def _take_events(case: Case, alias: str, rows: list[Row]) -> None:
     case.stored += [(alias, row) for row in rows]
+    case.hashes |= {(row[1], row[2]): short_hash(row[8]) for row in rows}
 
 
 def _take_outbox(case: Case, alias: str, rows: list[Row]) -> None:
@@ -141,11 +147,20 @@ def _take_outbox(case: Case, alias: str, rows: list[Row]) -> None:
 
 
 def _take_inbox(case: Case, alias: str, rows: list[Row]) -> None:
-    case.inbox += [(alias, category, version, subscriber) for _, category, version, subscriber in rows]
+    for _, category, version, subscriber, hashes in rows:
+        is_ours = is_among(case.hashes.get((category, version)), hashes)
+        if is_ours:
+            case.inbox.append((alias, category, version, subscriber))
+        if not is_ours or (hashes is not None and " " in hashes and (category, version) in case.hashes):
+            case.of_others.append((category, version, subscriber))
 
 
 def _take_letters(case: Case, alias: str, rows: list[Row]) -> None:
-    for _, category, version, subscriber, status, settled_at, original, *content in rows:
+    for _, category, version, subscriber, digest, status, settled_at, original, *content in rows:
+        if not is_among(case.hashes.get((category, version)), short_hash(bytes.fromhex(digest))):
+            if status != "archived":
+                case.of_others.append((category, version, subscriber))
+            continue
         if original is not None and (first := msgspec.json.decode(original)) is not None:
             content = [first["type"], first["schema_version"], first["data"], first["metadata"]]
         else:
@@ -172,7 +187,7 @@ def _take_shipped(case: Case, alias: str, rows: list[Row]) -> None:
 
 
 def _take_messages(case: Case, alias: str, rows: list[Row]) -> None:
-    case.messages |= {(row[1], row[2]): row for row in rows}
+    case.messages |= {(row[1], row[2], row[9]): row for row in rows}
 
 
 def _take_mail(case: Case, alias: str, rows: list[Row]) -> None:
@@ -218,15 +233,15 @@ TABLES = (
     Table("*", "SELECT stream_id, category, version FROM eventing_outbox", "stream_id", _take_outbox),
     Table(
         "*",
-        "SELECT stream_id, category, version, subscriber FROM eventing_inbox",
+        "SELECT stream_id, category, version, subscriber, hashes FROM eventing_inbox",
         "stream_id, category, version, subscriber",
         _take_inbox,
     ),
     Table(
         "eventing",
-        "SELECT stream_id, category, version, subscriber, status, settled_at, original, type, schema_version, data,"
-        " metadata FROM eventing_dead_letter",
-        "stream_id, category, version, subscriber",
+        "SELECT stream_id, category, version, subscriber, event_hash, status, settled_at, original, type,"
+        " schema_version, data, metadata FROM eventing_dead_letter",
+        "stream_id, category, version, subscriber, id",
         _take_letters,
     ),
     Table("", f"SELECT {', '.join(orders.ORDER_COLUMNS)} FROM orders_order", "id", _take_order),
@@ -280,7 +295,8 @@ TABLES = (
     *(
         Table(
             "notifications",
-            "SELECT event_id, event_id, channel, customer_id, about, order_id, correlation_id, mailed, created_at"
+            "SELECT event_id, event_id, channel, customer_id, about, order_id, correlation_id, mailed, created_at,"
+            " event_hash"
             " FROM notifications_message",
             "event_id, channel",
             _take_messages,

@@ -101,16 +101,16 @@ def handled_was_committed(case: Case, moment: Moment) -> Finding:
         for key, letter in case.letters.items()
         if letter.status != "archived" and key[0] != deadletters.UNREADABLE
     }
-    traces = [(category, version, name) for _, category, version, name in case.inbox]
+    traces = [entry[1:] for entry in case.inbox]
     wrong = [key for key in (*traces, *letters) if key[:2] not in committed]
     wrong += [
         key
         for key, letter in letters.items()
         if key[:2] in committed and letter.content != _content(committed[key[:2]])
     ]
-    return len(traces) + len(letters), [
-        f"{name}: {event_id(category, case.id, version)}" for category, version, name in wrong
-    ]
+    named = [f"{name}: {event_id(category, case.id, version)}" for category, version, name in wrong]
+    named += [f"{name}: another {event_id(category, case.id, version)}" for category, version, name in case.of_others]
+    return len(traces) + len(letters) + len(case.of_others), dict.fromkeys(named)
 
 
 def _content(row: Row) -> tuple[Any, ...]:
@@ -272,10 +272,11 @@ CHECKS = (
     ),
     Check(
         name="handled_was_committed",
-        title="Nothing was handled that was not committed, and dead letters are what was committed.",
+        title="Nothing was handled that is not stored, and dead letters are what is stored.",
         counts="deliveries",
-        hint="A message was published by hand, or an event was deleted after it had gone out. Restore the event from "
-        "a backup, or undo its effect; archive a dead letter that belongs to no event.",
+        hint="A shard was restored to an earlier moment (`manage.py restored`), which the event that was handled is "
+        "not in (`another`: the key was given to a later one); or a message was published by hand. Restore the event "
+        "from a backup, or undo its effect; archive a dead letter that belongs to no event.",
         of_case=handled_was_committed,
     ),
     Check(

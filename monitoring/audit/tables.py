@@ -104,7 +104,8 @@ def coupons_add_up(alias: str, moment: Moment) -> Finding:
 def messages_once(alias: str, moment: Moment) -> Finding:
     twice = _rows(
         alias,
-        "SELECT event_id, channel FROM notifications_message GROUP BY event_id, channel HAVING count(*) > 1"
+        "SELECT event_id, channel FROM notifications_message GROUP BY event_id, channel"
+        " HAVING count(*) > count(DISTINCT event_hash) OR count(*) > 1 AND min(event_hash) = ''"
         " ORDER BY event_id, channel",
     )
     return _count(alias, "notifications_message"), [f"{channel} about {event}" for event, channel in twice]

@@ -9,7 +9,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from operator import itemgetter
@@ -23,7 +23,7 @@ from coupons.events import REDEMPTION
 from eventing import chain, store, subscribers
 from eventing.crockford import encode
 from eventing.models import InboxEntry
-from eventing.recorded import Recorded
+from eventing.recorded import Recorded, short_hash
 from inventory import handlers as inventory
 from inventory.events import RESERVATION
 from notifications import handlers as notifications
@@ -56,7 +56,8 @@ def in_words(at: datetime) -> str:
     return f"{at.day} {at:%B %Y, %H:%M}"
 
 
-# Every template has these gaps, in this sequence; after them come its random numbers, see `Template.randoms`.
+# Every template has these gaps, in this sequence; after them come its random numbers, see `Template.randoms`, and the
+# short hashes of its events.
 GAPS = (
     str(ORDER_ID),
     encode(ORDER_ID),
@@ -100,11 +101,12 @@ class Template:
 
     def fill(self, texts: Mapping[Table, bytearray], values: Sequence[bytes], *, inbox: bool) -> None:
         """Add the text of one order's rows to that of each table; `values` fill `GAPS` and `randoms`."""
-        pieces = (*values, *self.literals)
+        pieces = [*values, *(b"" for _ in self.events), *self.literals]
         heads: dict[str, bytes] = {}
-        for link in self.events:
+        for number, link in enumerate(self.events, start=len(values)):
             hashed = sha256(heads.get(link.category, chain.START) + b"".join(link.text(pieces)))
-            heads[link.category] = hashed.digest()
+            heads[link.category] = head = hashed.digest()
+            pieces[number] = short_hash(head).encode()
             texts[link.table] += b"".join((*link.row(pieces), HASH, hashed.hexdigest().encode(), b"\n"))
         for table, pick in self.rows:
             texts[table] += b"".join(pick(pieces))
@@ -117,13 +119,14 @@ def template_of(steps: Sequence[str], basket: Basket, chance: random.Random) -> 
     course = Course(order_id=ORDER_ID, customer_id=CUSTOMER_ID, tracking=TRACKING, basket=basket, chance=chance)
     for step in ("place", *steps):
         course.take(step)
+    course.events = with_hashes(course.events)
     events = [(recorded, store.content_of(recorded)) for recorded in course.events]
     lines = [copy_line(content)[:-1] for _, content in events]
     rows, inbox = _texts(_rows(course)), _texts(_inbox(course))
     randoms = list(
         dict.fromkeys(found for text in (*lines, *rows.values(), *inbox.values()) for found in RANDOM.findall(text))
     )
-    gaps = [*GAPS, *randoms]
+    gaps = [*GAPS, *randoms, *(recorded.identity[3] for recorded in course.events)]
     literals: list[bytes] = []
     return Template(
         rows=tuple((table, _pick(text, gaps, literals)) for table, text in rows.items()),
@@ -143,6 +146,11 @@ def template_of(steps: Sequence[str], basket: Basket, chance: random.Random) -> 
         used=_used(course),
         coupons=_coupons(course),
     )
+
+
+def with_hashes(events: Iterable[Recorded[Any]]) -> list[Recorded[Any]]:
+    """Each with a hash that stands for the one that it will have."""
+    return [replace(event, hash=sha256(f"event {number}".encode()).digest()) for number, event in enumerate(events)]
 
 
 def _pick(text: str, gaps: Sequence[str], literals: list[bytes]) -> Pick:
@@ -175,7 +183,7 @@ def _coupons(course: Course) -> dict[str, int]:
 
 
 def all_rows(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
-    """The order's rows in all tables of all databases, without the hashes of its events."""
+    """The order's rows in all tables of all databases; the rows of its events lack their hashes."""
     for recorded in course.events:
         where = SHARD if recorded.category == ORDER else DEFAULT_DB_ALIAS
         yield (where, "eventing_event", ", ".join(store.CONTENT_TYPES)), store.content_of(recorded)
@@ -235,6 +243,7 @@ def inbox_of(recorded: Recorded[Any]) -> Iterator[tuple[Table, Sequence[Any]]]:
                 attempts=1,
                 published_at=recorded.recorded_at + PUBLISHED,
                 handled_at=recorded.recorded_at + HANDLED,
+                hashes=short_hash(recorded.hash),
             )
             yield _row_of(SHARD if alias in shards.aliases() else alias, entry)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
@@ -115,10 +115,10 @@ def _book(batch: Batch, note: int, now: datetime) -> None:
     metadata = Metadata(correlation_id=f"seed-bulk-{note}", actor="seed")
     texts: dict[Table, bytearray] = defaultdict(bytearray)
     supplied = inventory.supply(batch.used, "delivery for orders in bulk", now, metadata)
-    for event in store.rows_of(supplied, {}, using=DEFAULT_DB_ALIAS):
+    events = store.rows_of(supplied, {}, using=DEFAULT_DB_ALIAS)
+    for recorded, event in zip(supplied, events, strict=True):
         texts[DEFAULT_DB_ALIAS, "eventing_event", store.COLUMNS] += copy_line(event).encode()
-    for recorded in supplied:
-        for table, row in inbox_of(recorded):
+        for table, row in inbox_of(replace(recorded, hash=event[-1])):
             texts[table] += copy_line(row).encode()
     _copy(DEFAULT_DB_ALIAS, texts)
     coupons.count_uses(batch.coupons)

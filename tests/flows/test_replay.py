@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -12,8 +13,10 @@ from django.core.management import call_command
 
 from coupons.models import Coupon, Redemption
 from eventing.models import DeadLetter, Event, InboxEntry
+from eventing.recorded import stream_name
 from eventing.testing import drain
 from inventory.models import Reservation, ReservationLine, Stock, StockMovement
+from monitoring.audit import audit
 from notifications import sending
 from notifications.models import Message
 from orders.commands import CancelOrder, DeliverOrder, RefundOrder, ShipOrder
@@ -144,6 +147,24 @@ def test_a_lost_message_comes_back_without_a_mail(lived: dict[str, int]) -> None
     assert len(state()["inbox"]) == len(before["inbox"]) + 1
 
 
+def forget_lost_events(order_id: int) -> list[str]:
+    """The handled events of this order whose key has another event by now; the audit does not name them any more."""
+    assert broken_promises() == {"handled_was_committed"}
+    lost = []
+    for alias in (*shards.aliases(), "default"):
+        for entry in InboxEntry.objects.using(alias).filter(stream_id=order_id, hashes__contains=" "):
+            lost.append(f"{entry.subscriber}: {entry.event_id}")
+            entry.hashes = (entry.hashes or "").split()[-1]
+            entry.save(using=alias)
+    return lost
+
+
+def broken_promises() -> set[str]:
+    return {one.check.name for one in audit(settle=timedelta(0)).results if one.violations} - {
+        "events_reach_subscribers"
+    }
+
+
 def test_a_lost_reservation_comes_back(lived: dict[str, int], shop: Shop) -> None:
     """Everything that one transaction has written is gone, as after a backup that was too old."""
     order_id = lived["confirmed"]
@@ -166,6 +187,7 @@ def test_a_lost_reservation_comes_back(lived: dict[str, int], shop: Shop) -> Non
         name: before[name] for name in ("events", "inbox", "Order", "Message")
     }
     assert not DeadLetter.objects.exists()
+    assert forget_lost_events(order_id) == [f"orders: {stream_name('reservation', order_id)}@1"]
 
 
 def test_a_lost_redemption_comes_back(lived: dict[str, int]) -> None:
@@ -184,6 +206,7 @@ def test_a_lost_redemption_comes_back(lived: dict[str, int]) -> None:
     for name in ("Coupon", "events", "inbox"):
         assert after[name] == before[name]
     assert Redemption.objects.get(order_id=order_id).status == "redeemed"
+    assert forget_lost_events(order_id) == [f"orders: {stream_name('redemption', order_id)}@1"]
 
 
 def test_a_confirmation_that_was_lost_on_its_way_comes_back(shop: Shop) -> None:

@@ -29,7 +29,7 @@ from eventing import chain, queues, store, subscribers, topology
 from eventing.databases import insert_together
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.queues import BrokerUnavailable
-from eventing.recorded import Metadata, NewEvents, Recorded
+from eventing.recorded import Metadata, NewEvents, Recorded, short_hash
 from eventing.testing import drain
 from inventory.events import PRODUCT, RESERVATION, StockAdjusted
 from inventory.models import Stock, StockMovement
@@ -47,6 +47,7 @@ from sharding import numbers, shards
 from sharding.numbers import to_text
 from sharding.partitions import attached_buckets, create_partitions
 from tests.flows.conftest import Shop
+from tests.integration.backups import Backup
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]
@@ -122,7 +123,7 @@ def inbox_entry(recorded: Recorded[Any], subscriber: str, at: datetime) -> Inbox
     stream_id, category, version = recorded.key
     return InboxEntry(
         stream_id=stream_id, category=category, version=version, subscriber=subscriber, attempts=1,
-        published_at=at, handled_at=at,
+        published_at=at, handled_at=at, hashes=short_hash(recorded.hash),
     )  # fmt: skip
 
 
@@ -273,7 +274,7 @@ def a_customer_is_told_twice(world: World) -> str:
         with pytest.raises(IntegrityError), transaction.atomic():
             message.save(force_insert=True)
         pytest.skip("SQLite refuses it")
-    with without_constraint("notifications_message", "one_message_per_event_and_channel"):
+    with without_constraint("notifications_message", "message_once_per_event"):
         message.save(force_insert=True)
     return f"inbox about {message.event_id}"
 
@@ -337,7 +338,7 @@ def a_message_is_about_an_order_that_is_not_there(world: World) -> str:
     lost = numbers.new_order_id(world.shop.customer.pk, world.shop.now)
     message = Message.objects.filter(channel="inbox", order_id=world.paid).first()
     assert message is not None
-    Message.objects.filter(pk=message.pk).update(order_id=lost)
+    Message.objects.filter(pk=message.pk).update(order_id=lost, event_id=f"{order_name(lost)}@1")
     return f"messages of order {to_text(lost)}"
 
 
@@ -591,6 +592,38 @@ def something_was_handled_that_never_happened(world: World) -> str:
     return f"notifications: {order_name(world.paid)}@9"
 
 
+def handled_by_notifications(world: World) -> Any:
+    return InboxEntry.objects.filter(stream_id=world.paid, category=ORDER, version=1, subscriber="notifications")
+
+
+@breaks("handled_was_committed")
+def the_key_of_an_event_was_given_twice(world: World) -> str:
+    handled = handled_by_notifications(world)
+    handled.update(hashes=f"{'0' * 7} {handled.get().hashes}")
+    return f"notifications: another {order_name(world.paid)}@1"
+
+
+@breaks("handled_was_committed", "events_reach_subscribers")
+def only_a_lost_event_of_the_key_was_handled(world: World) -> str:
+    handled_by_notifications(world).update(hashes="0" * 7)
+    return f"notifications: another {order_name(world.paid)}@1"
+
+
+@breaks("handled_was_committed")
+def a_dead_letter_is_about_a_lost_event_of_the_key(world: World) -> str:
+    event = Event.objects.using(home(world)).get(stream_id=world.paid, category=ORDER, version=1)
+    dead_letter(event, "integration", event_hash="0" * 64)
+    return f"integration: another {event.event_id}"
+
+
+@breaks("messages_for_events")
+def a_message_is_about_a_lost_event_of_the_id(world: World) -> str:
+    message = Message.objects.get(event_id=f"{order_name(world.paid)}@1", channel="inbox")
+    message.pk, message.event_hash = None, "0" * 7
+    message.save(force_insert=True)
+    return f"inbox about another {message.event_id}"
+
+
 def dead_letter(event: Event, subscriber: str, **values: Any) -> DeadLetter:
     columns = ("stream_id", "category", "version", "type", "schema_version", "data", "metadata", "recorded_at")
     row = {column: getattr(event, column) for column in columns} | {
@@ -661,7 +694,7 @@ def an_event_of_stock_is_among_the_orders(world: World) -> str:
 
 
 def hash_again(alias: str, stream_id: int) -> None:
-    """As somebody who changes history and knows how its hashes are made."""
+    """As somebody who changes history, knows how its hashes are made, and lets nobody else know them."""
     columns = list(store.TYPES)
     streams: dict[str, list[Any]] = defaultdict(list)
     for row in Event.objects.using(alias).filter(stream_id=stream_id).order_by("version").values_list(*columns[:-1]):
@@ -671,6 +704,9 @@ def hash_again(alias: str, stream_id: int) -> None:
         for *key, data, metadata, recorded_at in rows:
             head = chain.digest(head, (*key, chain.canonical(data), chain.canonical(metadata), recorded_at))
             Event.objects.using(alias).filter(pk=tuple(key[:3])).update(hash=head)
+    for database in settings.DATABASES:
+        InboxEntry.objects.using(database).filter(stream_id=stream_id).update(hashes=None)
+    Message.objects.filter(order_id=stream_id).update(event_hash="")
 
 
 def home(world: World) -> str:
@@ -768,13 +804,8 @@ def test_a_bucket_that_two_databases_have_is_found(world: World) -> None:
 
 def test_a_shard_that_was_restored_from_an_older_backup_is_found_out(world: World) -> None:
     """What it had committed since is known to the other contexts, which reacted to it."""
-    alias, bucket = home(world), numbers.bucket_of(world.paid)
-    tables = {table: column for table, column in settings.SHARDED_TABLES.items() if table != "eventing_outbox"}
-    backup = {}
-    for table in tables:
-        with connections[alias].cursor() as cursor:
-            cursor.execute(f"SELECT * FROM {table}")
-            backup[table] = [column[0] for column in cursor.description], cursor.fetchall()
+    bucket = numbers.bucket_of(world.paid)
+    backup = Backup(home(world))
     late = world.shop.place(("BOOK", 1))
     world.shop.command(CancelOrder(order_id=world.confirmed, reason=CancelReason.CUSTOMER, at=world.shop.now))
     drain()
@@ -782,11 +813,7 @@ def test_a_shard_that_was_restored_from_an_older_backup_is_found_out(world: Worl
     assert verdict() == {}
     assert numbers.bucket_of(late) == bucket
 
-    for table, (columns, rows) in backup.items():
-        run(f"DELETE FROM {table}", using=alias)
-        for row in rows:
-            values = ", ".join(["%s"] * len(row))
-            run(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})", *row, using=alias)
+    backup.restore()
 
     found = verdict()
     assert f"{order_name(late)}@1" in " ".join(found["handled_was_committed"])
