@@ -1,4 +1,6 @@
-"""How far the clock of this process is from that of the `default` database, to which all processes can compare."""
+"""The clocks of the databases, by which everything periodic goes, and how far that of this process is from that of
+the `default` database, to which all processes can compare.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ _lock = threading.Lock()
 _last_line: dict[str, float] = {}
 
 
-def database_time() -> datetime:
-    """What the clock of the database says."""
-    connection = connections[DEFAULT_DB_ALIAS]
+def database_time(alias: str = DEFAULT_DB_ALIAS) -> datetime:
+    """What the clock of the database says. Periodic tasks go by it: a worker's own may be days ahead for a while."""
+    connection = connections[alias]
     now = "clock_timestamp()" if is_postgresql(connection) else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {now}")

@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 from django.db.models import F, Q, QuerySet
-from django.utils import timezone
 
+from eventing import clocks
 from eventing.deadletters import DATABASE, history_entry, redrive
 from eventing.errors import NotRedrivable
 from eventing.models import DeadLetter, RedriveRun
@@ -52,7 +52,7 @@ def selected(selection: Mapping[str, str]) -> QuerySet[DeadLetter]:
 
 def start(selection: dict[str, str], rate: int, *, by: str) -> RedriveRun:
     """Begin to redrive all selected letters, `rate` a second; those that fail from now on are left out."""
-    now = timezone.now()
+    now = clocks.database_time()
     run = RedriveRun.objects.using(DATABASE).create(
         selection=selection,
         rate=max(1, min(rate, MAX_RATE)),
@@ -68,14 +68,14 @@ def start(selection: dict[str, str], rate: int, *, by: str) -> RedriveRun:
 def cancel(run: RedriveRun, *, by: str) -> bool:
     """Stop after the letter in hand; False if the run is not running any more."""
     history = [*run.history, history_entry(by, "cancelled")]
-    return _move(run, {State.RUNNING}, state=State.CANCELLED, finished_at=timezone.now(), history=history)
+    return _move(run, {State.RUNNING}, state=State.CANCELLED, finished_at=clocks.database_time(), history=history)
 
 
 def resume(run: RedriveRun, *, by: str) -> bool:
     """Go on where the run stopped; False if it is done, or running and not stalled."""
     stopped = {State.CANCELLED, State.FAILED} | ({State.RUNNING} if is_stalled(run) else set())
     history = [*run.history, history_entry(by, "continued")]
-    values = {"state": State.RUNNING, "finished_at": None, "error": "", "worked_at": timezone.now()}
+    values = {"state": State.RUNNING, "finished_at": None, "error": "", "worked_at": clocks.database_time()}
     if not _move(run, stopped, history=history, **values):
         return False
     run.refresh_from_db()
@@ -84,12 +84,12 @@ def resume(run: RedriveRun, *, by: str) -> bool:
 
 
 def is_stalled(run: RedriveRun) -> bool:
-    return run.state == State.RUNNING and timezone.now() - run.worked_at > STALLED_AFTER
+    return run.state == State.RUNNING and clocks.database_time() - run.worked_at > STALLED_AFTER
 
 
 def resume_stalled() -> int:
     """Post the next step of runs that nobody has worked on for a while; returns how many."""
-    now = timezone.now()
+    now = clocks.database_time()
     stalled = RedriveRun.objects.using(DATABASE).filter(state=State.RUNNING, worked_at__lt=now - STALLED_AFTER)
     for run in (runs := list(stalled)):
         _move(run, {State.RUNNING}, worked_at=now)
@@ -108,7 +108,7 @@ def post(run_id: int, step: int, *, countdown: int | None = None) -> None:
 def work(run_id: int, step: int, publisher: Publisher) -> int | None:
     """Do a step of a run; returns the number of the next one, or None if there is none or somebody else does it."""
     rows = RedriveRun.objects.using(DATABASE).filter(pk=run_id)
-    if not rows.filter(step=step, state=State.RUNNING).update(step=step + 1, worked_at=timezone.now()):
+    if not rows.filter(step=step, state=State.RUNNING).update(step=step + 1, worked_at=clocks.database_time()):
         return None
     run = rows.get()
     try:
@@ -123,11 +123,11 @@ def work(run_id: int, step: int, publisher: Publisher) -> int | None:
     except Exception as error:
         logger.exception("redrive.failed", run=run_id)
         if not is_transient(error):
-            _move(run, {State.RUNNING}, state=State.FAILED, error=repr(error), finished_at=timezone.now())
+            _move(run, {State.RUNNING}, state=State.FAILED, error=repr(error), finished_at=clocks.database_time())
         return None
     if _remaining(run).exists():
         return run.step
-    rows.filter(step=run.step, state=State.RUNNING).update(state=State.DONE, finished_at=timezone.now())
+    rows.filter(step=run.step, state=State.RUNNING).update(state=State.DONE, finished_at=clocks.database_time())
     return None
 
 
@@ -143,7 +143,7 @@ def _take(run: RedriveRun, letter: DeadLetter, publisher: Publisher) -> None:
     except NotRedrivable:
         counted = {"skipped": F("skipped") + 1}
     RedriveRun.objects.using(DATABASE).filter(pk=run.pk).update(
-        **counted, position=letter.pk, worked_at=timezone.now(), error=""
+        **counted, position=letter.pk, worked_at=clocks.database_time(), error=""
     )
 
 

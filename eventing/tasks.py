@@ -13,9 +13,8 @@ from celery import Task, current_app, shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.signals import task_prerun
 from django.conf import settings
-from django.utils import timezone
 
-from eventing import deadletters, housekeeping, queues, redrives, retention, subscribers, topology
+from eventing import clocks, deadletters, housekeeping, queues, redrives, retention, subscribers, topology
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
 from eventing.periodic import on_each, periodic
@@ -108,7 +107,7 @@ def prune_inbox(batch: UpTo = 2_000, batches: UpTo = 50) -> int:
     def prune(alias: str) -> int:
         pruned = 0
         for _ in range(batches):
-            deleted = housekeeping.prune_inbox(timezone.now(), alias, batch)
+            deleted = housekeeping.prune_inbox(clocks.database_time(alias), alias, batch)
             pruned += deleted
             if deleted < batch:
                 break
@@ -120,7 +119,7 @@ def prune_inbox(batch: UpTo = 2_000, batches: UpTo = 50) -> int:
 @periodic(retention.PRUNE, every=3600, name="eventing.prune")
 def prune(batch: UpTo = 1_000) -> int:
     """Delete the rows that no table keeps any longer; returns how many."""
-    return retention.prune(timezone.now(), batch)
+    return retention.prune(clocks.database_time(), batch)
 
 
 @shared_task(name=redrives.TASK)

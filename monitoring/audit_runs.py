@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.utils import timezone
 
+from eventing import clocks
 from eventing.databases import try_transaction_lock
 from eventing.publishing import ask_worker
 from eventing.queues import BrokerUnavailable
@@ -51,7 +51,7 @@ def checks_of(run: AuditRun) -> list[dict[str, Any]]:
 
 def running() -> AuditRun | None:
     """The audit that is under way."""
-    return AuditRun.objects.filter(finished_at=None, started_at__gt=timezone.now() - GIVEN_UP_AFTER).first()
+    return AuditRun.objects.filter(finished_at=None, started_at__gt=clocks.database_time() - GIVEN_UP_AFTER).first()
 
 
 def start(by: str, settle_seconds: float = SETTLE_SECONDS) -> AuditRun:
@@ -60,7 +60,7 @@ def start(by: str, settle_seconds: float = SETTLE_SECONDS) -> AuditRun:
         if not try_transaction_lock(connections[DEFAULT_DB_ALIAS], TASK) or running() is not None:
             raise AlreadyRunning
         run = AuditRun.objects.create(
-            started_at=timezone.now(), by=by, settle_seconds=settle_seconds, progress="waiting for a worker"
+            started_at=clocks.database_time(), by=by, settle_seconds=settle_seconds, progress="waiting for a worker"
         )
     try:
         ask_worker(TASK, {"run_id": run.pk})
@@ -73,7 +73,7 @@ def start(by: str, settle_seconds: float = SETTLE_SECONDS) -> AuditRun:
 def perform(run_id: int | None) -> AuditRun | None:
     """Do the audit and keep its report; None if that has been done. Without an id it is the clock that wants one."""
     if run_id is None:
-        run = AuditRun.objects.create(started_at=timezone.now(), settle_seconds=SETTLE_SECONDS)
+        run = AuditRun.objects.create(started_at=clocks.database_time(), settle_seconds=SETTLE_SECONDS)
     else:
         found = AuditRun.objects.filter(pk=run_id, finished_at=None).first()
         if found is None:
@@ -95,7 +95,7 @@ def perform(run_id: int | None) -> AuditRun | None:
     else:
         run.was_clean, run.report = report.clean, report.as_dict()
     finally:
-        run.finished_at, run.progress = timezone.now(), ""
+        run.finished_at, run.progress = clocks.database_time(), ""
         run.save(update_fields=["finished_at", "progress", "was_clean", "report", "error"])
         AuditRun.objects.exclude(pk__in=AuditRun.objects.values("pk")[:KEPT]).delete()
     return run

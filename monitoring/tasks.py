@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.utils import timezone
 
+from eventing import clocks
 from eventing.periodic import periodic
 from monitoring import audit_rounds, audit_runs, reports
 
@@ -27,9 +27,9 @@ def run_audit(run_id: int | None = None) -> int:
 @periodic("Audit in portions", every=60, name="monitoring.audit_portion")
 def audit_portion() -> int:
     """Look at the next portion of everything; returns how many orders it was."""
-    return audit_rounds.go_on(timezone.now())
+    return audit_rounds.go_on(clocks.database_time())
 
 
 @periodic("Summarise sales", every=60, name="monitoring.summarise_sales")
 def summarise_sales() -> int:
-    return reports.summarise_sales(timezone.now())
+    return reports.summarise_sales(clocks.database_time())

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.db import connections, transaction
 from django.utils import timezone
 
+from eventing import clocks
 from eventing.databases import Insertion, insert, look_up
 from eventing.recorded import Recorded
 from notifications import sending, texts
@@ -144,7 +145,7 @@ def _queue(
         told[event_id, channel].add(event_hash)
     messages = [
         message
-        for message in messages_about(occasions, customers, timezone.now(), by_mail=by_mail)
+        for message in messages_about(occasions, customers, clocks.database_time(alias), by_mail=by_mail)
         if not _is_told(message["event_hash"], told[message["event_id"], message["channel"]])
     ]
     rows = [tuple(message[column] for column in TYPES) for message in messages]

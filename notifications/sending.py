@@ -17,8 +17,8 @@ import structlog
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.utils import timezone
 
+from eventing import clocks
 from eventing.publishing import ask_worker
 from eventing.recorded import Event, Metadata, NewEvents
 from eventing.store import append
@@ -72,6 +72,11 @@ def send_pending(limit: int = BATCH) -> int:
     return sent
 
 
+def _now() -> datetime:
+    """By the database's clock: what a worker whose clock is ahead has put off would wait until then."""
+    return clocks.database_time(database_of("notifications"))
+
+
 def give_up_abandoned(now: datetime) -> int:
     """Mark mails whose sending was cut off as failed, for operators to see and decide; returns how many."""
     alias = database_of("notifications")
@@ -95,7 +100,7 @@ def send_again(message_ids: Iterable[int]) -> int:
     """
     messages = Message.objects.using(database_of("notifications"))
     return messages.filter(status=Message.Status.FAILED, id__in=list(message_ids)).update(
-        status=Message.Status.PENDING, attempts=0, next_attempt_at=timezone.now(), last_error=""
+        status=Message.Status.PENDING, attempts=0, next_attempt_at=_now(), last_error=""
     )
 
 
@@ -110,7 +115,7 @@ def _claim() -> Message | None:
     `durable`: inside another transaction the claim would not be committed before the mail goes out.
     """
     alias = database_of("notifications")
-    now = timezone.now()
+    now = _now()
     with transaction.atomic(using=alias, durable=True):
         due = Message.objects.using(alias).filter(status=Message.Status.PENDING, next_attempt_at__lte=now)
         message = due.order_by("next_attempt_at").select_for_update(skip_locked=True).first()
@@ -136,7 +141,7 @@ def _as_mail(message: Message, connection: BaseEmailBackend) -> mail.EmailMultiA
 
 
 def _sent(message: Message) -> None:
-    now = timezone.now()
+    now = _now()
     message.status = Message.Status.SENT
     message.sent_at = now
     message.last_error = ""
@@ -146,7 +151,7 @@ def _sent(message: Message) -> None:
 
 def _failed(message: Message, error: Exception) -> None:
     """Back to the queue with a pause, or given up after the last attempt."""
-    now = timezone.now()
+    now = _now()
     # Mail servers repeat the address in what they say, and it must not get into events and logs.
     message.last_error = _ADDRESS.sub("<address>", f"{type(error).__name__}: {error}")[:500]
     logger.warning(

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from django.utils import timezone
 
+from eventing import clocks
 from eventing.errors import WrongExpectedVersion
 from eventing.periodic import on_each, periodic
 from orders import handlers
@@ -47,7 +47,7 @@ def _on_each_shard(operation: Callable[[datetime, str, int], int]) -> int:
         if time.monotonic() > until:
             return 0
         try:
-            return operation(timezone.now(), alias, BATCH)
+            return operation(clocks.database_time(alias), alias, BATCH)
         except WrongExpectedVersion as error:  # others were faster
             logger.info("shard.skipped", alias=alias, task=operation.__name__, error=str(error))
             return 0

@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
-from django.utils import timezone
 
-from eventing import chain
+from eventing import chain, clocks
 from eventing.databases import time_from_db
 from monitoring import selectors
 from monitoring.audit import accounts, ledger, messages, orders, orphans, streams, tables
@@ -101,7 +100,7 @@ def audit(
     if unknown := set(only) - {check.name for check in CHECKS}:
         raise UnknownCheck(", ".join(sorted(unknown)))
     started = time.monotonic()
-    moment = Moment(now=now or timezone.now(), settle=settle, broker=Broker())
+    moment = Moment(now=now or clocks.database_time(), settle=settle, broker=Broker())
     run = Run(moment, [Tally(check) for check in CHECKS if not only or check.name in only], say)
     run.go()
     return Report(
