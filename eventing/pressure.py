@@ -7,10 +7,9 @@ back -> the outbox grows old -> the edge says "later"
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from time import monotonic
 from typing import Generic, TypeVar
 
 import structlog
@@ -19,7 +18,7 @@ from kombu.connection import Connection
 
 from eventing import queues, subscribers, topology
 from eventing.errors import Overloaded
-from eventing.relay import oldest_seconds
+from eventing.relay import ends
 
 T = TypeVar("T")
 
@@ -43,11 +42,11 @@ class Remembered(Generic[T]):
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self) -> T:
-        if time.monotonic() - self._asked_at >= ASK_SECONDS and self._lock.acquire(blocking=False):
+        if monotonic() - self._asked_at >= ASK_SECONDS and self._lock.acquire(blocking=False):
             try:
                 self.last = self.ask()
             finally:
-                self._asked_at = time.monotonic()
+                self._asked_at = monotonic()
                 self._lock.release()
         return self.last
 
@@ -101,19 +100,45 @@ def _full(messages: Mapping[str, int]) -> frozenset[str]:
 
 # --- Outboxes: the edge's side -----------------------------------------------------------------------------------
 
+LOOKS = 1_000  # that are kept of one outbox
+
 _lags: dict[str, Remembered[float]] = {}
+
+
+@dataclass(slots=True)
+class Waiting:
+    """For how long the oldest event of an outbox has waited, as far as this process has seen it wait.
+
+    Only the monotonic clock is asked: the times in events are those of other processes, whose clocks may be wrong.
+    """
+
+    alias: str
+    _looks: list[tuple[int, float]] = field(default_factory=list)  # the newest row of each, and when
+
+    def seconds(self) -> float:
+        now = monotonic()
+        oldest, newest = ends(self.alias)
+        # Whatever a look has found that went up to the oldest row or beyond, the row was there.
+        self._looks = [look for look in self._looks if look[0] >= oldest]
+        if not oldest:
+            return 0.0
+        if not self._looks or self._looks[-1][0] < newest:
+            self._looks.append((newest, now))
+        if len(self._looks) > LOOKS:
+            del self._looks[1::2]
+        return now - self._looks[0][1]
 
 
 def admit(alias: str) -> None:
     """Let something in that will write events to this database.
 
-    Raises Overloaded while the oldest event of its outbox has waited for more than EVENTING_MAX_LAG_SECONDS. Looks
-    into the database once in ASK_SECONDS at most, so what it says may be as old as that.
+    Raises Overloaded while the oldest event of its outbox has waited for more than EVENTING_MAX_LAG_SECONDS since this
+    process has seen it. Looks into the database once in ASK_SECONDS at most, so what it says may be as old as that.
     """
     limit = settings.EVENTING_MAX_LAG_SECONDS
     if limit <= 0:
         return
-    seconds = _lags.setdefault(alias, Remembered(partial(oldest_seconds, alias), 0.0)).get()
+    seconds = _lags.setdefault(alias, Remembered(Waiting(alias).seconds, 0.0)).get()
     if seconds > limit:
         raise Overloaded(
             f"the oldest event of {alias} has waited for {seconds:.0f} s to be published; the limit is {limit:g} s"

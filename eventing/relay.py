@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from eventing import deadletters, subscribers
+from eventing import clocks, deadletters, subscribers
 from eventing.databases import (
     look_up,
     placeholders,
@@ -309,7 +309,7 @@ def lag(alias: str) -> Lag:
             f"SELECT (SELECT count(*) FROM eventing_outbox), ({OLDEST}), {session_lock_taken(connection)}", [LOCK]
         )
         waiting, oldest, led = cursor.fetchone()
-    return Lag(waiting=waiting, seconds=_age(oldest), led=bool(led))
+    return Lag(waiting=waiting, seconds=_age(alias, oldest), led=bool(led))
 
 
 def oldest_seconds(alias: str) -> float:
@@ -317,7 +317,15 @@ def oldest_seconds(alias: str) -> float:
     with connections[alias].cursor() as cursor:
         cursor.execute(OLDEST)
         row = cursor.fetchone()
-    return _age(row[0]) if row else 0.0
+    return _age(alias, row[0]) if row else 0.0
+
+
+def ends(alias: str) -> tuple[int, int]:
+    """The ids of the oldest and of the newest row of the outbox; 0 and 0 if it is empty."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT min(id), max(id) FROM eventing_outbox")
+        oldest, newest = cursor.fetchone()
+    return oldest or 0, newest or 0
 
 
 def is_led(alias: str) -> bool:
@@ -328,5 +336,7 @@ def is_led(alias: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _age(recorded_at: datetime | str | None) -> float:
-    return max(0.0, (timezone.now() - time_from_db(recorded_at)).total_seconds()) if recorded_at else 0.0
+def _age(alias: str, recorded_at: datetime | str | None) -> float:
+    if recorded_at is None:
+        return 0.0
+    return max(0.0, (clocks.database_time(alias) - time_from_db(recorded_at)).total_seconds())

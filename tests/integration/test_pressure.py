@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -16,6 +18,7 @@ from pytest_django import Settings
 from eventing import pressure, topology
 from eventing.confirms import NotConfirmed
 from eventing.databases import release_session_lock
+from eventing.errors import Overloaded
 from eventing.models import Event, OutboxMessage
 from eventing.pressure import BEHIND_MESSAGES, Load, Remembered
 from eventing.publishing import Publisher
@@ -30,14 +33,19 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.django_db(databases="__all__")
 
 
+passed: list[float] = []  # seconds of the monotonic clock that a test lets pass
+
+
 @pytest.fixture(autouse=True)
-def limits(settings: Settings) -> Iterator[None]:
+def limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The limits of the services profile, on both; what was measured in one test is nothing to the next."""
     settings.EVENTING_MAX_LAG_SECONDS = 30.0
     settings.EVENTING_QUEUE_HIGH_WATER = 2
+    monkeypatch.setattr(pressure, "monotonic", lambda: time.monotonic() + sum(passed))
     pressure.forget()
     yield
     pressure.forget()
+    passed.clear()
 
 
 # --- The relay -------------------------------------------------------------------------------------------------------
@@ -216,13 +224,12 @@ def api() -> Api:
 
 
 def grow_old(alias: str, seconds: float) -> None:
-    """Nobody has published what is in this outbox."""
-    waiting = OutboxMessage.objects.using(alias).order_by("id").first()
-    assert waiting is not None
-    Event.objects.using(alias).filter(stream_id=waiting.stream_id).update(
-        recorded_at=timezone.now() - timedelta(seconds=seconds)
-    )
-    pressure.forget()
+    """Nobody publishes what is in this outbox, and this process sees it wait."""
+    assert OutboxMessage.objects.using(alias).exists()
+    passed.append(pressure.ASK_SECONDS)
+    with suppress(Overloaded):
+        pressure.admit(alias)
+    passed.append(seconds)
 
 
 ORDER = {"lines": [{"sku": "BOOK", "quantity": 1}]}
@@ -252,6 +259,32 @@ def test_customers_of_other_databases_do_not_notice(api: Api) -> None:
 
     assert Api.of("bob", id=other).order(ORDER).status_code == 202
     assert_problem(api.order(ORDER), 503, "overloaded")
+
+
+@pytest.mark.parametrize("hours", [-37, 37])
+def test_clocks_of_those_who_wrote_events_do_not_say_how_long_they_wait(api: Api, hours: int) -> None:
+    assert api.order(ORDER).status_code == 202
+    alias = shards.alias_of_bucket(numbers.bucket_of_customer(1))
+    Event.objects.using(alias).update(recorded_at=timezone.now() + timedelta(hours=hours))
+    grow_old(alias, 29)
+    assert api.order(ORDER).status_code == 202
+    passed.append(2)
+    assert_problem(api.order(ORDER), 503, "overloaded")
+
+
+def test_an_outbox_that_moves_on_is_as_old_as_its_oldest_event(notes: Notes) -> None:
+    waiting = pressure.Waiting("default")
+    found = []
+    for version in range(8):  # an event a second comes, and the relay is three behind
+        notes.write(1, "a", after=version)
+        if version >= 3:
+            Relay("default", sender=Collector(), durable=True)._delete([OutboxMessage.objects.earliest("id").pk])
+        found.append(round(waiting.seconds()))
+        passed.append(1)
+
+    assert found == [0, 1, 2, 2, 2, 2, 2, 2]
+    OutboxMessage.objects.all().delete()
+    assert waiting.seconds() == 0
 
 
 def test_a_lag_below_the_limit_or_no_limit_refuses_nobody(api: Api, settings: Settings) -> None:
