@@ -29,6 +29,7 @@ AUDIENCE = "wharf-api"
 CLAIMS = ("sub", "joined", "iat", "exp")  # `joined`: microseconds, tells apart accounts that had one id
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+SKEW = timedelta(minutes=5)  # by which the clock of the process that issued a token may differ from this one's
 LABEL = b"wharf api tokens"  # another label, another key
 KNOWN_SECONDS = 5  # for so long a token is still good that has just expired, or whose user was locked out
 TOKEN_TYPE = "Bearer"  # noqa: S105 (the name of a scheme)
@@ -92,7 +93,8 @@ def _claims_of(token: str) -> dict[str, Any]:
 
 
 def _decode(token: str, key: bytes) -> dict[str, Any]:
-    return jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": [*CLAIMS]})
+    required = {"require": [*CLAIMS]}
+    return jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options=required, leeway=SKEW)
 
 
 def _keys() -> list[bytes]:

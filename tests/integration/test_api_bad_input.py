@@ -372,6 +372,13 @@ def test_a_wrong_token_is_401(api: Api, make: Callable[[int], str], code: str) -
     assert rows() == before
 
 
+@pytest.mark.parametrize("seconds", [290, -290])
+def test_a_token_is_good_for_processes_whose_clock_is_minutes_off(api: Api, settings: Settings, seconds: int) -> None:
+    settings.API_TOKEN_SECONDS = 60
+    token = tokens.issue(api.customer.pk, datetime.now(UTC) + timedelta(seconds=seconds))
+    assert api.get("/orders", token=token).status_code == 200
+
+
 @pytest.mark.parametrize("name", ["SECRET_KEY", "API_TOKEN_KEYS"])
 def test_a_token_outlives_the_change_of_its_key_for_as_long_as_that_is_known(
     api: Api, settings: Settings, name: str
