@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -159,6 +160,26 @@ def test_roles_end_with_one_line_when_urls_are_swapped_or_missing(installation: 
         assert done.returncode == 1
         assert "The shard map names orders_1, which the settings lack" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@services
+def test_web_server_ends_with_one_line_when_a_login_of_the_demo_works(installation: Installation) -> None:
+    assert installation.manage("migrate_all").returncode == 0
+    make = "from django.contrib.auth.models import User\nUser.objects.create_user('admin', password='admin')"
+    assert installation.manage("shell", "--command", make).returncode == 0
+    done = subprocess.run(
+        [str(BIN / "granian"), "--interface=wsgi", "--port=0", "config.wsgi:application"],
+        cwd=ROOT,
+        env={**installation.environment, "DEBUG": "0", "SECRET_KEY": secrets.token_urlsafe(50)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "The login admin/admin of the demo works here, and DEBUG is off." in said
+    assert "Traceback" not in said, said
 
 
 @pytest.mark.slow
