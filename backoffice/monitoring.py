@@ -24,7 +24,7 @@ from django_celery_beat.models import (
 )
 from unfold.admin import TabularInline
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from backoffice.base import ReadOnlyModelAdmin, order_link
 from backoffice.editing import EditableModelAdmin
@@ -34,8 +34,12 @@ from eventing.queues import BrokerUnavailable
 from eventing.schedules import CannotRun, Entry, refuse_never
 from monitoring import schedules
 from monitoring.models import DailySales, StuckOrder
+from values.fields import TextField
 from values.filters import stamp
+from values.text import Text
 
+SCHEDULE_NAME = Text(longest=200)
+SCHEDULE_DESCRIPTION = Text(shortest=0, longest=5000, lines=True)
 OWN_FIELDS = ("name", "task", "enabled", "description")
 
 for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
@@ -50,6 +54,9 @@ class TaskSelect(UnfoldAdminSelectWidget, beat.TaskSelectWidget):
 
 
 class PeriodicTaskForm(beat.PeriodicTaskForm):
+    name = TextField(SCHEDULE_NAME, widget=UnfoldAdminTextInputWidget)
+    description = TextField(SCHEDULE_DESCRIPTION, required=False, widget=UnfoldAdminTextareaWidget)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "task" not in self.fields:

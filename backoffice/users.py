@@ -10,6 +10,7 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -34,7 +35,9 @@ from payments.events import CATEGORY as PAYMENT
 from sharding.models import BucketMove
 from values.fields import TextField
 from values.filters import stamp
+from values.text import Text
 
+GROUP_NAME = Text(longest=150)
 OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 
 admin.site.index_template = "admin/backoffice/index.html"
@@ -102,9 +105,15 @@ def _givable(db_field: Any, request: HttpRequest | None) -> dict[str, Any]:
     return {"queryset": Permission.objects.filter(pk__in=rights.held_by(request.user).values("pk"))}
 
 
+class GroupForm(ModelForm):
+    name = TextField(GROUP_NAME, widget=UnfoldAdminTextInputWidget)
+
+
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, EditableModelAdmin):
     """Operators get their permissions from groups."""
+
+    form = GroupForm
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Group]:
         return super().get_queryset(request).prefetch_related("permissions__content_type")  # which their texts name

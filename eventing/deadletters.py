@@ -22,8 +22,10 @@ from eventing.models import DeadLetter, EventKey, InboxEntry
 from eventing.publishing import Publisher
 from eventing.recorded import Metadata
 from eventing.wire import Envelope, Replay
+from values.text import Text
 
 DATABASE = "default"
+NOTE = Text(longest=500)  # of an operator
 UNREADABLE = "unreadable"
 CONTENT = ("type", "schema_version", "data", "metadata")  # of a letter: what an operator may edit
 
@@ -178,9 +180,10 @@ def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = ""
 
 
 def archive(letter: DeadLetter, *, by: str, reason: str) -> None:
-    """Close a letter whose effect is not wanted any more."""
+    """Close a letter whose effect is not wanted any more. Raises InvalidText if the reason is not a NOTE."""
     now = timezone.now()
-    _change(letter, lambda _: {"status": Status.ARCHIVED, "settled_at": now}, history_entry(by, "archived", reason))
+    entry = history_entry(by, "archived", NOTE.clean(reason))
+    _change(letter, lambda _: {"status": Status.ARCHIVED, "settled_at": now}, entry)
 
 
 def decode(subscriber: str, event_type: str, schema_version: int, data: Any, metadata: Any) -> None:

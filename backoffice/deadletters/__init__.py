@@ -23,6 +23,7 @@ from eventing.models import DeadLetter
 from eventing.publishing import PATIENCE_SECONDS, Publisher
 from timeline.json_html import pretty_json
 from values.filters import stamp
+from values.text import InvalidText
 
 ACTION_SECONDS = 10.0
 
@@ -145,9 +146,12 @@ class DeadLetterAdmin(ModelAdmin):
 
     @admin.action(description="Archive: the effect is not wanted any more", permissions=["settle"])
     def archive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
-        reason = request.POST.get("reason", "").strip()
         letters = list(queryset.order_by("id"))
-        if not reason:
+        try:
+            reason = deadletters.NOTE.clean(request.POST.get("reason", ""))
+        except InvalidText as error:
+            if "reason" in request.POST:
+                messages.error(request, f"The reason was not taken: {error}.")
             return TemplateResponse(request, "admin/eventing/deadletter/archive.html", self._asking(request, letters))
         for letter in letters:
             deadletters.archive(letter, by=request.user.get_username(), reason=reason)
@@ -157,7 +161,13 @@ class DeadLetterAdmin(ModelAdmin):
 
     def _asking(self, request: HttpRequest, letters: list[DeadLetter]) -> dict[str, Any]:
         context: dict[str, Any] = self.admin_site.each_context(request)
-        return {**context, "opts": self.opts, "title": "Archive dead letters", "letters": letters}
+        return {
+            **context,
+            "opts": self.opts,
+            "title": "Archive dead letters",
+            "letters": letters,
+            "longest": deadletters.NOTE.longest,
+        }
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("eventing.change_deadletter")

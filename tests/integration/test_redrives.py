@@ -257,6 +257,15 @@ def test_letters_are_archived_with_a_reason(office: Client, notes: Notes) -> Non
     assert LogEntry.objects.filter(change_message="Archived: customer has left", user__username="olga").count() == 2
 
 
+def test_reason_of_an_archive_is_a_text_as_others_are(office: Client, notes: Notes) -> None:
+    [letter] = parked(notes, "a")
+
+    assert "a character in it that cannot be seen" in settle(office, "archive", letter, reason="paid \u202eecivt")
+    assert done_to(letter) == []
+    settle(office, "archive", letter, reason=" cafe\u0301\u00a0closed ")
+    assert done_to(letter) == [("olga", "archived", "café closed")]
+
+
 def test_open_letters_are_grouped_by_subscriber_and_error_with_links_to_the_list(office: Client, notes: Notes) -> None:
     parked(notes, "a", "b")
     parked(notes, "c", error=KeyError("c"))

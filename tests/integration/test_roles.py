@@ -281,6 +281,16 @@ def test_operators_hand_on_no_permission_that_they_do_not_have() -> None:
     assert {one.codename for one in clerk.user_permissions.all()} == {"change_user", "view_user"}
 
 
+def test_name_of_a_group_is_a_text_as_others_are() -> None:
+    office = client_of(User.objects.create_superuser("olga"))
+
+    refused = office.post("/admin/auth/group/add/", {"name": "clerks\u202e"})
+    assert "a character in it that cannot be seen" in refused.content.decode()
+    office.post("/admin/auth/group/add/", {"name": " cafe\u0301\u00a0clerks "})
+
+    assert list(Group.objects.filter(name__contains="clerks").values_list("name", flat=True)) == ["café clerks"]
+
+
 def test_a_group_gets_no_permission_that_its_editor_does_not_have() -> None:
     clerk = an_operator("clerk", "add_group", "change_group", "view_group")
     office = client_of(clerk)
