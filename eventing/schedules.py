@@ -72,6 +72,7 @@ class Entry(ModelEntry):  # type: ignore[misc]  # django-celery-beat has no type
             self.task = own.task
             self.schedule = self._own_schedule(own, now)
         else:
+            model.one_off = model.one_off or model.clocked_id is not None  # or it would run at each reading
             self.task = model.task
             self.schedule = _schedule_of(model)
             self.args, self.kwargs = _parameters(model)
@@ -118,7 +119,7 @@ class Entry(ModelEntry):  # type: ignore[misc]  # django-celery-beat has no type
         return {**self.options, "headers": headers, "expiration": max(lives, SHORTEST.total_seconds())}
 
     def _comes_once(self) -> bool:
-        return bool(self.model.one_off or self.model.clocked_id)
+        return bool(self.model.one_off)
 
     def _disable(self, model: PeriodicTask) -> None:
         model.enabled = False

@@ -97,7 +97,9 @@ def _span(seconds: timedelta) -> str:
 
 
 def clocks_ahead() -> dict[str, float]:
-    """By how many seconds the clocks of beat and of the workers were ahead of the database's, lately."""
+    """By how many seconds the clocks of beat and of the workers were ahead of the database's, lately, and that of this
+    process is now: it is asked by `web`.
+    """
     recent = PeriodicRun.objects.using(DEFAULT_DB_ALIAS).filter(
         finished_at__gt=clocks.database_time() - CLOCKS_LOOKED_AT
     )
@@ -107,6 +109,9 @@ def clocks_ahead() -> dict[str, float]:
             found[run.worker] = run.worker_ahead
         if run.beat_ahead is not None:
             found["beat"] = run.beat_ahead
+    if (here := clocks.ahead()) is not None:
+        found["web"] = here
+        clocks.notice("web", here)
     return found
 
 
@@ -131,7 +136,7 @@ def next_run(task: PeriodicTask, now: datetime) -> datetime | None:
         last = task.start_time
     try:
         return schedules.following(task.schedule, last)
-    except (ValueError, OverflowError, TypeError):  # a crontab that never comes, an interval beyond the calendar
+    except Exception:  # a crontab that never comes, an interval beyond the calendar, the sun without its library
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,14 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    PeriodicTasks,
+    SolarSchedule,
+)
 
 from eventing import clocks
 from eventing import schedules as rows
@@ -325,13 +333,18 @@ def test_a_row_that_cannot_run_is_neither_enabled_nor_run_from_the_list(office: 
     assert not PeriodicTask.objects.get(pk=row.pk).enabled
 
 
-def test_beat_reads_the_schedules_anew_when_its_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    scheduler: Any = LeaderScheduler(app=current_app, lazy=True)
+def a_leader(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[str]]:
+    """Beat within the test's transaction, and the names of the rows that it sends."""
     sent: list[str] = []
     # The test's transaction would be lost with its connection.
     monkeypatch.setattr(django_celery_beat.schedulers, "close_old_connections", lambda: None)
     monkeypatch.setattr(SessionLock, "hold", lambda lock: True)
     monkeypatch.setattr(LeaderScheduler, "apply_entry", lambda self, entry, producer=None: sent.append(entry.name))
+    return LeaderScheduler(app=current_app, lazy=True), sent
+
+
+def test_beat_reads_the_schedules_anew_when_its_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, _ = a_leader(monkeypatch)
     PeriodicTask.objects.exclude(name=schedules.SWEEP).update(enabled=False)
     ahead = timezone.now() + timedelta(hours=37)
     PeriodicTask.objects.update(last_run_at=ahead)
@@ -450,3 +463,73 @@ def test_beat_that_is_told_to_stop_in_the_middle_of_a_tick_tidies_up_after_it(
 
     scheduler.close()
     assert len(released) == 1
+
+
+def clocked_at(moment: datetime) -> ClockedSchedule:
+    return ClockedSchedule.objects.create(clocked_time=moment)
+
+
+def a_solar(event: str, latitude: int) -> SolarSchedule:
+    return SolarSchedule.objects.bulk_create([SolarSchedule(event=event, latitude=latitude, longitude=0)])[0]
+
+
+PAST, NEVER_COMES = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+# How such a row is planted, and how often it is sent however often beat reads its schedules; None: it is skipped.
+UNUSUAL: dict[str, tuple[Callable[[], dict[str, Any]], int | None]] = {
+    "one-off": (lambda: {"one_off": True}, 1),
+    "one-off that has run": (lambda: {"one_off": True, "total_run_count": 1}, 0),
+    "clocked": (lambda: {"interval": None, "clocked": clocked_at(PAST), "one_off": True}, 1),
+    "clocked for ever": (lambda: {"interval": None, "clocked": clocked_at(PAST)}, 1),
+    "clocked never": (lambda: {"interval": None, "clocked": clocked_at(NEVER_COMES), "one_off": True}, 0),
+    "clocked beside an interval": (lambda: {"clocked": clocked_at(PAST), "one_off": True}, None),
+    "solar": (lambda: {"interval": None, "solar": a_solar("sunrise", 50)}, None),
+    "solar beyond the pole": (lambda: {"interval": None, "solar": a_solar("sunrise", 200)}, None),
+    "solar of an unknown event": (lambda: {"interval": None, "solar": a_solar("teatime", 50)}, None),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_rows_that_come_once_or_by_the_sun_neither_end_beat_nor_stop_the_sweep(
+    office: Client, sweep: PeriodicTask, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    plant, times = UNUSUAL[name]
+    row = a_row({"last_run_at": timezone.now() - timedelta(days=1), **plant()})
+    PeriodicTask.objects.exclude(pk__in=[sweep.pk, row.pk]).update(enabled=False)
+    scheduler, sent = a_leader(monkeypatch)
+
+    for _ in range(3):
+        PeriodicTask.objects.filter(pk=sweep.pk).update(last_run_at=timezone.now() - timedelta(minutes=1))
+        scheduler._read_anew()
+        for _ in range(3):
+            scheduler.tick()
+        scheduler.sync()
+
+    assert sent.count(sweep.name) == 3
+    assert sent.count("A row") == (times or 0)
+    assert [one.name for one in rows.entries()[1]] == ([] if times is not None else ["A row"])
+    assert "A row" in office.get(LIST).content.decode()
+    assert office.get(f"{LIST}{row.pk}/change/").status_code == 200
+
+
+@pytest.mark.parametrize("name", [name for name, (_, times) in UNUSUAL.items() if times is None or "ever" in name])
+def test_the_form_refuses_rows_that_come_once_or_by_the_sun_and_cannot_run(office: Client, name: str) -> None:
+    interval, _ = IntervalSchedule.objects.get_or_create(every=30, period="seconds")
+    fields = {"interval": interval, **UNUSUAL[name][0]()}
+    given = {key: getattr(value, "pk", value) for key, value in fields.items() if key != "one_off"}
+    if "one_off" in fields:
+        given["one_off"] = "on"
+
+    response = office.post(f"{LIST}add/", form_of(PeriodicTask(name="A row", task="eventing.prune_inbox"), given))
+
+    assert response.status_code == 200
+    assert response.context["adminform"].form.errors
+    assert not PeriodicTask.objects.filter(name="A row").exists()
+
+
+def test_the_form_refuses_the_name_of_a_schedule_that_is_no_text(office: Client) -> None:
+    interval, _ = IntervalSchedule.objects.get_or_create(every=30, period="seconds")
+    task = PeriodicTask(name="Night\u202egnul", task="eventing.prune_inbox", interval=interval)
+
+    assert "name" in office.post(f"{LIST}add/", form_of(task, {})).context["adminform"].form.errors
+    office.post(f"{LIST}add/", form_of(task, {"name": " Cafe\u0301\u00a0run "}))
+    assert PeriodicTask.objects.filter(name="Café run").exists()
