@@ -93,8 +93,9 @@ def _claims_of(token: str) -> dict[str, Any]:
 
 
 def _decode(token: str, key: bytes) -> dict[str, Any]:
-    required = {"require": [*CLAIMS]}
-    return jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options=required, leeway=SKEW)
+    return jwt.decode(
+        token, key, algorithms=[ALGORITHM], audience=AUDIENCE, options={"require": [*CLAIMS]}, leeway=SKEW
+    )
 
 
 def _keys() -> list[bytes]:

@@ -342,6 +342,11 @@ def nginx_program() -> Path | None:
     return _first_program("nginx", ["usr/sbin/nginx"])
 
 
+def faketime_library() -> Path | None:
+    """What shows a program another time when it is preloaded."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
 def epmd_program() -> Path | None:
     return _first_program("epmd", ["usr/lib/erlang/erts-*/bin/epmd", "usr/lib*/erlang/bin/epmd"])
 

@@ -29,6 +29,7 @@ from lab.instances import (
     Process,
     chromium_program,
     epmd_program,
+    faketime_library,
     is_running,
     nginx_program,
     postgresql_programs,
@@ -96,6 +97,14 @@ def install(packages: Sequence[str]) -> None:
             run(["apt-get", *command], env=environment)
         except Unusable as error:
             say(f"  {error}")
+
+
+def install_tools() -> None:
+    """Install what some faults need besides the services."""
+    if nginx_program() is None:
+        install(["nginx-light"])
+    if faketime_library() is None:
+        install(["faketime"])
 
 
 # --- Which service to take -----------------------------------------------------------------------------------------
@@ -195,8 +204,8 @@ class Services:
                     reasons[kind.name] = str(error)
             if chromium_program() is None:
                 install([CHROMIUMS[0]])
-            if self.for_tests and nginx_program() is None:
-                install(["nginx-light"])
+            if self.for_tests:
+                install_tools()
         return {kind.name: found[kind.name] for kind in KINDS if kind.name in found}, reasons
 
     def down(self) -> list[str]:
@@ -323,6 +332,7 @@ def describe(found: Mapping[str, Found], reasons: Mapping[str, str]) -> None:
             say(f"{kind.title}: missing, {reasons[kind.name]}")
     say(f"Chromium: {chromium_program() or 'missing; the tests in a browser are skipped'}")
     say(f"nginx: {nginx_program() or 'missing; the tests of the proxy are skipped'}")
+    say(f"faketime: {faketime_library() or 'missing; the faults of clocks are skipped'}")
     if reasons:
         say("Tests that need what is missing are skipped. To have them run, install it or name it in the environment:")
         say("  " + " ".join(f"{kind.variable}=…" for kind in KINDS if kind.name in reasons))

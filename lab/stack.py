@@ -69,12 +69,14 @@ class Running:
 class Processes:
     """Named local processes, each with a log file in `log_dir`. A context manager that starts and stops them.
 
-    `env` comes before the environment of this process. With `port` 0 a free one is taken.
+    `env` comes before the environment of this process, and `own_env` of a service before both. With `port` 0 a free one
+    is taken.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
     log_dir: Path = ROOT / "var" / "stack"
     port: int = 0
+    own_env: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
     running: dict[str, Running] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -160,7 +162,7 @@ class Processes:
             process = subprocess.Popen(
                 arguments,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, "PATH": path},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **self.own_env.get(name, {}), "PATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

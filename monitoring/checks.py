@@ -173,7 +173,7 @@ def periodic_tasks() -> str:
 
 
 def clocks() -> str:
-    """Those of beat and of the workers, as they were at their last runs."""
+    """Those of beat and of the workers, as they were at their last runs, and that of this process."""
     if off := schedules.clocks_off():
         raise Impaired("; ".join(off))
     return "all agree"

@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from caching.breakers import State
-from eventing import clocks, queues
+from eventing import queues
 from eventing.queues import BrokerUnavailable
 from monitoring import audit_rounds, circuits, health, schedules, selectors
 
@@ -102,9 +102,8 @@ def _clocks() -> Iterator[Metric]:
         "wharf_clock_ahead_seconds", "How far a clock is ahead of the default database's.", labels=["process"]
     )
     try:
-        for process, seconds in (schedules.clocks_ahead() | {"web": clocks.ahead()}).items():
-            if seconds is not None:
-                ahead.add_metric([process], seconds)
+        for process, seconds in schedules.clocks_ahead().items():
+            ahead.add_metric([process], seconds)
     except (DatabaseError, InterfaceError) as error:
         logger.warning("metrics.no_clocks", error=str(error))
     yield ahead

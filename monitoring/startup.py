@@ -7,7 +7,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connections
 
-from config.environment import refuse
 from sharding.checks import connection_budgets
 from sharding.errors import WrongDatabases
 from sharding.installation import refuse_mistakes
@@ -44,7 +43,7 @@ def check() -> None:
 def refuse_demo_logins() -> None:
     for user in User.objects.filter(username__in=DEMO_LOGINS, is_active=True):
         if user.check_password(user.username):
-            refuse(
+            raise SystemExit(
                 f"The login {user.username}/{user.username} of the demo works here, and DEBUG is off. Give it another "
                 f"password (`manage.py changepassword {user.username}`) or set DEBUG=1 if this is for trying out."
             )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from lab.faults import frozen, infrastructure, moves, reactions
+from lab.faults import clocks, frozen, infrastructure, moves, reactions
 from lab.faults.staging import FAULTS, Fault
 
-__all__ = ["FAULTS", "frozen", "in_random_order", "infrastructure", "moves", "reactions"]
+__all__ = ["FAULTS", "clocks", "frozen", "in_random_order", "infrastructure", "moves", "reactions"]
 
 
 def in_random_order(names: Sequence[str], rng: random.Random) -> Iterator[Fault]:

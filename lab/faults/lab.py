@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -229,6 +229,12 @@ class Lab:
         """Break a service of this shop on purpose, from now on (see sabotage/sitecustomize.py)."""
         with self._lock:
             self.stack.env = {**self.stack.env, "SABOTAGE_MUTATION": mutation}
+            self.stack.restart(name)
+
+    def start_anew(self, name: str, environment: Mapping[str, str]) -> None:
+        """Restart a service, with these variables besides those that it has anyway."""
+        with self._lock:
+            self.stack.own_env[name] = environment
             self.stack.restart(name)
 
     @contextmanager

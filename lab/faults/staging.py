@@ -29,6 +29,7 @@ class Fault:
     name: str
     summary: str
     stage: Stage
+    missing: Callable[[], str] = str  # what this machine lacks for it, in words
 
 
 FAULTS: dict[str, Fault] = {}

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +11,6 @@ from typing import Any
 import kombu
 import pytest
 
-from lab.stack import ROOT
 from tests.live import Live
 from tests.waiting import wait_until
 
@@ -114,31 +109,3 @@ def test_a_run_that_ended_well_is_written_down_and_how_far_the_clocks_were_from_
     assert found["worker"]
     assert abs(found["worker_ahead"]) < 1
     assert abs(found["beat_ahead"]) < 1
-
-
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="needs Debian's faketime")
-def test_a_worker_whose_clock_is_ahead_runs_the_periodic_tasks_and_is_named(live: Live) -> None:
-    live.processes.kill("worker-notifications")  # which takes the queue of tasks
-    queue = f"{live.env['EVENTING_NAMESPACE']}_tasks"
-    celery = ("-m", "celery", "--app=config", "--skip-checks", "worker", "--pool=solo", f"--queues={queue}")
-    options = ("--hostname=ahead@%h", "--without-gossip", "--without-mingle", "--without-heartbeat")
-    faked = ["faketime", "-f", "+290s", sys.executable, *celery, *options]
-    environment = {**os.environ, **live.env}
-    worker = subprocess.Popen(faked, cwd=ROOT, env=environment, start_new_session=True)
-    try:
-        code = (
-            "from eventing.models import PeriodicRun\n"
-            "from monitoring import schedules\n"
-            "runs = PeriodicRun.objects.filter(name='Cancel overdue orders', worker__startswith='ahead@')\n"
-            "found = [(str(run.finished_at), round(run.worker_ahead), schedules.clocks_off()) for run in runs]\n"
-            "answer = found[0] if found else None\n"
-        )
-        wait_until(lambda: live.shell(code) is not None, seconds=60)
-        first, ahead, off = live.shell(code)
-        assert 285 <= ahead <= 295
-        assert [line.split(" is ")[0] for line in off] == [f"the clock of ahead@{os.uname().nodename}"]
-        wait_until(lambda: live.shell(code)[0] != first, seconds=30)  # and goes on doing so
-    finally:
-        os.killpg(worker.pid, signal.SIGKILL)  # faketime waits for the worker, which would outlive it
-        worker.wait(timeout=30)
-        live.processes.restart("worker-notifications")

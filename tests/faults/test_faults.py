@@ -32,6 +32,8 @@ STAGED = [fault for fault in FAULTS.values() if not fault.name.endswith("-frozen
 @pytest.mark.parametrize("fault", STAGED, ids=lambda fault: fault.name)
 def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault) -> None:
     """How soon is a matter of the machine, which has other tests to run meanwhile: `script/faults` looks at that."""
+    if missing := fault.missing():
+        pytest.skip(missing)
     outcome = campaign.stage(fault)
 
     assert outcome.verdict.findings == []
@@ -80,7 +82,7 @@ def answers_503(client: Client, number: str) -> bool:
 def test_an_outbox_that_is_written_outside_the_transaction_is_found_out(
     campaign: Campaign, laboratory: Laboratory
 ) -> None:
-    """One of three mutations, in one service: `script/faults --self-test` gives each a whole shop of its own."""
+    """One of six mutations, in one service: `script/faults --self-test` gives each a whole shop of its own."""
     [mutation] = [mutation for mutation in MUTATIONS if mutation.name == "late-outbox"]
     assert campaign.judge().findings == []
     try:

@@ -22,11 +22,24 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 FOLDER = Path(os.environ["SABOTAGE_DIR"])
 MUTATION = os.environ.get("SABOTAGE_MUTATION", "")
+
+
+def sleep_by_select() -> None:
+    """Under libfaketime Python's own sleep fails: it names a moment of the monotonic clock, and that is taken for one
+    of the clock that is faked. A wait for nothing names a duration.
+    """
+    import select
+    import time
+
+    def sleep(seconds: Any) -> None:
+        select.select([], [], [], seconds)
+
+    time.sleep = sleep
 
 
 def die(point: str) -> None:
@@ -167,14 +180,41 @@ def patch_store(module: ModuleType) -> None:
     module.append = append_and_publish_later  # type: ignore[attr-defined]
 
 
+def patch_sweep(module: ModuleType) -> None:
+    if MUTATION == "workers-clock":
+        from django.utils import timezone
+
+        module.clocks = SimpleNamespace(database_time=lambda alias: timezone.now())  # type: ignore[attr-defined]
+
+
+def patch_schedules(module: ModuleType) -> None:
+    begin, send_options = module.Entry.__init__, module.Entry.send_options
+
+    def begin_believing(self: Any, model: Any, app: Any = None) -> None:
+        last = model.last_run_at
+        begin(self, model, app)
+        self.last_run_at = model.last_run_at = last or self.last_run_at
+
+    def send_with_expiry(self: Any, *args: Any) -> dict[str, Any]:
+        options = send_options(self, *args)
+        return {**options, "expires": options["expiration"]}
+
+    if MUTATION == "last-run-believed":
+        module.Entry.__init__ = begin_believing
+    if MUTATION == "celery-expiry":
+        module.Entry.send_options = send_with_expiry
+
+
 PATCHES: dict[str, Callable[[ModuleType], None]] = {
     "config.settings": patch_settings,
     "eventing.delivery": patch_delivery,
     "eventing.publishing": patch_publishing,
     "eventing.relay": patch_relay,
+    "eventing.schedules": patch_schedules,
     "eventing.store": patch_store,
     "eventing.subscribers": patch_subscribers,
     "orders.handlers": patch_placing,
+    "orders.tasks": patch_sweep,
 }
 
 
@@ -197,3 +237,5 @@ class Patcher(MetaPathFinder):
 
 
 sys.meta_path.insert(0, Patcher())
+if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+    sleep_by_select()
