@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from eventing import store, subscribers
+from eventing import clocks, store, subscribers
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import deliver_shuffled, drain
@@ -191,7 +191,7 @@ def stream(message: Message) -> list[Recorded[Any]]:
 
 
 def all_due() -> None:
-    Message.objects.filter(status=Message.Status.PENDING).update(next_attempt_at=timezone.now())
+    Message.objects.filter(status=Message.Status.PENDING).update(next_attempt_at=clocks.database_time())
 
 
 # --- What customers are told ---------------------------------------------------------------------------------------
