@@ -1,7 +1,7 @@
 """The settings that come from the environment: what each may be, its default and its meaning.
 
 config/settings.py reads them by name. A value that cannot be ends the program with one line, before anything starts.
-`python -m config.environment` prints docs/settings.md.
+`python -m config.environment` prints docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -384,13 +384,13 @@ def _shown(setting: Setting, text: str) -> str:
 
 
 def page() -> Iterator[str]:
-    """The lines of docs/settings.md."""
+    """The lines of docs/reference/settings.md."""
     yield from (
         "# Settings",
         "",
         "Made by `python -m config.environment` from the declarations in",
-        "[config/environment.py](../config/environment.py). The same declarations are checked at every start: a value",
-        "that cannot be ends the program with one line that names the setting, its value and what it can be.",
+        "[config/environment.py](../../config/environment.py). The same declarations are checked at every start:",
+        "an invalid value ends the program with one line that names the setting, its value and what it can be.",
         "",
         "A setting comes from the command line, else the environment, else `.env`, else the default. The embedded",
         "profile does not read those that say (services).",

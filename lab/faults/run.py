@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="script/faults",
         description="Break things under a shop on services of its own, while customers order, and see whether anything"
         " gets lost, doubled or oversold. Exit code 1 if so, or if a recovery took longer than"
-        f" {RECOVERY_SECONDS} s. Ctrl-C ends it with the table so far. See docs/faults.md.",
+        f" {RECOVERY_SECONDS} s. Ctrl-C ends it with the table so far. See docs/reference/faults.md.",
     )
     parser.add_argument(
         "--minutes",

@@ -150,7 +150,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Let many customers come to a shop of its own at once, wait until everything is at rest, audit the"
         " shop, and write a report. Without --headless the run is started and stopped on Locust's page, whose address"
         " is printed. Exit code 0: the audit is clean and all promises were kept; 1: not so; 2: wrong usage. Ctrl-C"
-        " ends the load; audit and report follow. See docs/loadtest.md.",
+        " ends the load; audit and report follow. See docs/how-to/loadtest.md.",
         epilog=_catalogue(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

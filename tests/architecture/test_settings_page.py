@@ -24,7 +24,7 @@ pytestmark = pytest.mark.once
 
 
 def test_page_of_settings_is_made_from_the_declarations() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text().splitlines() == list(page())
+    assert (ROOT / "docs" / "reference" / "settings.md").read_text().splitlines() == list(page())
 
 
 def test_every_declared_setting_is_read_and_every_setting_that_is_read_is_declared() -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/api.md, pasted as a whole into a shell, end as the document says."""
+"""The commands of docs/reference/api.md, pasted as a whole into a shell, end as the document says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.live import Live
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md"
 DEMO = "http://127.0.0.1:8000"
 
 

@@ -1,4 +1,4 @@
-"""A shop gets one more order database, as docs/sharding.md says, and goes on there."""
+"""A shop gets one more order database, as docs/explanation/sharding.md says, and goes on there."""
 
 from __future__ import annotations
 

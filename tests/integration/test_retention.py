@@ -39,8 +39,8 @@ def test_every_task_that_prunes_is_a_periodic_one() -> None:
 
 
 def test_the_table_of_the_docs_is_that_of_the_declarations() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
-    assert retention.as_markdown() in page, "write the table of eventing.retention.as_markdown() into docs/retention.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "retention.md"
+    assert retention.as_markdown() in page.read_text(), f"write eventing.retention.as_markdown() into {page}"
 
 
 def a_message(days_ago: int, status: str) -> Message:
