@@ -13,10 +13,9 @@ from pydantic import BaseModel
 from api.problems import Problem
 from api.schemas import PRINTABLE, Cursor, Limit, Page, from_cursor, invalid_cursor, to_cursor
 from caching.responses import Cacheable
-from inventory import selectors
+from inventory import pictures, selectors
 from inventory.domain import MAX_SEARCH, SKU
 from inventory.selectors import InvalidPosition, ProductView, Sort
-from storefront.templatetags.shop import picture
 
 Position = tuple[str | Annotated[int, Meta(ge=0, le=2**53)], str]
 
@@ -83,7 +82,7 @@ def _product(view: ProductView) -> Product:
         category=view.category,
         price=view.price,
         currency=view.currency,
-        picture=picture(view),
+        picture=pictures.address(view),
         active=view.active,
         available=view.available,
     )

@@ -131,8 +131,8 @@ class ResponseCache:
             if hasattr(chunks, "close"):
                 chunks.close()
         [(status, headers)] = started
-        # Django repeats the cookie whose token it has written into the page.
-        headers = [(name, value) for name, value in headers if name.lower() != "set-cookie" or NOBODY not in value]
+        # The id is this request's alone, and Django repeats the cookie whose token it has written into the page.
+        headers = [(name, value) for name, value in headers if name.lower() != "x-request-id" and NOBODY not in value]
         names = {name.lower() for name, _ in headers}
         if not status.startswith("200") or "set-cookie" in names:
             return None

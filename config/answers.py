@@ -5,9 +5,11 @@ A header that an answer has already stays as it is; see docs/how-to/operations.m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -21,6 +23,8 @@ CATALOGUE = "/api/v1/products"
 ADMIN = "/admin/"
 PERSONAL = "private, no-store"
 WITHOUT_BODY = (204, 304)
+REQUEST_ID = "HTTP_X_REQUEST_ID"
+REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def _policy(**exceptions: str) -> str:
@@ -69,6 +73,12 @@ EVERY_ANSWER = {
 }
 
 
+def identify(environ: dict[str, Any]) -> None:
+    """Give a request its id, by which it is found in the logs: its own if that has the form of one."""
+    if REQUEST_ID_FORM.fullmatch(environ.get(REQUEST_ID, "")) is None:
+        environ[REQUEST_ID] = str(uuid4())
+
+
 def kind_of(path: str, status: int) -> Kind:
     if path.startswith(ADMIN):
         return ADMIN_PAGE
@@ -87,7 +97,7 @@ def missing(environ: Mapping[str, Any], status: int, present: Mapping[str, str])
     The value of Vary is the whole one, with what is present.
     """
     kind = kind_of(environ.get("PATH_INFO", ""), status)
-    wanted = EVERY_ANSWER | {"Content-Security-Policy": kind.policy}
+    wanted = EVERY_ANSWER | {"Content-Security-Policy": kind.policy, "X-Request-ID": environ.get(REQUEST_ID, "")}
     if kind.cache:
         wanted["Cache-Control"] = kind.cache
     if settings.SECURE_HSTS_SECONDS and environ.get("wsgi.url_scheme") == "https":

@@ -37,6 +37,7 @@ class Edge:
                 headers = [(name, value) for name, value in headers if name.lower() != "vary"]
             return start(status, [*headers, *found.items()], exc_info)
 
+        answers.identify(environ)
         _believe_proxies(environ)
         _measure_body(environ)
         if environ["REQUEST_METHOD"] != "HEAD":

@@ -91,6 +91,7 @@ class Answers:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.method == "HEAD":
             request.method = "GET"
+        answers.identify(request.META)
         response = self.get_response(request)
         answers.complete(request, response)
         return response

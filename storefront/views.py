@@ -19,6 +19,7 @@ from django.views.generic import FormView
 
 from accounts import registration as accounts
 from checkout import service as checkout
+from inventory import pictures
 from inventory import selectors as inventory
 from monitoring import circuits
 from notifications import handlers as notifications
@@ -31,7 +32,7 @@ from payments import selectors as payments
 from payments.handlers import PaymentError, PaymentInProgress
 from payments.selectors import Progress
 from sharding import numbers
-from storefront import pictures, throttle
+from storefront import throttle
 from storefront.cart import CartError, cart_of, changing
 from storefront.forms import ONCE, PaymentForm, RegistrationForm, SignInForm
 from storefront.redirects import LocalNext, for_customers, form_on

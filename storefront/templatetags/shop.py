@@ -7,11 +7,10 @@ from secrets import token_urlsafe
 from django import template
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
-from django.urls import reverse
 
+from inventory import pictures
 from inventory.selectors import PricedLine, ProductView
 from notifications import selectors as notifications
-from storefront import pictures
 from storefront.cart import cart_of
 
 register = template.Library()
@@ -35,8 +34,7 @@ def availability(available: int) -> str:
 
 @register.filter
 def picture(product: ProductView) -> str:
-    """The address of the product's picture, which changes with the picture."""
-    return f"{reverse('storefront:picture', args=[product.sku])}?v={pictures.version(product)}"
+    return pictures.address(product)
 
 
 @register.simple_tag

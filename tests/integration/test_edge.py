@@ -14,7 +14,7 @@ from pytest_django.fixtures import Settings
 from config.edge import Edge
 from tests.integration.shop_api import stock_the_shop
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.django_db(databases="__all__")]
 
 PROXIES = [ip_network("10.0.0.0/24"), ip_network("fd00::/64")]
 
@@ -120,3 +120,18 @@ def test_a_visitor_who_puts_nothing_into_a_cart_gets_no_session() -> None:
 
     client.post("/products/BOOK/add/", {"quantity": "1"})
     assert Session.objects.count() == before + 1
+
+
+@pytest.mark.parametrize("given", ["a", "0af7651916cd43dd8448eb211c80319c", "trace.7_b-2"])
+def test_every_answer_names_the_id_of_its_request(given: str) -> None:
+    for path in ("/api/v1/products", "/api/v1/orders", "/api/v1/nothing", "/", "/nothing/"):
+        assert Client().get(path, headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "é", "a/b"])
+def test_what_is_no_id_of_a_request_is_replaced_by_one(given: str) -> None:
+    first, second = (
+        Client().get("/api/v1/products", headers={"X-Request-ID": given}).headers["X-Request-ID"] for _ in range(2)
+    )
+    assert {len(first), len(second)} == {36}
+    assert first != second

@@ -91,6 +91,7 @@ def test_django_is_asked_once_for_a_product(web: Web, sku: str) -> None:
     first, second = web.get(f"/api/v1/products/{sku}"), web.get(f"/api/v1/products/{sku}")
     assert web.asked == [f"/api/v1/products/{sku}"]
     assert (second.status, second.body, second.headers) == ("200 OK", first.body, first.headers)
+    assert "X-Request-ID" not in second.headers  # each request has its own, from the application before this one
     assert '"available":3' in second.body
     assert second.headers["Content-Type"].startswith("application/json")
     assert "Content-Security-Policy" in second.headers

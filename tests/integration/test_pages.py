@@ -28,6 +28,7 @@ from coupons.domain import Kind
 from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory
+from inventory import pictures
 from inventory import selectors as catalogue
 from inventory.models import Product
 from notifications import handlers as notifications
@@ -36,7 +37,7 @@ from orders import handlers as orders
 from orders import selectors
 from orders.commands import RefundOrder, ShipOrder
 from sharding import numbers
-from storefront import pictures, throttle
+from storefront import throttle
 from storefront.models import CustomerCart
 from tests.factories import CustomerFactory, ProductFactory
 from tests.integration.parallel import at_once

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from inventory import pictures
 from inventory.selectors import ProductView
-from storefront import pictures
 
 
 def product(picture: str) -> ProductView:

@@ -1,4 +1,4 @@
-"""Finds a product's picture, a drawing of storefront/drawings, and gives it the colours of this product.
+"""Finds a product's picture, a drawing of inventory/drawings, and gives it the colours of this product.
 
 Which drawing it is says a word of the product's picture seed and name; where they say nothing, the category chooses.
 The category gives the colours too, unless the name does. Chance, from the names alone, does the rest.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inventory.selectors import ProductView
 
+EDITION = "2"  # of the drawings: browsers look again when it changes
 FOLDER = Path(__file__).parent / "drawings"
 DRAWN_IN = {"200": "hue", "40": "mark"}  # the hues of the files: of nearly everything, and of decorations
 
@@ -54,9 +55,13 @@ FAMILIES: dict[str, tuple[int, tuple[str, ...]]] = {
 HUES = {"red": 4, "terracotta": 16, "copper": 20, "orange": 30, "oak": 34, "brass": 44, "green": 130, "blue": 212}
 
 
+def address(product: ProductView) -> str:
+    """Where the shop serves the picture of a product; it changes with the picture, so browsers may keep it for ever."""
+    return f"/pictures/{product.sku}.svg?v={version(product)}"
+
+
 def version(product: ProductView) -> str:
-    """Changes when the picture of a product does, so that its address may be cached for ever."""
-    return _digest(product.category, product.picture, product.name).hex()[:8]
+    return _digest(EDITION, product.category, product.picture, product.name).hex()[:8]
 
 
 def render(product: ProductView) -> str:
