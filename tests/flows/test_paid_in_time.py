@@ -95,7 +95,7 @@ def test_a_payment_that_the_gateway_has_not_answered_at_the_deadline_is_waited_f
 
 def test_after_a_decline_the_deadline_is_what_it_was(shop: Shop, order_id: int) -> None:
     pay(shop, order_id, "tok_declined")
-    assert expires(shop, order_id) == PAYMENT_HOLD - 12 * SECOND
+    assert expires(shop, order_id) == PAYMENT_HOLD
     drain()
     assert expires(shop, order_id) == timedelta(0)
 
