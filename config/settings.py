@@ -244,7 +244,7 @@ else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 SESSION_ENGINE = "caching.sessions"
 
-# --- Celery and the backbone --------------------------------------------------------------------------------------
+# --- Celery and the backbone, whose other settings have their defaults in eventing/conf.py --------------------------
 
 CELERY_BROKER_URL = "memory://localhost/" if EMBEDDED else env.text("CELERY_BROKER_URL")
 # Celery prefers a CELERY_BROKER_URL of the environment to the setting above, but not to these.
@@ -289,19 +289,14 @@ CELERY_BEAT_SCHEDULER = "eventing.beat:LeaderScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_BEAT_SYNC_EVERY = 1  # a successor must know what has run already
 
+EVENTING_READ_SECONDS = DATABASE_READ_SECONDS
 EVENTING_PARTITIONS = "sharding.partitions.of_new_table"
 EVENTING_SOURCE = env.text("EVENTING_SOURCE")  # who speaks in the CloudEvents for other programs
-EVENTING_INTEGRATION_DATABASE = "default"
 EVENTING_DURABLE_BROKER = not EMBEDDED
 EVENTING_POLL_SECONDS = env.number("EVENTING_POLL_SECONDS")
-EVENTING_RELAY_BATCH = 500  # outbox rows of one poll
-EVENTING_MESSAGE_EVENTS = 200  # events of one message, at most
-EVENTING_MESSAGE_BYTES = 256 * 1024
 EVENTING_MAX_ATTEMPTS = env.integer("EVENTING_MAX_ATTEMPTS")
-EVENTING_MAX_BACKOFF_SECONDS = 300
 # How long it is known which events were handled; audits look back no further.
 EVENTING_INBOX_RETENTION_DAYS = env.integer("EVENTING_INBOX_RETENTION_DAYS")
-EVENTING_DELIVERY_LIMIT = 5  # how often the broker hands out a message whose worker dies
 # Back-pressure, see eventing.pressure; 0 turns each off. In the embedded profile events stay in the outbox until they
 # are handled, so their age does not tell that the relay is behind.
 EVENTING_QUEUE_HIGH_WATER = env.integer("EVENTING_QUEUE_HIGH_WATER")  # messages (batches of events)

@@ -17,6 +17,7 @@ from kombu.exceptions import ContentDisallowed, KombuError
 from kombu.message import Message
 
 from eventing import queues, registry, subscribers, topology
+from eventing.conf import conf
 from eventing.errors import EventingError, NotRedrivable
 from eventing.models import DeadLetter, EventKey, InboxEntry
 from eventing.publishing import Publisher
@@ -352,7 +353,7 @@ def received(event: Any) -> Envelope:
 def _deaths(headers: dict[str, Any], reason: str) -> int:
     """How often the broker handed the message out again: it says so itself, except in some versions at the limit."""
     known = redeliveries(headers.get("x-delivery-count"))
-    return max(known, settings.EVENTING_DELIVERY_LIMIT) if reason == "delivery_limit" else known
+    return max(known, conf.EVENTING_DELIVERY_LIMIT) if reason == "delivery_limit" else known
 
 
 def redeliveries(count: Any) -> int:

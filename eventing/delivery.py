@@ -19,11 +19,11 @@ from typing import Any
 import django.db
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 
 from eventing import deadletters
+from eventing.conf import conf
 from eventing.databases import placeholders, prepared, relation, time_to_db
 from eventing.recorded import Identity, Recorded, is_among, short_hash
 from eventing.store import KEY_TYPES
@@ -93,7 +93,7 @@ class Delivery:
 
 def backoff_seconds(attempt: int) -> int:
     """The pause before the next attempt: 1, 2, 4, … seconds up to the maximum, give or take half, as whole seconds."""
-    seconds: int = min(2 ** (attempt - 1), settings.EVENTING_MAX_BACKOFF_SECONDS)
+    seconds: int = min(2 ** (attempt - 1), conf.EVENTING_MAX_BACKOFF_SECONDS)
     return max(1, round(seconds * random.uniform(0.5, 1.5)))
 
 
@@ -293,7 +293,7 @@ def _database_is_away(alias: str, error: Exception) -> bool:
 
 def _fail_together(envelopes: list[Envelope], error: Exception, delivery: Delivery, outcome: Outcome) -> None:
     """Try a whole batch again later, up to the limit."""
-    if is_transient(error) and delivery.attempt < settings.EVENTING_MAX_ATTEMPTS:
+    if is_transient(error) and delivery.attempt < conf.EVENTING_MAX_ATTEMPTS:
         name, attempt = delivery.subscriber.name, delivery.attempt
         logger.info("delivery.retry_batch", subscriber=name, events=len(envelopes), attempt=attempt, error=repr(error))
         outcome.retry_batches.append(envelopes)
@@ -306,7 +306,7 @@ def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Out
     """Try again later what may get better, up to the limit; everything else is a dead letter."""
     name = delivery.subscriber.name
     outcome.out_of_time |= isinstance(error, SoftTimeLimitExceeded)
-    if is_transient(error) and delivery.attempt < settings.EVENTING_MAX_ATTEMPTS:
+    if is_transient(error) and delivery.attempt < conf.EVENTING_MAX_ATTEMPTS:
         logger.info(
             "delivery.retry", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error)
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import connections
 
+from eventing.conf import conf
 from eventing.databases import time_to_db
 
 
@@ -16,7 +16,7 @@ def prune_inbox(now: datetime, using: str, limit: int) -> int:
     The broker keeps no message for so long, and a replay that goes further back meets effects that are idempotent by
     their own keys.
     """
-    before = now - timedelta(days=settings.EVENTING_INBOX_RETENTION_DAYS)
+    before = now - timedelta(days=conf.EVENTING_INBOX_RETENTION_DAYS)
     connection = connections[using]
     key = "stream_id, category, version, subscriber"
     with connection.cursor() as cursor:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
-from django.conf import settings
 from django.db import connections
 
 from eventing import subscribers
+from eventing.conf import conf
 from eventing.databases import release_session_lock, try_session_lock
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
@@ -125,7 +125,7 @@ def deliver_until_settled(messages: Sequence[Message]) -> None:
 
     Raises EventingError if the dead letters' database is away.
     """
-    for attempt in range(1, settings.EVENTING_MAX_ATTEMPTS + 1):
+    for attempt in range(1, conf.EVENTING_MAX_ATTEMPTS + 1):
         again = []
         for message in messages:
             delivery = Delivery(

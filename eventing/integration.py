@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from django.conf import settings
 
 from eventing import topology
+from eventing.conf import conf
 from eventing.confirms import ConfirmedProducer
 from eventing.errors import Transient
 from eventing.recorded import Recorded
@@ -27,7 +27,7 @@ class NotPublished(Transient):
 
 
 integration = Subscriber(
-    "integration", database=lambda recorded: settings.EVENTING_INTEGRATION_DATABASE, outside_effects=True
+    "integration", database=lambda recorded: conf.EVENTING_INTEGRATION_DATABASE, outside_effects=True
 )
 
 
@@ -37,12 +37,12 @@ def cloud_event(recorded: Recorded[Any]) -> dict[str, Any]:
     return {
         "specversion": "1.0",
         "id": f"{stream}@{recorded.version}",
-        "source": settings.EVENTING_SOURCE,
+        "source": conf.EVENTING_SOURCE,
         "type": recorded.event.TYPE,
         "subject": stream,
         "time": recorded.recorded_at,
         "datacontenttype": "application/json",
-        "dataschema": f"{settings.EVENTING_SOURCE}/{recorded.event.TYPE}/{recorded.event.SCHEMA_VERSION}",
+        "dataschema": f"{conf.EVENTING_SOURCE}/{recorded.event.TYPE}/{recorded.event.SCHEMA_VERSION}",
         "sequence": recorded.version,
         **({} if recorded.hash is None else {"hash": recorded.hash.hex()}),
         "correlationid": recorded.metadata.correlation_id,

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.operations.models import AddConstraint, AddIndex, CreateModel, ModelOperation
 from django.db.models import Field, Manager, UniqueConstraint
 from django.utils.module_loading import import_string
 
+from eventing.conf import conf
 from eventing.partitions import partitioned_tables, partitions
 
 
@@ -181,7 +181,7 @@ class ReplaceUniqueConstraint(AddConstraint):
 
 
 def _partitions_of(alias: str, table: str) -> Sequence[str] | None:
-    if not (path := getattr(settings, "EVENTING_PARTITIONS", "")):
+    if not (path := conf.EVENTING_PARTITIONS):
         return None
     statements: Sequence[str] | None = import_string(path)(alias, table)
     return statements

@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 import structlog
-from django.conf import settings
 from kombu.connection import Connection
 
 from eventing import queues, subscribers, topology
+from eventing.conf import conf
 from eventing.errors import Overloaded
 from eventing.relay import ends
 
@@ -84,7 +84,7 @@ class Load:
             return before
         answer = {depth.name: depth.messages or 0 for depth in found}
         if (full := _full(answer)) != _full(before):
-            logger.warning("queues.full", queues=sorted(full), high_water=settings.EVENTING_QUEUE_HIGH_WATER)
+            logger.warning("queues.full", queues=sorted(full), high_water=conf.EVENTING_QUEUE_HIGH_WATER)
         return answer
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Load:
 
 
 def _full(messages: Mapping[str, int]) -> frozenset[str]:
-    high_water = settings.EVENTING_QUEUE_HIGH_WATER
+    high_water = conf.EVENTING_QUEUE_HIGH_WATER
     return frozenset(name for name, number in messages.items() if number >= high_water > 0)
 
 
@@ -135,7 +135,7 @@ def admit(alias: str) -> None:
     Raises Overloaded while the oldest event of its outbox has waited for more than EVENTING_MAX_LAG_SECONDS since this
     process has seen it. Looks into the database once in ASK_SECONDS at most, so what it says may be as old as that.
     """
-    limit = settings.EVENTING_MAX_LAG_SECONDS
+    limit = conf.EVENTING_MAX_LAG_SECONDS
     if limit <= 0:
         return
     seconds = _lags.setdefault(alias, Remembered(Waiting(alias).seconds, 0.0)).get()

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from celery import current_app
-from django.conf import settings
 
 from eventing import queues, topology
+from eventing.conf import conf
 from eventing.confirms import CONFIRM_SECONDS, ConfirmedProducer
 from eventing.databases import give_back_connections
 from eventing.wire import Envelope, Replay, encode
@@ -147,8 +147,8 @@ class _Parcel:
 class SharedPublisher:
     """One publisher for many relays: what several of them want to send at the same time travels in common messages.
 
-    A worker takes a long message about as fast as a short one, and with as many databases as a shop has shards most
-    messages would be short. Whoever finds the connection free sends for all who wait: the group commit of databases
+    A worker takes a long message about as fast as a short one, and where there are many databases most messages would
+    be short. Whoever finds the connection free sends for all who wait: the group commit of databases
     (DeWitt et al., Implementation Techniques for Main Memory Database Systems, 1984).
 
     The more events there are, the longer they are gathered, unless they fill a message: for six milliseconds when
@@ -190,7 +190,7 @@ class SharedPublisher:
     def _gather(self) -> None:
         with self._list:
             events = sum(parcel.size for parcel in self._waiting)
-        if events < settings.EVENTING_MESSAGE_EVENTS:
+        if events < conf.EVENTING_MESSAGE_EVENTS:
             time.sleep(max(0.0, self._sent_at + self._gather_seconds() - time.monotonic()))
 
     def _gather_seconds(self) -> float:
@@ -256,10 +256,10 @@ def batches(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
     """Cut events into messages of a bounded number and size; an event larger than the bound travels alone."""
     batch: list[Envelope] = []
     size = 0
+    most, largest = conf.EVENTING_MESSAGE_EVENTS, conf.EVENTING_MESSAGE_BYTES
     for envelope in envelopes:
         length = len(encode(envelope))
-        full = len(batch) >= settings.EVENTING_MESSAGE_EVENTS or size + length > settings.EVENTING_MESSAGE_BYTES
-        if batch and full:
+        if batch and (len(batch) >= most or size + length > largest):
             yield batch
             batch, size = [], 0
         batch.append(envelope)

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import msgspec
 import structlog
-from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from eventing import clocks, deadletters, subscribers
+from eventing.conf import conf
 from eventing.databases import (
     look_up,
     placeholders,
@@ -83,7 +83,7 @@ class Relay:
     alias: str
     sender: Sender = field(default_factory=Publisher)
     # A broker that forgets its messages when it stops (the embedded profile's) must not be the only one to have them.
-    durable: bool = field(default_factory=lambda: settings.EVENTING_DURABLE_BROKER)
+    durable: bool = field(default_factory=lambda: conf.EVENTING_DURABLE_BROKER)
     # The subscribers whose queues are full. Their events wait in the outbox, and the others' go past them.
     full: Callable[[], frozenset[str]] = frozenset
     rest: Callable[[], float] = float  # for how many seconds it need not look into an outbox that it has emptied
@@ -128,7 +128,7 @@ class Relay:
                 return STANDBY_SECONDS
             logger.info("relay.leading", database=self.alias)
         if published := self.publish_once():
-            return 0.0 if published >= settings.EVENTING_RELAY_BATCH else self.rest()
+            return 0.0 if published >= conf.EVENTING_RELAY_BATCH else self.rest()
         return HELD_SECONDS if self.full() else _next_pause(pause)
 
     def _start_over(self) -> None:
@@ -174,7 +174,7 @@ class Relay:
     def _outbox_rows(self, held: Sequence[str]) -> list[tuple[Any, ...]]:
         """The oldest rows of the outbox with their events, but for events of the types that are held back."""
         connection = connections[self.alias]
-        batch = settings.EVENTING_RELAY_BATCH + len(self.sent)
+        batch = conf.EVENTING_RELAY_BATCH + len(self.sent)
         with prepared(connection) as cursor:
             cursor.execute(
                 "SELECT stream_id, category, version, id FROM eventing_outbox ORDER BY id LIMIT %s",
@@ -253,7 +253,7 @@ def envelope_of_row(row: Sequence[Any]) -> Envelope:
 
 def _next_pause(pause: float) -> float:
     """Poll at the set interval while there is work, up to 2.5 times slower when there is none."""
-    shortest: float = settings.EVENTING_POLL_SECONDS
+    shortest: float = conf.EVENTING_POLL_SECONDS
     return min(max(pause * 1.2, shortest), shortest * 2.5)
 
 

@@ -15,6 +15,7 @@ from celery.signals import task_prerun
 from django.conf import settings
 
 from eventing import clocks, deadletters, housekeeping, queues, redrives, retention, subscribers, topology
+from eventing.conf import conf
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
 from eventing.periodic import on_each, periodic
@@ -93,7 +94,7 @@ def collect_dead_letters(limit: UpTo = 500) -> int:
     """
     deadletters.note_handled()
     redrives.resume_stalled()
-    if not settings.EVENTING_DURABLE_BROKER:
+    if not conf.EVENTING_DURABLE_BROKER:
         return 0
     with current_app.connection_for_read() as connection, queues.answering(connection):
         topology.declare(connection)

@@ -4,8 +4,8 @@
     quorum queue <subscriber> ──delivery limit──> domain.dead (topic) ──> dead-letters
     integration.events (topic) ──<event type>──> queues of other programs
 
-A namespace (tests, several shops on one broker) is a prefix of every name with `_`, which keeps a routing key one
-word: `#.inventory` must not match the key of another namespace.
+A namespace (tests, several installations on one broker) is a prefix of every name with `_`, which keeps a routing key
+one word: `#.billing` must not match the key of another namespace.
 
 A broker that has lost its data comes back without any of this, and any part of it can be deleted. So workers declare
 it after each connect, publishers when the broker refuses a message for want of it, and a periodic task for the rest.
@@ -14,7 +14,6 @@ it after each connect, publishers when the broker refuses a message for want of 
 from __future__ import annotations
 
 from celery import Celery
-from django.conf import settings
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from kombu.transport.native_delayed_delivery import (
@@ -26,13 +25,14 @@ from kombu.transport.native_delayed_delivery import (
 )
 
 from eventing import subscribers, wire
+from eventing.conf import conf
 
 TASKS = "tasks"  # the queue of background tasks that are not reactions to events
 
 
 def qualified(name: str) -> str:
     """A name in the namespace of this installation."""
-    return f"{settings.EVENTING_NAMESPACE}_{name}" if settings.EVENTING_NAMESPACE else name
+    return f"{conf.EVENTING_NAMESPACE}_{name}" if conf.EVENTING_NAMESPACE else name
 
 
 def unqualified(name: str) -> str:
@@ -60,7 +60,7 @@ def work_queue(name: str) -> Queue:
         routing_key=qualified(name),
         queue_arguments={
             "x-queue-type": "quorum",
-            "x-delivery-limit": settings.EVENTING_DELIVERY_LIMIT,
+            "x-delivery-limit": conf.EVENTING_DELIVERY_LIMIT,
             "x-dead-letter-exchange": dead_exchange().name,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
@@ -120,7 +120,7 @@ def declare(connection: Connection) -> list[str]:
     integration_exchange()(channel).declare()
     for queue in queues:
         queue(channel).declare()
-    if settings.EVENTING_DURABLE_BROKER:  # the in-memory broker's workers keep what is delayed themselves
+    if conf.EVENTING_DURABLE_BROKER:  # the in-memory broker's workers keep what is delayed themselves
         declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
         for queue in work_queues():
             bind_queue_to_native_delayed_delivery_exchange(connection, queue)

@@ -14,11 +14,11 @@ from amqp.exceptions import RecoverableConnectionError
 from celery import bootsteps
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.connection import Connection
-from django.conf import settings
 from kombu.entity import Queue
 from kombu.message import Message
 
 from eventing import queues, topology
+from eventing.conf import conf
 
 CHECK_SECONDS = 5
 ANSWER_SECONDS = 1.0
@@ -40,7 +40,7 @@ class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not 
 
     def start(self, consumer: Consumer) -> None:
         self.stop(consumer)
-        if settings.EVENTING_DURABLE_BROKER:
+        if conf.EVENTING_DURABLE_BROKER:
             self._watch = consumer.timer.call_repeatedly(CHECK_SECONDS, _require_consumers, (consumer,))
         with consumer.app.connection_for_write() as connection:
             try:

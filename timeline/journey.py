@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils.safestring import SafeString
 
 from coupons.events import REDEMPTION
 from eventing import registry, subscribers
+from eventing.conf import conf
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import event_id
 from inventory.events import RESERVATION
@@ -175,7 +175,7 @@ class _Rows:
     def read(cls, ours: Q, aliases: Sequence[str]) -> _Rows:
         entries: dict[str, list[InboxEntry]] = defaultdict(list)
         unpublished: set[str] = set()
-        for alias in dict.fromkeys([*aliases, settings.EVENTING_INTEGRATION_DATABASE]):
+        for alias in dict.fromkeys([*aliases, conf.EVENTING_INTEGRATION_DATABASE]):
             for entry in InboxEntry.objects.using(alias).filter(ours).order_by("handled_at"):
                 entries[entry.event_id].append(entry)
         for alias in aliases:

@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.conf import settings
-
 from eventing import queues
+from eventing.conf import conf
 from eventing.queues import BrokerUnavailable
 
 ANSWER_SECONDS = 3.0
@@ -17,9 +16,7 @@ FRESH_SECONDS = 1.0
 
 def longest_delay() -> timedelta:
     """How long an event can be tried again before it is a dead letter: the sum of the longest pauses."""
-    pauses = (
-        min(2**attempt, settings.EVENTING_MAX_BACKOFF_SECONDS) for attempt in range(settings.EVENTING_MAX_ATTEMPTS)
-    )
+    pauses = (min(2**attempt, conf.EVENTING_MAX_BACKOFF_SECONDS) for attempt in range(conf.EVENTING_MAX_ATTEMPTS))
     return timedelta(seconds=1.5 * sum(pauses))
 
 
@@ -38,7 +35,7 @@ class Broker:
         The embedded profile's broker is not asked: there, an event stays in the outbox until it has been handled. One
         that does not answer may have anything.
         """
-        if not settings.EVENTING_DURABLE_BROKER:
+        if not conf.EVENTING_DURABLE_BROKER:
             return False
         self._ask()
         if not self.answers:

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
 from django.db import OperationalError, connections
 
 from eventing import delivery, subscribers, tasks
+from eventing.conf import conf
 from eventing.delivery import Delivery, Outcome, backoff_seconds
 from eventing.errors import Transient
 from eventing.models import DeadLetter, InboxEntry
@@ -98,10 +98,10 @@ def test_what_was_tried_too_often_is_dead(notes: Notes) -> None:
     notes.write(1, "early")
     notes.fail_on["early"] = Transient("not yet")
 
-    outcome = deliver(envelopes(), attempt=settings.EVENTING_MAX_ATTEMPTS)
+    outcome = deliver(envelopes(), attempt=conf.EVENTING_MAX_ATTEMPTS)
 
     assert outcome == Outcome(dead=1)
-    assert DeadLetter.objects.get().attempts == settings.EVENTING_MAX_ATTEMPTS
+    assert DeadLetter.objects.get().attempts == conf.EVENTING_MAX_ATTEMPTS
 
 
 def test_an_event_that_nobody_can_read_is_dead_at_once(notes: Notes) -> None:
@@ -167,7 +167,7 @@ def test_a_batch_whose_database_is_away_is_tried_again_as_a_batch(notes: Notes) 
 def test_a_batch_whose_database_stays_away_ends_as_dead_letters(notes: Notes) -> None:
     notes.write(1, "a", "b")
 
-    assert deliver(envelopes(), attempt=settings.EVENTING_MAX_ATTEMPTS) == Outcome(dead=2)
+    assert deliver(envelopes(), attempt=conf.EVENTING_MAX_ATTEMPTS) == Outcome(dead=2)
     assert DeadLetter.objects.count() == 2
 
 
@@ -275,7 +275,7 @@ def test_an_effect_that_fails_is_tried_again_and_not_marked(notes: Notes) -> Non
 
 def test_the_pause_doubles_up_to_a_maximum_and_is_at_least_a_second() -> None:
     for attempt in range(1, 20):
-        nominal = min(2 ** (attempt - 1), settings.EVENTING_MAX_BACKOFF_SECONDS)
+        nominal = min(2 ** (attempt - 1), conf.EVENTING_MAX_BACKOFF_SECONDS)
         for _ in range(50):
             pause = backoff_seconds(attempt)
             assert isinstance(pause, int)

@@ -31,7 +31,7 @@ PAGE = 3
 
 @pytest.fixture(autouse=True)
 def patience(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings.DATABASE_READ_SECONDS = SECONDS
+    settings.DATABASE_READ_SECONDS = settings.EVENTING_READ_SECONDS = SECONDS
     monkeypatch.setattr(orders_admin, "PAGE_SIZE", PAGE)
 
 

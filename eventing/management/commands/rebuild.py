@@ -33,7 +33,7 @@ def jobs(text: str) -> int:
 
 
 class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
+    requires_system_checks: list[str] = []  # they would load every page
     help = (
         "Make a read model anew from its events, beside the one in use, say what differed, and switch over. Readers "
         "and writers go on meanwhile. It may be stopped at any time and run again."

@@ -13,6 +13,7 @@ from django.core.checks import run_checks
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
+from eventing.conf import conf
 from eventing.pressure import Load
 from eventing.relay import start_threads
 
@@ -20,7 +21,7 @@ WAKE_SECONDS = 0.5
 
 
 class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
+    requires_system_checks: list[str] = []  # they would load every page
     help = (
         "Publish committed events to the broker until stopped. Several relays may run: each database is worked on by "
         "one of them, and another takes over when it dies. SIGTERM finishes the batch in hand."
@@ -37,7 +38,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no database {', '.join(sorted(unknown))}; there are {', '.join(settings.DATABASES)}."
             )
-        if not settings.EVENTING_DURABLE_BROKER:
+        if not conf.EVENTING_DURABLE_BROKER:
             raise CommandError(
                 "The embedded profile's broker lives inside one process: `manage.py embedded` runs the relay with it."
             )

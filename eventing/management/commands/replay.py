@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from eventing import browser, registry, replay, subscribers
+from eventing.conf import conf
 from eventing.errors import EventingError
 from eventing.inline import DirectSender
 from eventing.models import Event, ReplayRun
@@ -55,7 +56,7 @@ def events_a_second(text: str) -> float:
 
 
 class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
+    requires_system_checks: list[str] = []  # they would load every page
     help = (
         "Send recorded events again to one subscriber, through its queue and its inbox, oldest first. What it has "
         "handled before it does not handle again, unless --forget. Ctrl-C stops it, --resume goes on. In the embedded "
@@ -195,7 +196,7 @@ class Command(BaseCommand):
         def on_trouble(error: BaseException, seconds: float) -> None:
             self._say(f"the broker does not take events ({error!r}); next try in {seconds:.1f} s")
 
-        sender = closing(Publisher()) if settings.EVENTING_DURABLE_BROKER else nullcontext(DirectSender())
+        sender = closing(Publisher()) if conf.EVENTING_DURABLE_BROKER else nullcontext(DirectSender())
         try:
             with sender as target, _sigterm_like_ctrl_c():
                 replay.run(

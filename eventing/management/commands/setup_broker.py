@@ -11,7 +11,7 @@ from eventing import topology
 
 
 class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
+    requires_system_checks: list[str] = []  # they would load every page
     help = "Declare the exchanges and queues that publishers and workers rely on. Safe to repeat."
 
     def handle(self, *args: Any, **options: Any) -> None:
