@@ -1,24 +1,21 @@
 """Races for one order, driven many times: whoever comes first, exactly one side wins and nothing is left over.
 
-    script/races --trials 1000
-
 Both sides work through the same orders in the same sequence, each in a thread of its own, and start together on each
 of them. What their events lead to is delivered afterwards.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
-from typing import Any, ClassVar
+from itertools import count, islice
+from typing import ClassVar
 from uuid import uuid4
 
 from django.conf import settings
@@ -28,27 +25,17 @@ from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
 
 from checkout import service as checkout
-from eventing import store
 from eventing.inline import Inline, Message, deliver_until_settled
-from eventing.recorded import Recorded
 from eventing.testing import publish_all
-from lab.bulk import handle_all, metadata
-from orders import handlers, selectors
-from orders.commands import (
-    CancelOrder,
-    Command,
-    ConfirmOrder,
-    PayOrder,
-    PlaceOrder,
-    RefundOrder,
-    ShipOrder,
-    StartPayment,
-)
-from orders.domain import OrderError, Status
-from orders.events import CATEGORY, CancelReason, Check, Line, OrderCancelled, OrderPaid, OrderRefunded, OrderShipped
-from orders.selectors import OrderRow
+from lab import command
+from lab.oracle import Order
+from lab.programs import questions
+from lab.programs.shop import handle_all, metadata, placements
+from orders import handlers
+from orders.commands import CancelOrder, Command, ConfirmOrder, PayOrder, RefundOrder, ShipOrder, StartPayment
+from orders.domain import OrderError
+from orders.events import CancelReason, Check, OrderCancelled, OrderPaid, OrderRefunded, OrderShipped
 from payments import handlers as payments
-from payments import selectors as payments_selectors
 from payments.commands import RequestPayment
 from payments.gateway import Captured, Declined, GatewayUnavailable, SandboxGateway
 from payments.handlers import PaymentError
@@ -61,9 +48,7 @@ TERM = timedelta(minutes=30)
 STEP = timedelta(minutes=5)
 SECOND = timedelta(seconds=1)
 SWEEP_BATCH = 5
-READ_SECONDS = 60  # for a thousand orders
-ATTEMPTS = 10  # to pay an order, of which there are fewer
-DECISIVE = (OrderPaid, OrderCancelled, OrderShipped, OrderRefunded)
+ENDINGS = [event.TYPE for event in (OrderPaid, OrderCancelled, OrderShipped, OrderRefunded)]
 
 _customers = count(1)
 
@@ -73,6 +58,7 @@ class Prize:
     """An order to race for, and the message about its payment that is on its way, if there is one."""
 
     order_id: int
+    customer_id: int
     due: datetime
     trial: int
     message: Message | None = None
@@ -83,12 +69,16 @@ Act = Callable[[Prize], bool | None]  # whether it has won; None if that shows l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Race:
-    """`prepare` makes so many orders ready to start; `final` are the ways in which the race for one may end."""
+    """`prepare` makes so many orders ready to start; `final` are the ways in which the race for one may end.
+
+    With `has_payments` the money is asked of a gateway; otherwise orders are only told that they are paid.
+    """
 
     name: str
     prepare: Callable[[int], list[Prize]]
     sides: tuple[Act, Act]
     final: frozenset[tuple[str, ...]]
+    has_payments: bool = False
     gateway: str = "payments.gateway.SandboxGateway"
 
 
@@ -125,67 +115,27 @@ def run(race: Race, trials: int) -> Result:
             claims = zip(*threads.map(side, race.sides), strict=True)
         deliver()
     result = Result(trials=trials)
-    for end, claimed in zip(ends(prizes), claims, strict=True):
-        result.outcomes[" → ".join(end.ways) or "nothing"] += 1
-        problem = judge(race, end)
+    orders = questions.orders([prize.customer_id for prize in prizes], ENDINGS)
+    for prize, claimed in zip(prizes, claims, strict=True):
+        order = orders.get(prize.order_id)
+        result.outcomes[" → ".join(order.endings).replace("order.", "") if order and order.endings else "nothing"] += 1
+        problem = judge(race, order)
         if not problem and None not in claimed and sum(map(bool, claimed)) != 1:
             problem = f"{sum(map(bool, claimed))} sides believe to have won"
         if problem:
-            result.wrong.append(f"order {numbers.to_text(end.order_id)}: {problem}")
+            result.wrong.append(f"order {numbers.to_text(prize.order_id)}: {problem}")
     return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """What became of an order.
-
-    `ways`: what decided the race, in sequence. `row`: None if there is no such order. `kept`: what was captured and not
-    given back; None if there is no payment.
-    """
-
-    order_id: int
-    ways: tuple[str, ...]
-    row: OrderRow | None
-    kept: int | None
-
-
-def ends(prizes: Sequence[Prize]) -> Iterator[End]:
-    """In the order of the prizes; two queries for each shard, and one for all payments."""
-    by_shard: dict[str, list[int]] = defaultdict(list)
-    for prize in prizes:
-        by_shard[shards.alias_of(prize.order_id)].append(prize.order_id)
-    histories: dict[int, list[Recorded[Any]]] = {}
-    for alias, order_ids in by_shard.items():
-        histories |= store.load_many(CATEGORY, order_ids, using=alias)
-    with override_settings(DATABASE_READ_SECONDS=READ_SECONDS):
-        rows = {row.id: row for row in selectors.several([prize.order_id for prize in prizes]).items}
-    money: dict[int, list[Any]] = defaultdict(list)
-    for payment in payments_selectors.recent(ATTEMPTS * len(prizes)):
-        money[payment.order_id].append(payment)
-    for prize in prizes:
-        decided = [r.event for r in histories.get(prize.order_id, ()) if isinstance(r.event, DECISIVE)]
-        yield End(
-            order_id=prize.order_id,
-            ways=tuple(event.TYPE.removeprefix("order.") for event in decided),
-            row=rows.get(prize.order_id),
-            kept=kept(money[prize.order_id]) if money[prize.order_id] else None,
-        )
-
-
-def kept(attempts: Sequence[Any]) -> int:
-    captured = sum(one.amount for one in attempts if one.gateway_reference)
-    return captured - sum(one.amount for one in attempts if one.refund_reference)
-
-
-def judge(race: Race, end: End) -> str:
+def judge(race: Race, order: Order | None) -> str:
     """What is wrong with the order, or nothing."""
-    if end.row is None or end.ways not in race.final:
-        return f"it was {', then '.join(end.ways) or 'left alone'}"
-    status, total = end.row.status, end.row.total
-    if status != end.ways[-1]:
-        return f"its row says {status} after {end.ways[-1]}"
-    if end.kept is not None and end.kept != (total if status == Status.PAID else 0):
-        return f"it is {status}, with {end.kept} kept of {total}"
+    ways = tuple(ending.removeprefix("order.") for ending in order.endings) if order else ()
+    if order is None or ways not in race.final:
+        return f"it was {', then '.join(ways) or 'left alone'}"
+    if order.status != ways[-1]:
+        return f"its row says {order.status} after {ways[-1]}"
+    if race.has_payments and not order.money_agrees():
+        return f"it is {order.status}, with {order.captured - order.refunded} kept of {order.total}"
     return ""
 
 
@@ -198,25 +148,12 @@ def deliver() -> None:
 
 
 def confirmed(trials: int) -> list[Prize]:
-    now = timezone.now()
-    prizes = []
+    due = timezone.now() + TERM
     commands: list[Command] = []
-    for trial in range(trials):
-        customer_id = next(_customers)
-        # Each a moment of its own: orders of one bucket and millisecond may get the same number.
-        order_id = numbers.new_order_id(customer_id, now - timedelta(milliseconds=trial))
-        prize = Prize(order_id=order_id, due=now + TERM, trial=trial)
-        line = Line(sku="RACE", name="Race", quantity=1, unit_price=PRICE)
-        place = PlaceOrder(
-            order_id=prize.order_id,
-            customer_id=customer_id,
-            currency="EUR",
-            lines=(line,),
-            payment_due_at=prize.due,
-            at=now,
-        )
-        prizes.append(prize)
-        commands += [place, ConfirmOrder(order_id=prize.order_id, check=Check.STOCK, at=now)]
+    prizes = []
+    for trial, place in enumerate(placements(islice(_customers, trials), ["RACE"], due, price=PRICE)):
+        prizes.append(Prize(order_id=place.order_id, customer_id=place.customer_id, due=due, trial=trial))
+        commands += [place, ConfirmOrder(order_id=place.order_id, check=Check.STOCK, at=place.at)]
     handle_all(commands, actor=ACTOR)
     deliver()
     return prizes
@@ -242,7 +179,7 @@ def paying(trials: int) -> list[Prize]:
         request = RequestPayment(
             order_id=order_id,
             payment_id=payment_id,
-            customer_id=order_id,  # only passed on to messages, which nobody gets here
+            customer_id=prizes[order_id].customer_id,
             amount=PRICE,
             currency="EUR",
             token=TOKEN,
@@ -294,11 +231,8 @@ def payment(prize: Prize) -> bool:
 
 def request(prize: Prize) -> bool:
     """The customer pays a second before the deadline; the money is captured long after it."""
-    order = selectors.get(prize.order_id)
-    if order is None:
-        return False
     try:
-        checkout.pay(prize.order_id, order.customer_id, TOKEN, metadata(ACTOR), prize.due - SECOND)
+        checkout.pay(prize.order_id, prize.customer_id, TOKEN, metadata(ACTOR), prize.due - SECOND)
     except (OrderError, PaymentError):
         return False
     return True
@@ -341,12 +275,7 @@ class ForgetfulGateway(SandboxGateway):
 PAID_OR_CANCELLED = frozenset({("paid",), ("cancelled",)})
 
 RACES = (
-    Race(
-        name="payment against timeout",
-        prepare=confirmed,
-        sides=(payment, time_out),
-        final=PAID_OR_CANCELLED,
-    ),
+    Race(name="payment against timeout", prepare=confirmed, sides=(payment, time_out), final=PAID_OR_CANCELLED),
     Race(
         name="payment against timeout, clock 5 min off",
         prepare=confirmed,
@@ -380,6 +309,7 @@ RACES = (
     Race(
         name="gateway's capture against cancel",
         prepare=paying,
+        has_payments=True,
         sides=(capture, lambda prize: wins(cancel(prize, CancelReason.CUSTOMER, timezone.now()))),
         final=PAID_OR_CANCELLED,
     ),
@@ -387,21 +317,18 @@ RACES = (
         name="request before the deadline against timeout",
         prepare=confirmed,
         sides=(request, time_out),
+        has_payments=True,
         final=PAID_OR_CANCELLED,
     ),
     Race(
         name="gateway's lost answer against timeout",
         prepare=paying,
+        has_payments=True,
         sides=(capture, time_out),
         final=frozenset({("paid",)}),
         gateway="lab.races.ForgetfulGateway",
     ),
-    Race(
-        name="two sweeps at once",
-        prepare=confirmed,
-        sides=(sweep, sweep),
-        final=frozenset({("cancelled",)}),
-    ),
+    Race(name="two sweeps at once", prepare=confirmed, sides=(sweep, sweep), final=frozenset({("cancelled",)})),
 )
 
 
@@ -418,11 +345,9 @@ def databases() -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="script/races", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=1000, help="orders a race (default: 1000)")
+    parser = command.parser("races", __doc__, json=False)
+    parser.add_argument("--trials", type=command.number(int, 1), default=1000, help="orders a race (default: 1000)")
     options = parser.parse_args(arguments)
-    if options.trials < 1:
-        parser.error("there must be at least one trial")
     width = max(len(race.name) for race in RACES)
     wrong: list[str] = []
     with databases():

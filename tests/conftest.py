@@ -17,7 +17,7 @@ from django.db import connections
 from caching import breakers
 from caching import two_level as levels
 from eventing.databases import is_postgresql
-from lab import templates
+from lab.harness import installations
 from sharding import installation, shards
 from tests import emptying
 from tests.groups import Division, close_shared, place_of, scope_of, share
@@ -78,8 +78,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
     """On a server of the tests' own, their databases are copies of migrated ones."""
-    if SERVICES and templates.are_wanted(os.environ):
-        names = templates.migrated(os.environ["DATABASE_URL"], shards=len(settings.DATABASES) - 1)
+    if SERVICES and installations.uses_templates(os.environ):
+        names = installations.migrated(os.environ["DATABASE_URL"], shards=len(settings.DATABASES) - 1)
         for known, template in zip(settings.DATABASES.values(), names, strict=True):
             known["TEST"] |= {"TEMPLATE": template, "MIGRATE": False}
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from lab.client import Client
-from lab.proxy import Proxy
-from lab.shell import Shell
-from lab.stack import Embedded, Processes
-from lab.temporary import temporary_stack
-from tests import profile
+from lab.harness.proxy import Proxy
+from lab.harness.shell import Shell
+from lab.harness.stack import Embedded, Processes
+from lab.harness.system import temporary_system
+from lab.programs import shop
+from tests import profile, programs
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -38,9 +42,9 @@ class Live:
     def url(self) -> str:
         return self.processes.url
 
-    def shell(self, code: str) -> Any:
-        """Run Python inside the shop and return what it assigned to `answer`."""
-        return self._shell.run(code)
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of a module inside the shop."""
+        return self._shell.call(function, *args, **kwargs)
 
     def spawn(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start Python as a further process of the shop; who starts it ends it."""
@@ -59,34 +63,14 @@ class Live:
 
     def shoppers(self, count: int) -> list[Client]:
         """Customers of their own, with tokens (hashing a password each would be slow)."""
-        tokens = self.shell(
-            "from django.contrib.auth.models import User\n"
-            "from django.utils import timezone\n"
-            "from api import tokens\n"
-            f"names = [f'shopper-{{User.objects.count()}}-{{i}}' for i in range({count})]\n"
-            "users = [User.objects.create(username=name) for name in names]\n"
-            "answer = [tokens.issue(user.pk, timezone.now()) for user in users]\n"
-        )
-        return [Client(self.url, token=token) for token in tokens]
+        return [Client(self.url, token=person.token) for person in self.call(shop.people, count)]
 
     def product(self, sku: str, stock: int) -> None:
-        self.shell(
-            "from uuid import uuid4\n"
-            "from django.utils import timezone\n"
-            "from eventing.recorded import Metadata\n"
-            "from inventory import handlers\n"
-            "handlers.add_category(slug='tests', name='Tests')\n"
-            f"handlers.add_product(sku={sku!r}, name={sku!r}, category='tests', price=1000, currency='EUR')\n"
-            f"handlers.receive_stock({sku!r}, {stock}, 'test', timezone.now(), Metadata(correlation_id=uuid4().hex))\n"
-        )
+        self.call(shop.products, {sku: stock})
 
     def stock(self, sku: str) -> tuple[int, int, int]:
         """(on hand, reserved, available)"""
-        on_hand, reserved, available = self.shell(
-            "from inventory.models import Stock\n"
-            f"answer = Stock.objects.values_list('on_hand', 'reserved', 'available').get(product_id={sku!r})\n"
-        )
-        return on_hand, reserved, available
+        return self.call(programs.stock, sku)
 
     def in_parallel(self, clients: list[Client], count: int, act: Any) -> list[Any]:
         """Call `act(client, index)` `count` times, each client in a thread of its own, all starting together."""
@@ -120,8 +104,8 @@ def running(folder: Path) -> Iterator[Live]:
             "SEED_OPTIONS": "--orders=0",
         }
         with (
-            temporary_stack(name, folder, env) as stack,
-            closing(Live(stack, dict(stack.env), broker=broker, redis=redis)) as live,
+            temporary_system(name, folder, env) as system,
+            closing(Live(system.processes, dict(system.processes.env), broker=broker, redis=redis)) as live,
         ):
             yield live
 

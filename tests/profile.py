@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import templates
-from lab.instances import Instance, postgresql_programs, start_postgresql, stop
-from lab.probes import Unusable
+from lab.harness import installations
+from lab.harness.instances import Instance, postgresql_programs, start_postgresql, stop
+from lab.harness.probes import Unusable
 
 PROFILE = os.environ.setdefault("TEST_PROFILE", "embedded")
 RUN = os.environ.setdefault("TEST_RUN", "run")
@@ -66,7 +66,7 @@ def _start_server(config: pytest.Config) -> None:
         raise pytest.UsageError(f"The tests' own PostgreSQL: {error}. DATABASE_URL may name another.") from error
     config.add_cleanup(lambda: _stop_server(server, folder))
     os.environ["DATABASE_URL"] = server.url
-    os.environ[templates.VARIABLE] = "1"
+    os.environ[installations.TEMPLATES] = "1"
 
 
 def _stop_server(server: Instance, folder: Path) -> None:

@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
 
+from lab import command
 from lab.client import Client
-from lab.stack import Embedded, Processes
-from lab.temporary import temporary_stack
+from lab.figures import Figure, at_most, write
+from lab.harness.stack import Embedded
+from lab.harness.system import System, say, temporary_system
 
 TARGET_P95_MS = {"services": 300, "embedded": 500}
 WARM_UP = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latency:
-    """Percentiles in milliseconds. The floor is a bare request that touches no broker: the order's own page."""
-
-    profile: str
-    orders: int
-    rate: float
-    accept_p50: float
-    accept_p95: float
-    confirm_p50: float
-    confirm_p95: float
-    confirm_max: float
-    floor_p50: float
-
-
-def percentile_95(values: Sequence[float]) -> float:
-    return quantiles(values, n=20)[-1]
-
-
-def measure(base_url: str, profile: str, *, orders: int, rate: float) -> Latency:
+def measure(url: str, profile: str, *, orders: int, rate: float) -> list[Figure]:
     """Place orders one after another at `rate` per second, and read from their events when they were confirmed."""
-    client = Client(base_url).sign_in()
+    client = Client(url).sign_in()
     skus = [item["sku"] for item in client.products() if item["available"] > orders + WARM_UP]
     if not skus:
-        raise SystemExit(
-            f"No product has {orders + WARM_UP} pieces in stock: seed the shop anew, or ask for fewer orders."
-        )
+        raise SystemExit(f"No product has {orders + WARM_UP} pieces in stock: seed the shop, or ask for fewer orders.")
     accepted: list[float] = []
     numbers: list[str] = []
     next_at = time.perf_counter()
@@ -61,22 +38,22 @@ def measure(base_url: str, profile: str, *, orders: int, rate: float) -> Latency
             accepted.append((time.perf_counter() - started) * 1000)
             numbers.append(number)
     confirmed = [_placed_to_confirmed(client, number) for number in numbers]
-    floor = []
+    read = []
     for number in numbers:
         started = time.perf_counter()
-        client.order(number)
-        floor.append((time.perf_counter() - started) * 1000)
-    return Latency(
-        profile=profile,
-        orders=orders,
-        rate=rate,
-        accept_p50=median(accepted),
-        accept_p95=percentile_95(accepted),
-        confirm_p50=median(confirmed),
-        confirm_p95=percentile_95(confirmed),
-        confirm_max=max(confirmed),
-        floor_p50=median(floor),
-    )
+        client.order(number)  # a bare request that touches no broker
+        read.append((time.perf_counter() - started) * 1000)
+    target = at_most(TARGET_P95_MS[profile])
+    return [
+        Figure(name=f"{profile}: order read, p50", runs=[median(read)], unit="ms"),
+        Figure(name=f"{profile}: order accepted, p50", runs=[median(accepted)], unit="ms"),
+        Figure(name=f"{profile}: order accepted, p95", runs=[quantiles(accepted, n=20)[-1]], unit="ms"),
+        Figure(name=f"{profile}: placed → confirmed, p50", runs=[median(confirmed)], unit="ms"),
+        Figure(
+            name=f"{profile}: placed → confirmed, p95", runs=[quantiles(confirmed, n=20)[-1]], unit="ms", asked=target
+        ),
+        Figure(name=f"{profile}: placed → confirmed, longest", runs=[max(confirmed)], unit="ms"),
+    ]
 
 
 def _placed_to_confirmed(client: Client, number: str) -> float:
@@ -85,47 +62,24 @@ def _placed_to_confirmed(client: Client, number: str) -> float:
     return (at["order.confirmed"] - at["order.placed"]).total_seconds() * 1000
 
 
-def table(results: Sequence[Latency]) -> str:
-    header = f"{'profile':<10}{'orders':>7}{'per s':>7}{'read p50':>10}{'accept p50':>12}{'p95':>8}"
-    lines = [f"{header}{'placed→confirmed p50':>22}{'p95':>8}{'max':>8}{'target p95':>12}"]
-    for result in results:
-        target = TARGET_P95_MS[result.profile]
-        verdict = "ok" if result.confirm_p95 <= target else "MISSED"
-        lines.append(
-            f"{result.profile:<10}{result.orders:>7}{result.rate:>7.0f}{result.floor_p50:>10.1f}"
-            f"{result.accept_p50:>12.1f}{result.accept_p95:>8.1f}{result.confirm_p50:>22.1f}"
-            f"{result.confirm_p95:>8.1f}{result.confirm_max:>8.1f}{f'{target} {verdict}':>12}"
-        )
-    return "\n".join([*lines, "times in milliseconds"])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="script/latency", description=__doc__)
-    parser.add_argument("--profile", choices=["embedded", "services", "both"], default="both")
-    parser.add_argument("--orders", type=int, default=200, help="orders to measure (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=10, help="orders per second (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
-    options = parser.parse_args(arguments)
-    results = []
-    for profile in ["embedded", "services"] if options.profile == "both" else [options.profile]:
-        print(
-            f"{profile}: starting a shop of its own, then {options.orders} orders at {options.rate:.0f}/s …",
-            file=sys.stderr,
-        )
-        with tempfile.TemporaryDirectory(prefix="wharf-") as folder, _shop(profile, Path(folder)) as shop:
-            results.append(measure(shop.url, profile, orders=options.orders, rate=options.rate))
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
-    return 0
-
-
-def _shop(profile: str, folder: Path) -> AbstractContextManager[Processes]:
+def _shop(profile: str, folder: Path) -> AbstractContextManager[Embedded | System]:
     if profile == "embedded":
         return Embedded(data_dir=folder)
     # With the logins that are printed for trying out, which needs DEBUG.
-    return temporary_stack("wharf_bench", folder, {"DEBUG": "1"})
+    return temporary_system("wharf_latency", folder, {"DEBUG": "1"})
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command.parser("latency", __doc__)
+    add = parser.add_argument
+    add("--profile", choices=["embedded", "services", "both"], default="both")
+    add("--orders", type=command.number(int, 2), default=200, help="orders to measure (default: %(default)s)")
+    add("--rate", type=command.positive, default=10, help="orders per second (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    figures = []
+    for profile in ["embedded", "services"] if options.profile == "both" else [options.profile]:
+        say(f"{profile}: starting a shop of its own, then {options.orders} orders at {options.rate:.0f}/s …")
+        with tempfile.TemporaryDirectory(prefix="wharf-") as folder, _shop(profile, Path(folder)) as shop:
+            figures += measure(shop.url, profile, orders=options.orders, rate=options.rate)
+    write(figures, options.json, orders=options.orders, rate=options.rate)
+    return 0

@@ -1,19 +1,35 @@
-"""Stages faults under traffic, one after another, and judges the shop after each."""
+"""Stages faults under traffic, one after another, and judges the shop after each; and whether that would notice.
+
+The self-test breaks one mechanism of the shop at a time, and expects a verdict that is not clean. The breaking happens
+in the shop's processes through injected/sitecustomize.py; the shop's code has no switch for it.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from lab.faults import traffic
-from lab.faults.lab import Lab, NotQuiet
-from lab.faults.ledger import Ledger
-from lab.faults.staging import Fault, Staging
-from lab.faults.verdict import Verdict, collect, judge
+from lab.faults.catalogue import COUPON, FAULTS, SKUS, Fault, FaultFailed, Staging, new_customers, new_product
+from lab.faults.lab import Lab, Services
+from lab.harness.system import NotQuiet
+from lab.oracle import Ledger, Verdict, judge
+from lab.programs import shop
+from lab.traffic import Shopping, Traffic
 
 WARM_UP_SECONDS = 1.0  # of traffic before the fault
 QUIET_SECONDS = 180
 RECOVERY_SECONDS = 30  # what is promised
+PLENTY = 1_000_000
+CUSTOMERS = 8
+RATE = 8.0  # orders a second: two cores keep up, so the recovery is the fault's and not that of a backlog
+
+TRAFFIC_SECONDS = 8  # of the self-test
+ROUNDS = 3  # of deaths
+BROKEN_QUIET_SECONDS = 15  # what is broken does not become quiet
+CONTROL_QUIET_SECONDS = 60
+POINTS = ("web-after-commit", "worker-before-commit", "worker-after-commit", "relay-before-delete", "before-outbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +41,6 @@ class Outcome:
     recovery: float
     verdict: Verdict
     errors: list[str]
-
-    @property
-    def in_time(self) -> bool:
-        return self.recovery <= RECOVERY_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +60,23 @@ class Campaign:
 
     lab: Lab
     ledger: Ledger = field(default_factory=Ledger)
-    rate: float = traffic.RATE
+    rate: float = RATE
 
     def prepare(self, *, wait: bool = True) -> None:
         """Products and a coupon to order with. Raises NotQuiet if the new shop does not come to rest."""
-        for sku in traffic.SKUS:
-            traffic.add_product(self.lab, self.ledger, sku, traffic.PLENTY)
-        traffic.add_coupon(self.lab, traffic.COUPON)
+        for sku in SKUS:
+            new_product(self.lab, self.ledger, PLENTY, sku)
+        self.lab.call(shop.coupon, COUPON)
         if wait:
             self.lab.wait_until_quiet(QUIET_SECONDS)
+
+    @contextmanager
+    def traffic(self) -> Iterator[Traffic[Shopping]]:
+        """Customers who order, pay and cancel meanwhile."""
+        customers = new_customers(self.lab, self.ledger, CUSTOMERS)
+        shopping = [Shopping(customer, SKUS, COUPON) for customer in customers]
+        with Traffic(shopping, Shopping.go_on, rate=self.rate) as traffic:
+            yield traffic
 
     def stage(self, fault: Fault) -> Outcome:
         """Inject under traffic, heal, wait until quiet, judge. Raises FaultFailed."""
@@ -66,7 +86,7 @@ class Campaign:
         """Inject under traffic and heal. Raises FaultFailed."""
         before = len(self.ledger)
         staging = fault.stage(self.lab, self.ledger)
-        with traffic.Traffic(self.lab, self.ledger, rate=self.rate) as customers:
+        with self.traffic() as traffic:
             try:
                 time.sleep(WARM_UP_SECONDS)
                 time.sleep(next(staging))
@@ -75,34 +95,102 @@ class Campaign:
             except BaseException:
                 staging.close()
                 raise
-        return Injected(fault=fault, staging=staging, before=before, healed_at=healed_at, errors=customers.errors)
+        return Injected(fault=fault, staging=staging, before=before, healed_at=healed_at, errors=traffic.failures)
 
     def conclude(self, injected: Injected) -> Outcome:
         """Wait until quiet, and judge. Raises FaultFailed."""
-        left = self._wait()
-        recovery = time.monotonic() - injected.healed_at
-        verdict = self.judge(left)
+        verdict, quiet_at = self.wait_and_judge(QUIET_SECONDS)
         if verdict.clean:
             for _ in injected.staging:
                 """What only the fault can know is checked now."""
         return Outcome(
             fault=injected.fault.name,
             accepted=len(self.ledger) - injected.before,
-            recovery=recovery,
+            recovery=quiet_at - injected.healed_at,
             verdict=verdict,
             errors=injected.errors,
         )
 
-    def judge(self, left: str = "") -> Verdict:
-        """The verdict of this moment; `left` is what did not become quiet in time."""
-        verdict = judge(self.ledger, collect(self.lab, self.ledger), self.lab.audit())
+    def wait_and_judge(self, seconds: float) -> tuple[Verdict, float]:
+        """The verdict when everything is quiet, or after so many seconds, and when that was."""
+        left = ""
+        try:
+            self.lab.wait_until_quiet(seconds)
+        except NotQuiet as error:
+            left = str(error)
+        quiet_at = time.monotonic()
+        verdict = self.judge()
         if left and verdict.clean:
             verdict.find("lost", "what did not become quiet in time", [left])
-        return verdict
+        return verdict, quiet_at
 
-    def _wait(self) -> str:
-        try:
-            self.lab.wait_until_quiet(QUIET_SECONDS)
-        except NotQuiet as error:
-            return str(error)
-        return ""
+    def judge(self) -> Verdict:
+        """The verdict of this moment."""
+        return judge(self.ledger, self.lab.facts(self.ledger.customers, self.ledger.stock))
+
+
+# --- Self-test -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """A way to break the shop, and the deaths, or the `fault` of the catalogue, that hurt a shop which is broken so.
+
+    More faults would not hurt it more: copies of a message make up for one that got lost.
+    """
+
+    name: str
+    title: str
+    points: Sequence[str] = POINTS
+    thrice: bool = False
+    fault: str = ""
+    harmful: bool = True
+
+
+MUTATIONS = (
+    Mutation(name="", title="none (control)", thrice=True, harmful=False),
+    Mutation(name="no-inbox", title="inbox insert removed", points=["worker-after-commit"], thrice=True),
+    Mutation(name="early-ack", title="acknowledged before the commit", points=["worker-before-commit"]),
+    Mutation(name="late-outbox", title="outbox written outside the transaction", points=["before-outbox"]),
+    Mutation(name="workers-clock", title="overdue by the worker's clock", fault="clocks-stepped"),
+    Mutation(name="last-run-believed", title="last run in the future believed", fault="clocks-stepped"),
+    Mutation(name="celery-expiry", title="messages expire by the worker's clock", fault="worker-notifications-skewed"),
+)
+
+
+def try_mutation(services: Services, mutation: Mutation) -> Verdict:
+    """The verdict on a new shop with this mutation, after some traffic in which processes die."""
+    name = f"selftest_{mutation.name.replace('-', '_') or 'control'}"
+    with Lab(services, services.folder / name, name=name, mutation=mutation.name) as lab:
+        campaign = Campaign(lab)
+        campaign.prepare(wait=not mutation.harmful)
+        return hurt(campaign, mutation)
+
+
+def hurt(campaign: Campaign, mutation: Mutation) -> Verdict:
+    """The verdict on a shop that has this mutation, after some traffic in which processes die, or the fault.
+
+    Until then the shop must work, or it would be found out for another reason: raises WaitedTooLong.
+    """
+    lab = campaign.lab
+    [customer] = new_customers(lab, campaign.ledger, 1)
+    customer.wait_for(customer.place({SKUS[0]: 1}), "confirmed", seconds=CONTROL_QUIET_SECONDS)
+    if mutation.fault:
+        return _verdict_after(campaign, FAULTS[mutation.fault])
+    with lab.thrice() if mutation.thrice else nullcontext(), campaign.traffic():
+        for _ in range(ROUNDS):
+            for point in mutation.points:
+                lab.order_death(point)
+            time.sleep(TRAFFIC_SECONDS / ROUNDS)
+        lab.cancel("die-*")
+    return campaign.wait_and_judge(BROKEN_QUIET_SECONDS if mutation.harmful else CONTROL_QUIET_SECONDS)[0]
+
+
+def _verdict_after(campaign: Campaign, fault: Fault) -> Verdict:
+    """What the fault itself has found wrong counts as lost."""
+    try:
+        return campaign.stage(fault).verdict
+    except FaultFailed as error:
+        verdict = Verdict()
+        verdict.find("lost", fault.name, [str(error)])
+        return verdict

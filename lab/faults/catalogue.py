@@ -1,14 +1,53 @@
-"""All faults, by name."""
+"""What a fault is, and the catalogue of all faults by name.
+
+A fault is a generator. It injects, yields how many seconds it is to last under traffic, heals, and may yield a second
+time: it is resumed when everything is quiet, to check what only it can know.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from uuid import uuid4
 
-from lab.faults import clocks, frozen, infrastructure, moves, reactions
-from lab.faults.staging import FAULTS, Fault
+from lab.client import Customer
+from lab.faults.lab import Lab
+from lab.oracle import Ledger
+from lab.programs import shop
 
-__all__ = ["FAULTS", "clocks", "frozen", "in_random_order", "infrastructure", "moves", "reactions"]
+WAIT_SECONDS = 120  # for what is sure to happen, on however busy a machine
+HEALED = 0.0  # the second yield of a fault
+COUPON = "FAULTS-TEN"  # ten percent off, for everybody
+SKUS = [f"FAULTS-{number}" for number in range(1, 6)]
+STEP = 17  # between the numbers of customers, so that eight of them are on all shards
+
+Staging = Generator[float, None, None]
+Stage = Callable[[Lab, Ledger], Staging]
+
+
+class FaultFailed(Exception):
+    """The fault could not be staged, or what only it can know is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    name: str
+    summary: str
+    stage: Stage
+    missing: Callable[[], str] = str  # what this machine lacks for it, in words
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(stage: Stage) -> Stage:
+    """Enter a fault under the name of its function; its docstring is the summary."""
+    name = stage.__name__.replace("_", "-")
+    FAULTS[name] = Fault(name=name, summary=(stage.__doc__ or "").strip().rstrip("."), stage=stage)
+    return stage
 
 
 def in_random_order(names: Sequence[str], rng: random.Random) -> Iterator[Fault]:
@@ -16,3 +55,35 @@ def in_random_order(names: Sequence[str], rng: random.Random) -> Iterator[Fault]
     while True:
         for name in rng.sample(names, len(names)):
             yield FAULTS[name]
+
+
+# --- What faults have in common --------------------------------------------------------------------------------------
+
+
+def require(condition: bool, text: str) -> None:
+    if not condition:
+        raise FaultFailed(text)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        require(time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def new_customers(lab: Lab, ledger: Ledger, count: int) -> list[Customer]:
+    """Customers of their own, who are signed in."""
+    people = lab.call(shop.people, count, step=STEP)
+    return [Customer(lab.url, person.customer_id, person.token, ledger) for person in people]
+
+
+def new_product(lab: Lab, ledger: Ledger, stock: int, sku: str = "") -> str:
+    sku = sku or f"RARE-{uuid4().hex[:8].upper()}"
+    lab.call(shop.products, {sku: stock})
+    ledger.stock[sku] = stock
+    return sku
+
+
+for kind in ("clocks", "infrastructure", "reactions"):
+    import_module(f"lab.faults.{kind}")

@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from lab.faults.frozen import ORDERS, TRIES, place_due_soon
+from lab.faults.catalogue import (
+    FAULTS,
+    WAIT_SECONDS,
+    Fault,
+    FaultFailed,
+    Stage,
+    Staging,
+    new_customers,
+    require,
+    wait_for,
+)
+from lab.faults.infrastructure import ORDERS, TRIES, place_due_soon
 from lab.faults.lab import Lab
-from lab.faults.ledger import Ledger, Promise
-from lab.faults.staging import FAULTS, WAIT_SECONDS, Fault, FaultFailed, Stage, Staging, require, wait_for
-from lab.faults.traffic import new_customers
-from lab.instances import faketime_library
+from lab.harness.instances import faketime_library
+from lab.oracle import Ledger, Promise
+from lab.programs import questions
 from sharding import numbers
 
 SKEW = 290  # seconds; up to five minutes are promised to change nothing
@@ -29,15 +39,6 @@ LATE_SECONDS = 60  # that a periodic task may be late beyond its interval: busy 
 SHORT = 60  # seconds between two runs: tasks that run less often are not waited for
 
 Turn = Callable[[float], None]
-
-SCHEDULES = f"""
-from eventing import periodic
-from eventing.models import PeriodicRun
-finished = dict(PeriodicRun.objects.values_list("name", "finished_at"))
-answer = {{one.title: (one.every, str(finished.get(one.title, ""))) for one in periodic.by_title().values()
-          if 0 < one.every <= {SHORT}}}
-"""
-NOW = "from eventing import clocks\nanswer = str(clocks.database_time())"
 
 
 def missing() -> str:
@@ -164,7 +165,7 @@ def stepped(lab: Lab, ledger: Ledger) -> Staging:
             wait_until_noticed(lab, process, STEP)
         orders.wait_until_over()
         turn(0)
-        set_right_at = datetime.fromisoformat(lab.shell.run(NOW))
+        set_right_at = lab.call(questions.database_time)
         for name, seconds in runs_after(lab, set_right_at).items():
             require(seconds < LATE_SECONDS, f"“{name}” ran {seconds:.0f} s too late after the clock was set right")
         yield 1
@@ -175,27 +176,19 @@ def runs_after(lab: Lab, moment: datetime) -> Mapping[str, float]:
     late: dict[str, float] = {}
 
     def all_again() -> bool:
-        schedules = lab.shell.run(SCHEDULES)
+        schedules = lab.call(questions.periodic_tasks, SHORT)
         for name, (interval, finished) in schedules.items():
-            if finished and name not in late and (at := datetime.fromisoformat(finished)) > moment:
-                late[name] = (at - moment).total_seconds() - interval
+            if finished and name not in late and finished > moment:
+                late[name] = (finished - moment).total_seconds() - interval
         return len(late) == len(schedules)
 
     wait_for(all_again, "another run of every periodic task", SHORT + WAIT_SECONDS)
     return late
 
 
-def add_to_catalogue() -> None:
-    for service, process in {
-        "beat": "beat",
-        "web": "web",
-        "worker-notifications": "notifications",
-    }.items():
-        summary = f"the clock of {service} is {SKEW} s ahead of all others, then as much behind"
-        name = f"{service}-skewed"
-        FAULTS[name] = Fault(name=name, summary=summary, stage=skewed(service, process), missing=missing)
-    summary = "the clocks of beat and of the worker of periodic tasks are set 37 h ahead, then right again"
-    FAULTS["clocks-stepped"] = Fault(name="clocks-stepped", summary=summary, stage=stepped, missing=missing)
-
-
-add_to_catalogue()
+for service, process in {"beat": "beat", "web": "web", "worker-notifications": "notifications"}.items():
+    summary = f"the clock of {service} is {SKEW} s ahead of all others, then as much behind"
+    name = f"{service}-skewed"
+    FAULTS[name] = Fault(name=name, summary=summary, stage=skewed(service, process), missing=missing)
+summary = "the clocks of beat and of the worker of periodic tasks are set 37 h ahead, then right again"
+FAULTS["clocks-stepped"] = Fault(name="clocks-stepped", summary=summary, stage=stepped, missing=missing)

@@ -6,58 +6,43 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
 
+from lab.client import Customer
+from lab.faults.catalogue import (
+    FAULTS,
+    HEALED,
+    SKUS,
+    WAIT_SECONDS,
+    Fault,
+    FaultFailed,
+    Stage,
+    Staging,
+    fault,
+    new_customers,
+    require,
+    wait_for,
+)
 from lab.faults.lab import Lab
-from lab.faults.ledger import Ledger, Promise
-from lab.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
-from lab.faults.traffic import SKUS, Customer, new_customers
-from lab.instances import set_memory_alarm, start_nginx, stop
-from lab.slow import SLOW
+from lab.harness.compose import read_services
+from lab.harness.instances import set_memory_alarm, start_nginx, stop
+from lab.harness.shell import Shell
+from lab.harness.slow import SLOW
+from lab.oracle import Ledger, Promise
+from lab.programs import breaking, questions
 from sharding import numbers
-
-# Places an order whose transaction stays open, with its event and outbox row written, until it is told how to end.
-HELD_ORDER = """
-import sys
-from uuid import uuid4
-import django
-django.setup()
-from eventing import store
-from eventing.recorded import Metadata
-from checkout import service as checkout
-
-class RolledBack(Exception):
-    pass
-
-def append_and_wait(*args, **options):
-    recorded = append(*args, **options)
-    print(recorded[0].stream_id, sum(line.quantity * line.unit_price for line in recorded[0].event.lines), flush=True)
-    if sys.stdin.readline().strip() != "commit":
-        raise RolledBack
-    return recorded
-
-append, store.append = store.append, append_and_wait
-customer, sku = int(sys.argv[1]), sys.argv[2]
-try:
-    checkout.place(customer, [(sku, 1)], None, key=uuid4().hex, metadata=Metadata(correlation_id=uuid4().hex))
-except RolledBack:
-    pass
-"""
-
 
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
-IN_QUEUES = """
-from eventing import queues
-answer = queues.delayed(seconds=5) + sum(depth.messages or 0 for depth in queues.depths(seconds=5))
-"""
+ORDERS = 3
+TRIES = 5  # on a busy machine an order may be due before it can be paid
+LONGEST_TERM = 12.0
 
 
 # --- Processes ------------------------------------------------------------------------------------------------------
@@ -83,7 +68,7 @@ def deaths(lab: Lab, point: str, seconds: float, *, every: float) -> Staging:
     finally:
         stop.set()
         killer.join()
-        lab.cancel_deaths()
+        lab.cancel("die-*")
 
 
 @fault
@@ -182,13 +167,13 @@ def broker_alarm(lab: Lab, ledger: Ledger) -> Staging:
 def broker_emptied(lab: Lab, ledger: Ledger) -> Staging:
     """The broker loses all that it has while its queues are empty, and comes back without queues and exchanges."""
     with lab.frozen("relay"):  # what is in a queue would be lost with it; events wait in the outboxes
-        wait_for(lambda: not lab.shell.run(IN_QUEUES), "empty queues")
+        wait_for(lambda: lab.call(questions.in_queues, delayed=True) == 0, "empty queues")
         lab.services.broker.kill()
         shutil.rmtree(lab.services.broker.directory / "mnesia")
         lab.services.broker.start()
     yield 5
     yield HEALED
-    missing = lab.shell.run("from eventing import queues\nanswer = queues.missing_topology(seconds=5)")
+    missing = lab.call(questions.missing_topology)
     require(missing == [], f"the broker still has no {missing}")
 
 
@@ -239,39 +224,22 @@ def databases_read_only(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def transaction_held_open(lab: Lab, ledger: Ledger) -> Staging:
     """Two transactions stay open for 15 s while others commit; then one commits and one is rolled back."""
-    first, second = new_customers(lab, ledger, 2)
-    with ExitStack() as stack:
-        committed = stack.enter_context(held_order(lab, first, "commit"))
-        rolled_back = stack.enter_context(held_order(lab, second, "rollback"))
+    customers = new_customers(lab, ledger, 2)
+    with Shell(lab.env) as first, Shell(lab.env) as second:
+        held = [
+            (customer.customer_id, *shell.call(breaking.hold_order, customer.customer_id, SKUS[0]))
+            for customer, shell in zip(customers, (first, second), strict=True)
+        ]
         yield 15
-    ledger.accept(committed)
+        first.call_within(WAIT_SECONDS, breaking.end_order, commit=True)
+        second.call_within(WAIT_SECONDS, breaking.end_order, commit=False)
+    (customer_id, order_id, total), (_, rolled_back, _) = held
+    ledger.accept(Promise(order_id=order_id, customer_id=customer_id, items={SKUS[0]: 1}, total=total))
     yield HEALED
     for alias in lab.databases:
         with lab.connect(alias) as database:
-            row = database.execute("SELECT 1 FROM eventing_event WHERE stream_id = %s", [rolled_back.order_id])
-            require(
-                row.fetchone() is None, f"order {numbers.to_text(rolled_back.order_id)} was rolled back and is there"
-            )
-
-
-@contextmanager
-def held_order(lab: Lab, customer: Customer, end: str) -> Iterator[Promise]:
-    """An order in a transaction that is open meanwhile, and ends with `commit` or `rollback`."""
-    process = lab.shell.spawn("-c", HELD_ORDER, str(customer.customer_id), SKUS[0], stdin=-1, stdout=-1)
-    try:
-        order_id, total = (process.stdout.readline() if process.stdout else "").split()
-        yield Promise(
-            order_id=int(order_id),
-            customer_id=customer.customer_id,
-            items={SKUS[0]: 1},
-            coupon=None,
-            total=int(total),
-        )
-        process.communicate(f"{end}\n", timeout=WAIT_SECONDS)
-        require(process.returncode == 0, f"the open transaction ended with code {process.returncode}")
-    finally:
-        process.kill()
-        process.wait()
+            row = database.execute("SELECT 1 FROM eventing_event WHERE stream_id = %s", [rolled_back]).fetchone()
+            require(row is None, f"order {numbers.to_text(rolled_back)} was rolled back and is there")
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
@@ -314,3 +282,43 @@ def slow_clients(lab: Lab, ledger: Ledger) -> Staging:
             behind.place({SKUS[0]: 1})
         yield 5
         behind.place({SKUS[0]: 1})
+
+
+# --- Processes that are alive and do nothing, over the deadline of orders that are paid ------------------------------
+
+
+def place_due_soon(lab: Lab, customer: Customer, term: float) -> Promise:
+    """An order that the clock cancels after `term` seconds, unless it is paid."""
+    order_id, total = lab.call(breaking.place_due_soon, customer.customer_id, SKUS[0], term)
+    promise = Promise(
+        order_id=order_id, customer_id=customer.customer_id, items={SKUS[0]: 1}, total=total, may_expire=True
+    )
+    customer.ledger.accept(promise)
+    return promise
+
+
+def freezing(service: str) -> Stage:
+    """Orders are paid seconds before their deadline, and the service is frozen until long after it."""
+
+    def stage(lab: Lab, ledger: Ledger) -> Staging:
+        [customer] = new_customers(lab, ledger, 1)
+        for _ in range(TRIES):
+            term = min(LONGEST_TERM, lab.freeze_seconds / 2)
+            promises = [place_due_soon(lab, customer, term) for _ in range(ORDERS)]
+            for promise in promises:
+                customer.wait_for(promise, "confirmed", "cancelled", seconds=WAIT_SECONDS)
+            paid = 0
+            if service == "web":  # nobody can pay while it is frozen
+                paid = sum(map(customer.pay, promises))
+            with lab.frozen(service):
+                if paid or (service != "web" and sum(map(customer.pay, promises))):
+                    yield lab.freeze_seconds
+                    return
+        raise FaultFailed(f"{TRIES} times no order could be paid within {term:.0f} s")
+
+    return stage
+
+
+for service in (service.name for service in read_services().values() if not service.one_shot):
+    summary = f"{service} is frozen for 40 s, over the deadline of orders that are being paid"
+    FAULTS[f"{service}-frozen"] = Fault(name=f"{service}-frozen", summary=summary, stage=freezing(service))

@@ -1,62 +1,37 @@
-"""Faults of events that fail or overtake each other, and crowds that want the same thing."""
+"""Faults of events that fail or overtake each other, many who want the same, and buckets that move."""
 
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Sequence
 from uuid import uuid4
 
-from lab.client import RequestFailed
-from lab.faults import traffic
+from lab.client import Customer, RequestFailed
+from lab.faults.catalogue import (
+    COUPON,
+    HEALED,
+    SKUS,
+    WAIT_SECONDS,
+    Staging,
+    fault,
+    new_customers,
+    new_product,
+    require,
+    wait_for,
+)
 from lab.faults.lab import Lab
-from lab.faults.ledger import Ledger, Promise
-from lab.faults.staging import HEALED, WAIT_SECONDS, Staging, fault, require, wait_for
-from lab.faults.traffic import SKUS, Customer, all_at_once, new_customers
+from lab.harness.shell import Shell
+from lab.oracle import Ledger, Promise
+from lab.programs import breaking, shop
+from lab.traffic import all_at_once
+from resharding.steps import Step
 from sharding import numbers
 
 RUSH_PIECES = 100
 RUSH_REQUESTS = 5_000
 RUSH_CUSTOMERS = 32
-
-PAY_EARLY = """
-from uuid import uuid4
-from django.utils import timezone
-from eventing.recorded import Metadata
-from payments import handlers
-from payments.commands import RequestPayment
-order = {{"order_id": {order}, "customer_id": {customer}, "amount": {total}, "currency": "EUR"}}
-payment = RequestPayment(**order, payment_id=str(uuid4()), token="tok_ok", at=timezone.now())
-handlers.request_payment(payment, Metadata(correlation_id=uuid4().hex))
-"""
-REDRIVE = """
-from eventing import deadletters
-from eventing.models import DeadLetter
-from eventing.publishing import Publisher
-with Publisher() as publisher:
-    for letter in DeadLetter.objects.filter(status="open", stream_id={order}):
-        deadletters.redrive(letter, publisher, by="faults")
-"""
-
-# Replays, and dies when a message is with the broker and its row does not say so yet, or at once after that.
-REPLAY = """
-import os, signal, sys
-import django
-django.setup()
-from django.core.management import call_command
-from eventing import replay
-save, when = replay._save, sys.argv[1]
-
-def die(run):
-    if when == "after":
-        save(run)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if when != "never":
-    replay._save = die
-call_command("replay", *sys.argv[2:])
-"""
-
+# How often a mover is killed: after each step, and whether the next one gives up or goes on.
+TRIALS = [(step, False) for step in Step] + [(step, True) for step in (Step.COPIED, Step.CLOSED, Step.DETACHED)]
 
 # --- Events ---------------------------------------------------------------------------------------------------------
 
@@ -74,8 +49,8 @@ def poison_event(lab: Lab, ledger: Ledger) -> Staging:
     wait_for(lambda: lab.pending()["dead"] == 1, "the poison event as a dead letter")
     require(customer.status(poison) == "placed", "the poison event had an effect")
     yield 1
-    lab.cancel_failures()
-    lab.shell.run(REDRIVE.format(order=poison.order_id))
+    lab.cancel("fail-*", "failures-*")
+    lab.call(breaking.redrive, poison.order_id)
 
 
 @fault
@@ -90,7 +65,7 @@ def compensation_fails(lab: Lab, ledger: Ledger) -> Staging:
     yield 1
     wait_for(lambda: lab.failures("inventory") == before + 10, "ten failures")
     yield HEALED
-    lab.cancel_failures()
+    lab.cancel("fail-*", "failures-*")
 
 
 @fault
@@ -99,7 +74,7 @@ def cancellation_overtakes(lab: Lab, ledger: Ledger) -> Staging:
     customers = new_customers(lab, ledger, 5)
     for customer in customers:
         with lab.frozen("relay"):
-            promise = customer.place({SKUS[2]: 1}, coupon=traffic.COUPON)
+            promise = customer.place({SKUS[2]: 1}, coupon=COUPON)
             # The placement fails once and waits for a second; the cancellation passes it meanwhile.
             for subscriber in ("inventory", "coupons"):
                 lab.order_failures(subscriber, "order.placed", [promise.order_id], times=2)
@@ -107,7 +82,7 @@ def cancellation_overtakes(lab: Lab, ledger: Ledger) -> Staging:
         wait_for(lambda: lab.failures("inventory") > 0, "the placement's failure")
     yield 1
     yield HEALED
-    lab.cancel_failures()
+    lab.cancel("fail-*", "failures-*")
 
 
 @fault
@@ -117,12 +92,11 @@ def payment_overtakes(lab: Lab, ledger: Ledger) -> Staging:
         with lab.frozen("relay"):
             promise = customer.place({SKUS[3]: 1})
             lab.order_failures("orders", "inventory.stock_reserved", [promise.order_id], times=2)
-            pay = PAY_EARLY.format(order=promise.order_id, customer=customer.customer_id, total=promise.total)
-            lab.shell.run(pay)
+            lab.call(breaking.pay_early, promise.order_id, customer.customer_id, promise.total)
             promise.pay_accepted = True
     yield 1
     yield HEALED
-    lab.cancel_failures()
+    lab.cancel("fail-*", "failures-*")
 
 
 @fault
@@ -139,8 +113,7 @@ def replay_killed(lab: Lab, ledger: Ledger) -> Staging:
     begin = ["--subscriber=notifications", "--forget", "--with-outside-effects", "--rate=3"]
     begin += [f"--stream=order-{numbers.to_text(promise.order_id)}" for promise in promises]
     for when in ("before", "after", "before", "never"):
-        sender = lab.shell.spawn("-c", REPLAY, when, *begin, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        code = sender.wait(WAIT_SECONDS)
+        code = lab.shell.exit_code(breaking.replay_and_die, when, *begin)
         require(code == (0 if when == "never" else -signal.SIGKILL), f"the replay ended with {code}")
         begin = ["--subscriber=notifications", "--resume"]
     yield 1
@@ -162,7 +135,7 @@ def messages_of(lab: Lab, customer: Customer) -> list[tuple[str, str]]:
 def coupon_rush(lab: Lab, ledger: Ledger) -> Staging:
     """64 customers want one coupon that may be used once."""
     code = f"ONCE-{uuid4().hex[:8].upper()}"
-    traffic.add_coupon(lab, code, limit=1)
+    lab.call(shop.coupon, code, 1)
 
     def place(customer: Customer) -> bool:
         try:
@@ -184,8 +157,7 @@ def coupon_rush(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def stock_rush(lab: Lab, ledger: Ledger) -> Staging:
     """5,000 requests for 100 pieces, by 32 customers at once."""
-    sku = f"RARE-{uuid4().hex[:8].upper()}"
-    traffic.add_product(lab, ledger, sku, RUSH_PIECES)
+    sku = new_product(lab, ledger, RUSH_PIECES)
 
     def place(customer: Customer) -> list[Promise]:
         return [customer.place({sku: 1}, may_be_rejected=True) for _ in range(-(-RUSH_REQUESTS // RUSH_CUSTOMERS))]
@@ -221,3 +193,26 @@ def same_key(lab: Lab, ledger: Ledger) -> Staging:
     require(len({promise.order_id for promise in promises}) == 1, "the same key has made several orders")
     ledger.accept(promises[0])
     yield 0
+
+
+# --- Moves ----------------------------------------------------------------------------------------------------------
+
+
+@fault
+def mover_killed(lab: Lab, ledger: Ledger) -> Staging:
+    """A bucket is moved under its customers, its mover killed at each step; the next one goes on or gives up."""
+    bucket = numbers.bucket_of_customer(max(ledger.customers))  # that of somebody who is ordering just now
+    aliases = [alias for alias in lab.databases if alias != "default"]
+    with Shell(lab.env) as mover:
+        for number, (step, give_up) in enumerate(TRIALS):
+            home = lab.call(breaking.end_moves, bucket)
+            target = next(alias for alias in aliases[number % len(aliases) :] + aliases if alias != home)
+            code = mover.call_within(WAIT_SECONDS, breaking.move_and_die, bucket, target, step)
+            require(code == -signal.SIGKILL, f"the mover ended with {code} instead of dying at {step.value}")
+            owner = lab.call(breaking.end_moves, bucket, give_up=give_up)
+            what = f"{'giving up' if give_up else 'going on'} after {step.value}"
+            require(owner == (home if give_up else target), f"{what} left it in {owner}")
+            attached = lab.call(breaking.databases_with, bucket)
+            require(attached == [owner], f"{what} left it in {attached}")
+    yield 1
+    yield HEALED

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+PLACE = "place an order"  # the name of these requests
+LATER = "told to come back later (503)"  # added to the name of those that were
+OVERLOADED = "overloaded"  # the code of that answer
+
 
 class Recorder:
     """Writes the file. Nothing reaches the disk before `flush`, which its owner calls every second or so."""
@@ -15,30 +19,14 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def request(self, answered_at: float, seconds: float, name: str, failure: str = "") -> None:
-        """A request that was answered, or given up, at a moment in seconds since the epoch."""
-        self._write("request", round(answered_at, 4), round(seconds, 4), name, failure)
-
-    def order(self, number: str) -> None:
-        """An order that was accepted with this number."""
-        self._write("order", number)
-
-    def users(self, at: float, number: int) -> None:
-        self._write("users", round(at, 1), number)
-
-    def started(self, at: float) -> None:
-        self._write("started", round(at, 4))
-
-    def stopped(self, at: float) -> None:
-        """Nobody asks for anything any more. Written at once."""
-        self._write("stopped", round(at, 4))
-        self.flush()
+    def write(self, kind: str, *values: Any) -> None:
+        """What `Recording.add` takes: a request, the number of an order, how many users there are, start and end."""
+        self._file.write(
+            json.dumps([kind, *(round(one, 4) if isinstance(one, float) else one for one in values)]) + "\n"
+        )
 
     def flush(self) -> None:
         self._file.flush()
-
-    def _write(self, *line: Any) -> None:
-        self._file.write(json.dumps(line) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +57,17 @@ class Recording:
     def failures(self) -> list[Request]:
         return [request for request in self.requests if request.failure]
 
-    def named(self, name: str) -> list[Request]:
-        return [request for request in self.requests if request.name == name]
-
     def add(self, line: Sequence[Any]) -> None:
         kind, *values = line
         match kind:
             case "request":
                 self.requests.append(Request(*values))
             case "order":
-                self.orders.append(values[0])
+                self.orders += values
             case "users":
                 self.users.append((values[0], values[1]))
-            case "started":
-                self.started_at = values[0]
-            case "stopped":
-                self.stopped_at = values[0]
+            case "started_at" | "stopped_at":
+                setattr(self, kind, values[0])
             case _:
                 raise ValueError(f"{kind!r} is not a kind of line")
 

@@ -5,15 +5,29 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lab.figures import percentile
 from lab.load.recording import Request
-from lab.load.sampling import Sample
 
 BINS = 240  # of a chart at most
 
 Point = tuple[float, float | None]  # seconds since the start, value; None where nothing is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look, at a moment in seconds since the epoch. `outbox` events wait for the relay, the `oldest` for so many
+    seconds; `messages` wait for workers; `available` and `reserved` are pieces of the products that are ordered.
+    """
+
+    at: float
+    outbox: int
+    oldest: float
+    messages: int
+    available: int
+    reserved: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +74,6 @@ class Clock:
         return (number + 0.5) * self.seconds
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that is at least as large as this share (0 to 1) of them; 0 if there are none."""
-    if not values:
-        return 0.0
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
-
-
 def throughput(requests: Sequence[Request], clock: Clock) -> list[Series]:
     """Answers a second, and those among them that are failures."""
     answered = Counter(clock.bin_of(request.answered_at) for request in requests)
@@ -99,15 +106,13 @@ def latencies(requests: Sequence[Request], clock: Clock) -> list[Series]:
     ]
 
 
-def sampled(samples: Sequence[Sample], clock: Clock, *lines: tuple[str, Callable[[Sample], float]]) -> list[Series]:
-    """What was sampled; nothing is known of a bin without a sample."""
-    bins: dict[int, Sample] = {clock.bin_of(sample.at): sample for sample in samples}
+def sampled(samples: Sequence[Sample], clock: Clock, lines: Mapping[str, str]) -> list[Series]:
+    """What was sampled, `lines` by title and attribute; nothing is known of a bin without a sample."""
+    bins = {clock.bin_of(sample.at): sample for sample in samples}
     result = []
-    for color, (name, value) in enumerate(lines, start=1):
-        points: list[Point] = [
-            (clock.middle_of(number), float(value(bins[number])) if number in bins else None)
-            for number in range(clock.bins)
-        ]
+    for color, (name, attribute) in enumerate(lines.items(), start=1):
+        values = {number: float(getattr(sample, attribute)) for number, sample in bins.items()}
+        points = [(clock.middle_of(number), values.get(number)) for number in range(clock.bins)]
         result.append(Series(name=name, points=points, color=color))
     return result
 

@@ -1,37 +1,44 @@
-"""One run of a scenario: prepare, let the customers come, wait until everything is at rest, audit, judge."""
+"""One run of a scenario: prepare, let the customers come, wait until everything is quiet, judge."""
 
 from __future__ import annotations
 
+import json
 import tempfile
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
-from lab.faults.campaign import Campaign
-from lab.faults.lab import free_ports
-from lab.faults.staging import Fault
-from lab.load import promises
-from lab.load.driving import Driver, Settings
-from lab.load.faulting import Faulting
-from lab.load.interrupts import Interrupts
-from lab.load.preparing import Prepared, coupons_of, orders_of, prepare, stock_of
-from lab.load.promises import Observed
+from lab.faults.campaign import Campaign, Injected
+from lab.faults.catalogue import Fault
+from lab.harness.interrupts import Interrupts
+from lab.harness.shell import ShellError
+from lab.harness.system import NotQuiet, System, say
+from lab.load.driving import Driver
 from lab.load.recording import Recording
 from lab.load.report import Section
-from lab.load.sampling import Sampler
-from lab.load.scenarios import Scenario
-from lab.load.shop import Say, Shop
+from lab.load.scenarios import COUPON_LIMIT, FLASH_PIECES, Observed, Scenario, common, verdict_of
+from lab.load.series import Sample
+from lab.programs import questions, shop
 
 POLL_SECONDS = 0.2
 SAY_SECONDS = 5.0
+SAMPLE_SECONDS = 1.0
 WEB_MINUTES = 10.0  # that the stock is made for, when the end of the run is not known
+PRODUCTS = 10
+FEWEST = 1_000  # pieces of each product
+PASSWORD = "loadtest"  # noqa: S105 (of people in databases that are gone afterwards)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """How a scenario is run. `minutes` is None with the web page, where somebody says when it is over.
 
-    `drain` seconds may pass until everything is at rest; `campaign` stages the fault, if there is one.
+    `drain` seconds may pass until everything is quiet; `campaign` stages the fault, if there is one.
     """
 
     users: int
@@ -42,36 +49,161 @@ class Effort:
     campaign: Campaign | None = None
 
 
-def stage(shop: Shop, scenario: Scenario, effort: Effort, interrupts: Interrupts, say: Say) -> Section:
+@dataclass(slots=True)
+class Prepared:
+    """What was made for one run: `stock` is how many pieces came in of which product, `rare` that of a flash sale."""
+
+    people: list[shop.Person]
+    stock: dict[str, int]
+    rare: str = ""
+    coupon: str = ""
+
+
+def prepare(system: System, scenario: Scenario, users: int, minutes: float, plan: Path) -> Prepared:
+    """Make people, products and a coupon, and write down what their customers need to know. Raises ShellError."""
+    name = f"LOAD-{uuid4().hex[:6].upper()}"
+    prepared = Prepared(system.call(shop.people, users, password=PASSWORD), {})
+    catalogue, categories = system.call(shop.offered)
+    if scenario.burst:
+        prepared.rare = f"{name}-RARE"
+        prepared.stock = {prepared.rare: FLASH_PIECES}
+    else:
+        # Enough for an order a second of each user, and little enough that the chart of the stock shows it.
+        pieces = max(FEWEST, round(users * minutes * 60))
+        prepared.stock = {f"{name}-{number}": pieces for number in range(1, PRODUCTS + 1)}
+    system.call(shop.products, prepared.stock)
+    if scenario.name == "coupon-rush":
+        prepared.coupon = name
+        system.call(shop.coupon, name, COUPON_LIMIT)
+    known: dict[str, Any] = {
+        "people": prepared.people,
+        "skus": [sku for sku in prepared.stock if sku != prepared.rare],
+        "rare": prepared.rare,
+        "coupon": prepared.coupon,
+        "catalogue": catalogue,
+        "categories": categories,
+        "password": PASSWORD,
+    }
+    plan.write_text(json.dumps(known))
+    return prepared
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Looks every second at what cannot be seen from outside. While a service is away there is no sample: a gap in the
+    charts says so.
+    """
+
+    system: System
+    skus: Sequence[str]
+    samples: list[Sample] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Sampler:
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        while True:
+            began = time.time()
+            with suppress(ShellError):  # a service is away
+                self.samples.append(self.system.call(questions.sample, began, list(self.skus)))
+            if self._stop.wait(max(0.0, began + SAMPLE_SECONDS - time.time())):
+                return
+
+
+@dataclass(slots=True)
+class Faulting:
+    """A fault in the middle of a load: waits for its moment, and is injected beside the customers."""
+
+    campaign: Campaign
+    fault: Fault
+    is_time: Callable[[], bool]
+    begun_at: float | None = None
+    healed_at: float | None = None
+    findings: list[str] = field(default_factory=list)
+    _injected: Injected | None = None
+    _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._stage, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """No fault begins any more; one that has begun is waited for."""
+        self._over.set()
+        self._thread.join()
+        if self.begun_at is None:
+            self.findings.append("it did not come to it: the load was over before its moment")
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """In seconds since the epoch, once it is known."""
+        return None if self.begun_at is None else (self.begun_at, self.healed_at or time.time())
+
+    def conclude(self) -> None:
+        """Compare what the fault's customers were promised with what is there; for a shop that is quiet."""
+        if self._injected is None:
+            return
+        try:
+            self.findings += self.campaign.conclude(self._injected).verdict.findings
+        except Exception as error:
+            self.findings.append(f"{type(error).__name__}: {error}")
+
+    def _stage(self) -> None:
+        while not self.is_time():
+            if self._over.wait(POLL_SECONDS):
+                return
+        self.begun_at = time.time()
+        try:
+            self._injected = self.campaign.inject(self.fault)
+        except Exception as error:  # whatever went wrong, the run is judged all the same
+            self.findings.append(f"{type(error).__name__}: {error}")
+        self.healed_at = time.time()
+
+
+def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interrupts) -> Section:
     """Run a scenario. Raises ShellError, LoadFailed."""
     say(f"{scenario.name}: {scenario.summary}")
-    prepared = prepare(shop.shell, scenario, effort.users, effort.minutes or WEB_MINUTES)
-    with (
-        tempfile.TemporaryDirectory(prefix="wharf-load-") as folder,
-        Sampler(shop.shell, list(prepared.stock)) as sampler,
-    ):
-        with interrupts.ending_the_load():
-            recording, faulting = _load(shop, scenario, effort, prepared, Path(folder), sampler, interrupts, say)
-        say("  no more requests; waiting until outboxes and queues are empty …")
-        quiet, left = shop.drain(effort.drain, say)
-        ended_at = time.time()
+    left = ""
+    with tempfile.TemporaryDirectory(prefix="wharf-load-") as name:
+        folder = Path(name)
+        plan = folder / "plan.json"
+        prepared = prepare(system, scenario, effort.users, effort.minutes or WEB_MINUTES, plan)
+        with Sampler(system, list(prepared.stock)) as sampler:
+            with interrupts.ending_the_load():
+                recording, faulting = _load(system, scenario, effort, folder, plan, sampler, interrupts)
+            say("  no more requests; waiting until outboxes and queues are empty …")
+            try:
+                system.wait_until_quiet(effort.drain, tell=True)
+            except NotQuiet as error:
+                left = str(error)
+            ended_at = time.time()
     if faulting is not None:
         faulting.conclude()
     say("  auditing …")
-    audit = shop.audit(say)
+    customers = {person.customer_id for person in prepared.people}
+    facts = system.facts(customers, prepared.stock, [prepared.coupon])
+    failed = system.processes.failed() if effort.campaign is None else None  # in a laboratory they are meant to end
     observed = Observed(
         recording=recording,
-        orders=orders_of(shop.shell, prepared),
-        stock=stock_of(shop.shell, prepared),
-        coupons=coupons_of(shop.shell, prepared),
-        audit=audit,
-        drained=ended_at - (recording.stopped_at or ended_at) if quiet else None,
+        facts=facts,
+        verdict=verdict_of(recording, facts, customers, prepared.stock),
+        drained=ended_at - (recording.stopped_at or ended_at),
         drain_limit=effort.drain,
         left=left,
-        dead_letters=shop.dead_letters(),
         buyers=len(prepared.people) if scenario.burst else 0,
         rare=prepared.rare,
-        ended=shop.ended,
+        pieces=prepared.stock.get(prepared.rare, 0),
+        ended=[failed] if failed else [],
         fault=effort.fault.name if effort.fault else "",
         fault_findings=faulting.findings if faulting else [],
     )
@@ -81,40 +213,36 @@ def stage(shop: Shop, scenario: Scenario, effort: Effort, interrupts: Interrupts
         settings=_settings(scenario, effort),
         recording=recording,
         samples=[sample for sample in sampler.samples if sample.at >= (recording.started_at or 0.0)],
-        lines=[*scenario.judge(observed), *promises.common(observed)],
+        figures=[*scenario.judge(observed), *common(observed)],
         ended_at=ended_at,
         fault=observed.fault,
         fault_span=faulting.span if faulting else None,
-        violations=observed.audit.violations,
+        findings=observed.verdict.findings,
         notes=["It was interrupted before its time."] if interrupts.seen and effort.minutes is not None else [],
     )
 
 
 def _load(
-    shop: Shop,
+    system: System,
     scenario: Scenario,
     effort: Effort,
-    prepared: Prepared,
     folder: Path,
+    plan: Path,
     sampler: Sampler,
     interrupts: Interrupts,
-    say: Say,
 ) -> tuple[Recording, Faulting | None]:
-    plan = folder / "plan.json"
-    prepared.write(plan)
-    web_port = free_ports(1)[0] if effort.minutes is None else None
-    settings = Settings(
-        url=shop.url,
+    with Driver(
+        target=system.url,
         customers=scenario.customers,
         users=1 if scenario.burst else effort.users,
         rate=effort.rate,
         minutes=0.0 if scenario.burst else effort.minutes or 0.0,
-        web_port=web_port,
-    )
-    with Driver(settings, folder, plan) as driver:
-        if web_port is not None:
-            driver.wait_for_page()
-            say(f"  Locust's page: {driver.page}  (start and stop the run there, or end it here with Ctrl-C)")
+        page=effort.minutes is None,
+        plan=plan,
+        log_dir=folder,
+    ) as driver:
+        if driver.page:
+            say(f"  Locust's page: {driver.url}/  (start and stop the run there, or end it here with Ctrl-C)")
         faulting = _faulting(scenario, effort, driver)
         try:
             said = time.monotonic()
@@ -142,18 +270,17 @@ def _faulting(scenario: Scenario, effort: Effort, driver: Driver) -> Faulting | 
             return bool(recording.requests)
         return recording.started_at is not None and time.time() - recording.started_at >= half
 
-    faulting = Faulting(effort.campaign, effort.fault, is_time)
-    faulting.start()
-    return faulting
+    return Faulting(effort.campaign, effort.fault, is_time)
 
 
 def _progress(recording: Recording, sampler: Sampler) -> str:
     seconds = time.time() - (recording.started_at or time.time())
-    last = sampler.last
     users = recording.users[-1][1] if recording.users else 0
-    asked = f"{users} users, {len(recording.requests):,} answers, {len(recording.failures):,} failed"
-    waiting = f"; {last.outbox:,} events in outboxes, {last.messages:,} messages in queues" if last else ""
-    return f"  {seconds:4.0f} s: {asked}{waiting}"
+    text = f"{users} users, {len(recording.requests):,} answers, {len(recording.failures):,} failed"
+    if sampler.samples:
+        last = sampler.samples[-1]
+        text += f"; {last.outbox:,} events in outboxes, {last.messages:,} messages in queues"
+    return f"  {seconds:4.0f} s: {text}"
 
 
 def _settings(scenario: Scenario, effort: Effort) -> dict[str, str]:

@@ -1,7 +1,12 @@
-"""The customers of each scenario, for Locust. What they have in common is in customers.py."""
+"""The customers of each scenario, for Locust: what `locust -f` is given. Which come is said on its command line.
+
+`LOADTEST_PLAN` names a file with what was prepared for them (see staging.py), `LOADTEST_RECORDING` one that takes
+what they do. Locust patches this process with gevent, so nothing of Django comes in here.
+"""
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
@@ -9,21 +14,143 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Collection
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import gevent
-from locust import FastHttpUser, User, between, constant_pacing, task
+from locust import FastHttpUser, User, between, constant_pacing, events, task
+from locust.contrib.fasthttp import ResponseContextManager
+from locust.env import Environment
 from locust.exception import StopUser
 
-from lab.load.customers import PLAN, RECORDER, Customer, some_products
-from lab.load.promises import LATER, OVERLOADED, PLACE
-from lab.stack import ROOT
+from lab.client import order_body
+from lab.harness import ROOT
+from lab.load.recording import LATER, OVERLOADED, PLACE, Recorder
 
+PLAN: dict[str, Any] = json.loads(Path(os.environ["LOADTEST_PLAN"]).read_text())
+RECORDER = Recorder(Path(os.environ["LOADTEST_RECORDING"]))
+FLUSH_SECONDS = 1.0
+FOLLOW_SECONDS = 0.3  # between two looks at an order that is on its way
+PATIENCE_SECONDS = 60
 HEAD_START = 0.2  # seconds, at most
+LOOKS = 10  # at the page of an order that is not decided yet
 PRODUCT_LINK = re.compile(r'href="/products/([^/"]+)/"')
+HIDDEN = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)"')
+ORDER_PAGE = re.compile(r"/orders/([0-9A-Z]+)/$")
+STATUS = re.compile(r'data-status="(\w+)"')
+ADDRESS = {"name": "Ann Lee", "street": "Quay 1", "postal_code": "20457", "city": "Hamburg", "country": "DE"}
+
+_next = count()
+
+
+# --- What Locust tells us --------------------------------------------------------------------------------------------
+
+
+@events.request.add_listener
+def on_request(
+    name: str, response_time: float, exception: Exception | None, start_time: float, **others: object
+) -> None:
+    seconds = (response_time or 0.0) / 1000
+    failure = "" if exception is None else str(exception) or repr(exception)
+    RECORDER.write("request", start_time + seconds, seconds, name, failure)
+
+
+@events.test_start.add_listener
+def on_start(environment: Environment, **others: object) -> None:
+    RECORDER.write("started_at", time.time())
+    gevent.spawn(keep_up, environment)
+
+
+@events.test_stop.add_listener
+def on_stop(**others: object) -> None:
+    RECORDER.write("stopped_at", time.time())
+    RECORDER.flush()
+
+
+def keep_up(environment: Environment) -> None:
+    """Write out what has come together, and how many customers there are, until the run is over."""
+    while environment.runner is not None and environment.runner.state not in ("stopped", "cleanup"):
+        RECORDER.write("users", time.time(), environment.runner.user_count)
+        RECORDER.flush()
+        gevent.sleep(FLUSH_SECONDS)
+
+
+# --- How customers ask -----------------------------------------------------------------------------------------------
+
+
+class Customer(FastHttpUser):
+    """Somebody with an account. People of the plan are shared when there are more users than people."""
+
+    abstract = True
+    connection_timeout = 30.0
+    network_timeout = 30.0
+
+    def on_start(self) -> None:
+        self.customer_id, self.username, self.token = PLAN["people"][next(_next) % len(PLAN["people"])]
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        name: str,
+        refusals: Collection[str] = (),
+        key: str | None = None,
+    ) -> tuple[int, dict[str, Any]]:
+        """Ask the API; status and answer. Codes of `refusals` are answers like others, and stand under names of theirs.
+
+        `overloaded` is what the shop is meant to say when it cannot keep up, so it is no failure either.
+        """
+        headers = {"Authorization": f"Bearer {self.token}"} | ({"Idempotency-Key": key} if key else {})
+        arguments: dict[str, Any] = {} if body is None else {"json": body}
+        with self.client.request(
+            method, f"/api/v1/{path}", name=name, headers=headers, catch_response=True, **arguments
+        ) as response:
+            try:
+                answer = json.loads(response.text or "{}")
+            except ValueError:  # a server in trouble may say anything
+                answer = {}
+            code = answer.get("code", "")
+            if code == OVERLOADED or code in refusals:
+                response.request_meta["name"] = f"{name}: {LATER if code == OVERLOADED else f'refused, {code}'}"
+                response.success()
+            elif response.status_code >= 400:
+                response.failure(f"{response.status_code} {code or response.text[:200]}")
+        return response.status_code, answer
+
+    def place(self, items: dict[str, int], *, coupon: str | None = None, refusals: Collection[str] = ()) -> str | None:
+        """Place an order; its number, or None if it was not accepted."""
+        body = order_body(items, coupon)
+        status, answer = self.ask("POST", "orders", body, name=PLACE, refusals=refusals, key=uuid4().hex)
+        if status != 202:
+            return None
+        RECORDER.write("order", answer["number"])
+        return str(answer["number"])
+
+    def follow(self, number: str) -> str:
+        """Look at an order until it is decided; its status, which is `placed` if that took too long."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            _, order = self.ask("GET", f"orders/{number}", name="look at an order")
+            status = str(order.get("status", "placed"))
+            if status != "placed" or time.monotonic() > deadline:
+                return status
+            gevent.sleep(FOLLOW_SECONDS)
+
+    def pay(self, number: str, refusals: Collection[str] = ()) -> None:
+        self.ask("POST", f"orders/{number}/pay", {"payment_token": "tok_ok"}, name="pay", refusals=refusals)
+
+
+def some_products(most: int) -> dict[str, int]:
+    return {sku: random.randint(1, 2) for sku in random.sample(PLAN["skus"], random.randint(1, most))}
+
+
+# --- Who comes -------------------------------------------------------------------------------------------------------
 
 
 class Shopper(FastHttpUser):
@@ -60,8 +187,7 @@ class Shopper(FastHttpUser):
 
     @task(2)
     def picture(self) -> None:
-        sku = random.choice(PLAN["catalogue"])
-        self.look(f"/pictures/{sku}.svg", "picture of a product")
+        self.look(f"/pictures/{random.choice(PLAN['catalogue'])}.svg", "picture of a product")
 
     @task(2)
     def availability(self) -> None:
@@ -79,18 +205,17 @@ class Regular(Customer):
 
 
 class Buyers(User):
-    """The crowd of a flash sale: one user of Locust that starts a program for all of them, and reports for each."""
+    """All buyers of a flash sale: one user of Locust that starts a program for them, and reports for each."""
 
     fixed_count = 1
 
     @task
     def rush(self) -> None:
         url = urlsplit(self.host or "")
-        plan = Path(os.environ["LOADTEST_PLAN"]).with_name("crowd.json")
+        plan = Path(os.environ["LOADTEST_PLAN"]).with_name("buyers.json")
         tokens = [token for _, _, token in PLAN["people"]]
-        rush = {"host": url.hostname, "port": url.port, "sku": PLAN["rare"], "tokens": tokens, "seconds": 1.0}
-        plan.write_text(json.dumps(rush))
-        command = [sys.executable, "-m", "lab.load.crowd", str(plan)]
+        plan.write_text(json.dumps({"host": url.hostname, "port": url.port, "sku": PLAN["rare"], "tokens": tokens}))
+        command = [sys.executable, "-m", "lab.load.buyers", str(plan)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
             for line in process.stdout or ():
@@ -106,7 +231,7 @@ class Buyers(User):
     def report(self, answer: dict[str, Any]) -> None:
         status, name, failure = answer["status"], PLACE, answer["failure"]
         if status == 202:
-            RECORDER.order(answer["number"])
+            RECORDER.write("order", answer["number"])
         elif answer["code"] == OVERLOADED:
             name = f"{PLACE}: {LATER}"
         elif not failure:
@@ -129,8 +254,7 @@ class CouponHunter(Customer):
 
     @task
     def order(self) -> None:
-        wanted = {random.choice(PLAN["skus"]): 1}
-        self.place(wanted, coupon=PLAN["coupon"], refusals=("coupon_used_up",))
+        self.place({random.choice(PLAN["skus"]): 1}, coupon=PLAN["coupon"], refusals=("coupon_used_up",))
 
 
 class Waverer(Customer):
@@ -144,12 +268,8 @@ class Waverer(Customer):
         if number is None or self.follow(number) != "confirmed":
             return
         # A cancellation is decided at once and a payment when the gateway has answered, so it gets a start.
-        sides = [gevent.spawn(self.pay, number), gevent.spawn(self.cancel, number, random.uniform(0.0, HEAD_START))]
-        gevent.joinall(sides)
-
-    def pay(self, number: str) -> None:
-        refusals = ("order_closed", "conflict")
-        self.ask("POST", f"orders/{number}/pay", {"payment_token": "tok_ok"}, name="pay", refusals=refusals)
+        paying = gevent.spawn(self.pay, number, ("order_closed", "conflict"))
+        gevent.joinall([paying, gevent.spawn(self.cancel, number, random.uniform(0.0, HEAD_START))])
 
     def cancel(self, number: str, delay: float) -> None:
         gevent.sleep(delay)
@@ -178,20 +298,113 @@ class Program(Customer):
     def order(self) -> None:
         number = self.place(some_products(3))
         if number and self.follow(number) == "confirmed":
-            self.ask("POST", f"orders/{number}/pay", {"payment_token": "tok_ok"}, name="pay")
+            self.pay(number)
             self.ask("GET", f"orders/{number}/events", name="history of an order")
 
     @task(1)
     def repeat(self) -> None:
-        body = {"lines": [{"sku": sku, "quantity": quantity} for sku, quantity in some_products(2).items()]}
-        key = uuid4().hex
+        body, key = order_body(some_products(2)), uuid4().hex
         answers = [self.ask("POST", "orders", body, name=PLACE, key=key) for _ in range(2)]
         numbers = {answer["number"] for status, answer in answers if status == 202}
         for number in numbers:
-            RECORDER.order(number)
+            RECORDER.write("order", number)
         if len(numbers) > 1:
-            RECORDER.request(time.time(), 0.0, PLACE, f"one key has made the orders {' and '.join(sorted(numbers))}")
+            RECORDER.write(
+                "request", time.time(), 0.0, PLACE, f"one key has made the orders {' and '.join(sorted(numbers))}"
+            )
 
     @task(1)
     def orders(self) -> None:
         self.ask("GET", "orders?limit=10", name="list orders")
+
+
+# --- The mixed workload: all kinds together, with time to think ------------------------------------------------------
+
+
+class ThinkingShopper(Shopper):
+    weight = 6
+    wait_time = between(1.0, 5.0)
+
+
+class ThinkingProgram(Program):
+    weight = 1
+    wait_time = between(2.0, 6.0)
+
+
+class PageCustomer(Customer):
+    """Signs in and orders through the pages; most pay, some cancel, some go away."""
+
+    weight = 3
+    wait_time = between(1.0, 5.0)
+
+    def on_start(self) -> None:
+        super().on_start()
+        form = self.page("/sign-in/", "sign-in page")
+        who = {"username": self.username, "password": PLAN["password"]}
+        self.send("/sign-in/", {**hidden(form), **who}, "sign in")
+
+    @task(4)
+    def browse(self) -> None:
+        self.page("/", "page of products, signed in")
+        self.think()
+        self.page(f"/products/{random.choice(PLAN['catalogue'])}/", "page of a product, signed in")
+
+    @task(3)
+    def order(self) -> None:
+        sku = random.choice(PLAN["skus"])
+        form = self.page(f"/products/{sku}/", "page of a product, signed in")
+        self.think()
+        self.send(f"/products/{sku}/add/", {**hidden(form), "quantity": "1"}, "put into the cart")
+        self.think()
+        form = self.page("/checkout/", "checkout page")
+        self.think()
+        _, url = self.send("/checkout/", {**hidden(form), **ADDRESS, "coupon": "", "action": "place"}, "check out")
+        if (found := ORDER_PAGE.search(url)) is not None:
+            RECORDER.write("order", found[1])
+            self.settle(found[1])
+
+    @task(1)
+    def inbox(self) -> None:
+        self.page("/inbox/", "inbox")
+        self.page("/orders/", "page of orders")
+
+    def settle(self, number: str) -> None:
+        """Wait for the order's confirmation on its page, then pay, cancel, or leave it at that."""
+        for _ in range(LOOKS):
+            page = self.page(f"/orders/{number}/", "page of an order")
+            status = STATUS.search(page)
+            if status is not None and status[1] != "placed":
+                break
+            self.think()
+        self.think()
+        choice = random.choice(["pay", "pay", "pay", "cancel", ""])
+        if choice:
+            fields = hidden(page) | ({"token": "tok_ok"} if choice == "pay" else {})
+            self.send(f"/orders/{number}/{choice}/", fields, f"{choice} on the page")
+
+    def think(self) -> None:
+        gevent.sleep(random.uniform(0.5, 2.0))
+
+    def page(self, path: str, name: str) -> str:
+        with self.client.get(path, name=name, catch_response=True) as response:
+            check(response, name)
+            return response.text or ""
+
+    def send(self, path: str, fields: dict[str, str], name: str) -> tuple[str, str]:
+        """Send a form; the page that it leads to, and its address."""
+        with self.client.post(path, fields, name=name, catch_response=True) as response:
+            check(response, name)
+            return response.text or "", response.url or ""
+
+
+def check(response: ResponseContextManager, name: str) -> None:
+    if response.status_code == 503 and response.headers and response.headers.get("Retry-After"):
+        response.request_meta["name"] = f"{name}: {LATER}"
+        response.success()
+    elif response.status_code != 200:
+        response.failure(f"{response.status_code} instead of 200")
+
+
+def hidden(page: str) -> dict[str, str]:
+    """The hidden fields of a page's forms; of one name, the last."""
+    return {name: html.unescape(value) for name, value in HIDDEN.findall(page)}

@@ -21,11 +21,11 @@ import pytest
 import yaml
 
 from eventing import topology
-from lab import stack
-from lab.compose import ComposeError, interpolate, read_services
-from lab.dotenv import read_dotenv
-from lab.services import KINDS, Services
-from lab.stack import Stack, StackError
+from lab.harness import stack
+from lab.harness.compose import ComposeError, interpolate, read_services
+from lab.harness.dotenv import read_dotenv
+from lab.harness.services import KINDS, Services
+from lab.harness.stack import Stack, StackError
 from tests.architecture.contracts import OnlyContract, PrivateContract
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -350,7 +350,7 @@ def test_service_that_is_named_but_does_not_answer_is_not_replaced(
         found, reasons = services.find()
         assert found == {}
         assert set(reasons) == {"postgresql", "rabbitmq", "redis"}
-        monkeypatch.setattr("lab.services.chromium_program", lambda: Path("chromium"))
+        monkeypatch.setattr("lab.harness.services.chromium_program", lambda: Path("chromium"))
         found, reasons = services.up()
     assert found == {}
     assert set(reasons) == {"postgresql", "rabbitmq", "redis"}
@@ -360,7 +360,7 @@ def test_service_that_is_named_but_does_not_answer_is_not_replaced(
 def test_postgresql_is_left_to_the_tests_where_it_is_installed_and_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.services.postgresql_programs", lambda: tmp_path)
+    monkeypatch.setattr("lab.harness.services.postgresql_programs", lambda: tmp_path)
     services = Services(tmp_path, for_tests=True)
     services.named = {}
     assert services.find()[0]["postgresql"].url == ""
@@ -407,6 +407,7 @@ def test_demo_explains_itself_without_setting_anything_up(tmp_path: Path) -> Non
         "deadlines",
         "demo",
         "faults",
+        "lab",
         "latency",
         "loadtest",
         "races",

@@ -12,8 +12,8 @@ import pytest
 
 from config.environment import COMPOSE, FOR_TESTS, SETTINGS, page
 from config.secret_key import weakness
-from lab.compose import read_services
-from lab.dotenv import read_dotenv
+from lab.harness.compose import read_services
+from lab.harness.dotenv import read_dotenv
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECLARED = {setting.name: setting for setting in (*SETTINGS, *COMPOSE, *FOR_TESTS)}

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright, Request, Response, sync_playwright
 
-from lab.instances import CHROMIUMS, chromium_program
-from lab.stack import Embedded
+from lab.harness.instances import CHROMIUMS, chromium_program
+from lab.harness.stack import Embedded
 from tests.groups import share
 
 # No sandbox: containers rarely allow one. The rest keeps the browser from talking to anybody but the shop.

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from lab.instances import CHROMIUMS, chromium_program
-from lab.stack import ROOT, Embedded
-from lab.temporary import temporary_stack
+from lab.harness import ROOT
+from lab.harness.instances import CHROMIUMS, chromium_program
+from lab.harness.stack import Embedded
+from lab.harness.system import temporary_system
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.test_shop import check_out, order_number, put_into_cart, sign_in
 
@@ -44,7 +45,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         if options.shard_map:
-            with temporary_stack(SHOP, Path(folder), {"SEED_OPTIONS": "--orders=300", "DEBUG": "1"}) as stack:
+            with temporary_system(SHOP, Path(folder), {"SEED_OPTIONS": "--orders=300", "DEBUG": "1"}) as stack:
                 photograph_shard_map(browser, stack.url)
         else:
             with Embedded(data_dir=Path(folder)) as shop:

@@ -11,32 +11,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lab.stack import Embedded
+from lab.harness.stack import Embedded
+from tests import programs
 from tests.browser.conftest import SECONDS, Watched
 from tests.browser.test_back_office import log_in
 from tests.live import Live
 
 LETTERS = "/admin/eventing/deadletter/"
-
-LOGINS = """
-from django.contrib.auth.models import User
-User.objects.create_superuser("admin", "admin@example.org", "admin")
-User.objects.create_user("demo", "demo@example.org", "demo")
-"""
-
-PARK = """
-from django.contrib.auth.models import User
-from django.utils import timezone
-from eventing import deadletters
-from eventing.wire import Envelope
-data = {{"at": "2026-05-01T00:00:00Z", {field!r}: User.objects.get(username="demo").pk}}
-for version in range({first}, {first} + {count}):
-    deadletters.park(
-        Envelope(stream_id=77, category="order", version=version, type="order.confirmed", schema_version=1, data=data,
-                 metadata={{"correlation_id": "test"}}, recorded_at=timezone.now()),
-        "notifications", {error}("a bug"), "Traceback", attempts=1)
-answer = data
-"""
 
 
 @pytest.fixture
@@ -44,7 +25,7 @@ def shop(tmp_path: Path, chromium: str) -> Iterator[Live]:
     """A shop of its own: other tests count its dead letters."""
     with Embedded(data_dir=tmp_path, arguments=["--no-seed"]) as embedded:
         live = Live(embedded, {"PROFILE": "embedded", "DEMO_DIR": str(tmp_path), "EVENTING_NAMESPACE": ""})
-        live.shell(LOGINS)
+        live.call(programs.add_logins)
         yield live
         live.close()
 
@@ -62,14 +43,13 @@ def page(browser: Browser, shop: Live) -> Iterator[Page]:
     assert watched.troubles == []
 
 
-def park(shop: Live, *, count: int, first: int, error: str, field: str = "customer_id") -> dict[str, Any]:
-    answer: dict[str, Any] = shop.shell(PARK.format(count=count, first=first, error=error, field=field))
-    return answer
+def park(shop: Live, *, count: int, first: int, error: type[Exception], field: str = "customer_id") -> dict[str, Any]:
+    return shop.call(programs.park, count, first, error("a bug"), field)
 
 
 def test_operator_edits_and_redrives_a_letter_then_redrives_many_cancels_and_continues(page: Page, shop: Live) -> None:
-    wrong = park(shop, count=1, first=100, error="KeyError", field="customer")
-    park(shop, count=12, first=200, error="ValueError")
+    wrong = park(shop, count=1, first=100, error=KeyError, field="customer")
+    park(shop, count=12, first=200, error=ValueError)
     page.goto(LETTERS)
     page.get_by_role("row", name=re.compile("notifications KeyError")).get_by_role("link", name="1", exact=True).click()
     page.get_by_role("link", name="order.confirmed").first.click()
@@ -101,8 +81,4 @@ def test_operator_edits_and_redrives_a_letter_then_redrives_many_cancels_and_con
 
     page.goto(f"{LETTERS}?status__exact=open")
     expect(page.get_by_text("None is open").first).to_be_visible()
-    handled = (
-        "from eventing.models import InboxEntry\n"
-        "answer = InboxEntry.objects.filter(stream_id=77, subscriber='notifications').count()"
-    )
-    assert shop.shell(handled) == 13
+    assert shop.call(programs.handled, 77, "notifications") == 13

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from lab.stack import Embedded
+from lab.harness.stack import Embedded
 from tests.browser.conftest import SECONDS
-from tests.browser.long_names import SKU
+from tests.browser.long_names import SKU, pages, plant
 from tests.groups import share
 from tests.live import Live
 
@@ -49,7 +49,7 @@ def long_names(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder = tmp_path_factory.mktemp("long-names")
     embedded = share(Embedded(data_dir=folder, arguments=["--no-seed"]))
     live = share(closing(Live(embedded, {"PROFILE": "embedded", "DEMO_DIR": str(folder), "EVENTING_NAMESPACE": ""})))
-    return live, live.shell("from tests.browser import long_names\nanswer = long_names.plant()\n")
+    return live, live.call(plant)
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def page(browser: Browser, long_names: tuple[Live, dict[str, Any]]) -> Iterator[
 
 def test_nothing_is_wider_than_the_window(page: Page, long_names: tuple[Live, dict[str, Any]]) -> None:
     live, planted = long_names
-    pages = live.shell(f"from tests.browser.long_names import pages\nanswer = pages({planted['number']!r})")
+    addresses = live.call(pages, planted["number"])
     page.goto(f"/products/{SKU}/")
     page.get_by_role("button", name="Add to cart").click()
     too_wide, seen = {}, set()
-    for address in pages:
+    for address in addresses:
         if address.endswith(NO_PAGES):
             continue
         answer = page.goto(address)

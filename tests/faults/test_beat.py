@@ -11,6 +11,7 @@ from typing import Any
 import kombu
 import pytest
 
+from tests import programs
 from tests.live import Live
 from tests.waiting import wait_until
 
@@ -51,14 +52,7 @@ def listening(live: Live) -> Iterator[Fired]:
 
 def schedule(live: Live, limit: int, *, every: int, ran_minutes_ago: int = 0) -> None:
     """Have the task run with this limit."""
-    live.shell(
-        "from datetime import timedelta\n"
-        "from django.utils import timezone\n"
-        "from django_celery_beat.models import IntervalSchedule, PeriodicTask\n"
-        f"interval, _ = IntervalSchedule.objects.get_or_create(every={every}, period='seconds')\n"
-        f"PeriodicTask.objects.create(name='test {limit}', task={TASK!r}, interval=interval,"
-        f" kwargs='{{\"limit\": {limit}}}', last_run_at=timezone.now() - timedelta(minutes={ran_minutes_ago}))\n"
-    )
+    live.call(programs.schedule, TASK, limit, every, ran_minutes_ago)
 
 
 def test_of_two_beats_one_fires_and_the_other_takes_over_when_it_dies(live: Live) -> None:
@@ -97,15 +91,9 @@ def test_what_was_missed_while_no_beat_ran_is_caught_up_at_once_and_once(live: L
 
 
 def test_a_run_that_ended_well_is_written_down_and_how_far_the_clocks_were_from_the_databases(live: Live) -> None:
-    def run() -> Any:
-        return live.shell(
-            "from eventing.models import PeriodicRun\n"
-            "answer = PeriodicRun.objects.filter(name='Cancel overdue orders', beat_ahead__isnull=False)"
-            ".values('worker', 'worker_ahead', 'beat_ahead').first()\n"
-        )
-
-    wait_until(lambda: run() is not None, seconds=60)
-    found = run()
-    assert found["worker"]
-    assert abs(found["worker_ahead"]) < 1
-    assert abs(found["beat_ahead"]) < 1
+    wait_until(lambda: live.call(programs.sweep_that_beat_has_sent) is not None, seconds=60)
+    found = live.call(programs.sweep_that_beat_has_sent)
+    assert found is not None
+    assert found.worker
+    assert abs(found.worker_ahead or 0) < 1
+    assert abs(found.beat_ahead or 0) < 1

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from lab.client import Client
+from tests import programs
 from tests.faults.test_faults import is_open
 from tests.live import Live
 from tests.waiting import wait_until
@@ -47,8 +48,7 @@ def restart(live: Live, service: str) -> None:
 
 def shard_of(live: Live, number: str) -> str:
     """The URL of the database that an order is in."""
-    alias = live.shell(f"from sharding import numbers, shards\nanswer = shards.alias_of(numbers.parse({number!r}))")
-    return live.database(f"_{alias}")
+    return live.database(f"_{live.call(programs.shard_of, number)}")
 
 
 def answer(client: Client, sku: str, quantity: int, key: str) -> str:
@@ -112,10 +112,7 @@ def test_a_batch_that_takes_too_long_is_cut_into_single_events_and_none_is_lost(
         for number in numbers:
             client.wait_for(number, "paid", seconds=60)
         assert "time limit" in live.processes.tail("worker-payments", lines=500)
-    dead = live.shell(
-        "from eventing.models import DeadLetter\nanswer = DeadLetter.objects.filter(subscriber='payments').count()\n"
-    )
-    assert dead == 0
+    assert live.call(programs.dead_letters_of, "payments") == 0
 
 
 def test_a_key_whose_request_died_with_its_process_can_be_used_again(live: Live) -> None:

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lab.client import Client, RequestFailed
-from lab.faults.campaign import Campaign
-from lab.faults.catalogue import FAULTS
+from lab.client import Client, Customer, RequestFailed
+from lab.faults.campaign import MUTATIONS, Campaign, hurt
+from lab.faults.catalogue import FAULTS, SKUS, Fault, new_customers
 from lab.faults.lab import Lab
-from lab.faults.selftest import MUTATIONS, hurt
-from lab.faults.staging import Fault
-from lab.faults.traffic import SKUS, Customer, new_customers
-from lab.faults.verdict import DOUBLED, OVERSOLD
-from lab.stack import Embedded
+from lab.harness.stack import Embedded
+from lab.oracle import DOUBLED, OVERSOLD
+from lab.programs import questions
 from monitoring.audit import CHECKS
 from sharding import numbers
 from tests.faults.conftest import Laboratory
@@ -44,26 +42,27 @@ def test_nothing_is_lost_doubled_or_oversold(campaign: Campaign, fault: Fault) -
 @pytest.mark.services
 def test_a_shard_that_is_down_is_noticed_by_its_own_customers_only(campaign: Campaign, lab: Lab) -> None:
     down = "orders_3"
-    alias_of = lab.shell.run("from sharding import shards\nanswer = [shards.alias_of_bucket(b) for b in range(128)]")
+    alias_of = lab.call(questions.aliases_of_buckets)
     by_shard: dict[str, Customer] = {}
     for customer in new_customers(lab, campaign.ledger, 48):
         by_shard.setdefault(alias_of[numbers.bucket_of_customer(customer.customer_id)], customer)
     victim = by_shard.pop(down)
     assert len(by_shard) == 3
     number = numbers.to_text(victim.place({SKUS[0]: 1}).order_id)
+    asks_once = Client(victim.url, token=victim.token)
     database = lab.databases[down].rpartition("/")[2]
 
     with lab.connect("orders_2") as admin:
         admin.execute(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS false")
         try:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])
-            wait_until(lambda: answers_503(victim.client, number), seconds=20)
+            wait_until(lambda: answers_503(asks_once, number), seconds=20)
             for other in by_shard.values():
                 other.wait_for(other.place({SKUS[0]: 1}), "confirmed")
         finally:
             admin.execute(f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS true")
 
-    wait_until(lambda: not answers_503(victim.client, number), seconds=20)
+    wait_until(lambda: not answers_503(asks_once, number), seconds=20)
     victim.wait_for(victim.place({SKUS[0]: 1}), "confirmed", seconds=60)
     lab.wait_until_quiet(60)
     assert campaign.judge().findings == []

@@ -19,8 +19,8 @@ from eventing.recorded import Metadata
 from eventing.testing import drain
 from inventory import handlers as inventory_handlers
 from inventory.models import Stock
-from lab import templates
-from lab.instances import start_postgresql, stop
+from lab.harness import installations
+from lab.harness.instances import start_postgresql, stop
 from monitoring.audit import CHECKS, audit
 from orders import handlers as order_handlers
 from orders import selectors as order_selectors
@@ -91,7 +91,7 @@ def coupon(db: None) -> Coupon:
 @pytest.fixture
 def database_url(tmp_path: Path) -> Iterator[str]:
     """A PostgreSQL for a further shop: the tests' own, for that of the machine may not have connections enough."""
-    if templates.are_wanted(os.environ):
+    if installations.uses_templates(os.environ):
         yield os.environ["DATABASE_URL"]
         return
     directory = tmp_path / "postgresql"

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from lab.client import Client, RequestFailed
+from lab.programs import questions
+from tests import programs
 from tests.live import Live
 from tests.waiting import wait_until
 
@@ -19,12 +21,7 @@ ORDERS = 10  # that the last of these looks at
 
 
 def audited(live: Live, settle: float) -> dict[str, Any]:
-    report: dict[str, Any] = live.shell(
-        "from datetime import timedelta\n"
-        "from monitoring.audit import audit\n"
-        f"answer = audit(settle=timedelta(seconds={settle})).as_dict()\n"
-    )
-    return report
+    return live.call(questions.audit, settle)
 
 
 def broken(report: dict[str, Any]) -> dict[str, list[str]]:
@@ -52,10 +49,7 @@ def shop_until(done: threading.Event, client: Client) -> int:
 
 def test_auditing_while_orders_flow_gives_no_false_alarm(live: Live) -> None:
     live.product("AUDIT", 10_000)
-    live.shell(
-        "from coupons.models import Coupon\n"
-        "Coupon.objects.create(code='AUDIT', kind='fixed', value=100, currency='EUR')\n"
-    )
+    live.call(programs.add_coupon, "AUDIT")
     done = threading.Event()
     with ThreadPoolExecutor(SHOPPERS) as pool:
         shopping = [pool.submit(shop_until, done, client) for client in live.shoppers(SHOPPERS)]

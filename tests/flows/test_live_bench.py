@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.stack import ROOT
+from lab.harness import ROOT
 
 FIGURES = """
 floor: pgbench writes an order
@@ -55,7 +55,7 @@ audit
 @pytest.mark.slow
 def test_the_benchmark_measures_everything_it_promises(tmp_path: Path, database_url: str) -> None:
     report = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "lab.bench.run", "--quick", "--json", str(report)]
+    command = [sys.executable, "-m", "lab", "bench", "--quick", "--json", str(report)]
     command += ["--seconds", "1", "--sustain", "1", "--share", "0.02", "--precision", "4"]
     command += ["--shards", os.environ["ORDER_SHARDS"]]  # of which there are templates
     env = {**os.environ, "DATABASE_URL": database_url}

@@ -12,22 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from lab.pending import pending
-from lab.shell import Shell
-from lab.stack import ROOT, Stack
-from lab.temporary import temporary_installation
+from lab.harness import ROOT
+from lab.harness.installations import temporary_installation
+from lab.harness.stack import Stack
+from lab.programs import questions
 from sharding import numbers
-from tests import profile
+from tests import profile, programs
 from tests.live import Live
 from tests.waiting import wait_until
-
-AUDIT = """
-from datetime import timedelta
-from monitoring.audit import audit
-report = audit(settle=timedelta(0)).as_dict()
-answer = [check["name"] for check in report["checks"] if check["violations"]] + report["unavailable"]
-"""
-
 
 CONFIRMING = ("web", "relay", "worker-inventory", "worker-coupons", "worker-orders")
 
@@ -63,7 +55,7 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
         *planned, total = manage(large, "reshard", "plan").splitlines()
         assert all(" --to orders_4 " in step for step in planned)
         assert total.startswith(f"{len(planned)} moves")
-        with running(large, tmp_path) as live, closing(Shell(large)) as shell:
+        with running(large, tmp_path) as live:
             for client, number in placed:
                 client.base_url = live.url
                 client.close()
@@ -77,8 +69,9 @@ def test_a_shop_grows_by_a_database_and_keeps_its_orders(tmp_path: Path) -> None
                 client.pay(number)
                 client.wait_for(number, "paid")
                 client.wait_for(client.place(("GROWS", 1)), "confirmed")
-            wait_until(lambda: not any(pending(shell).values()), seconds=30)
-            assert live.shell(AUDIT) == []
+            wait_until(lambda: not any(live.call(questions.pending).values()), seconds=30)
+            report = live.call(questions.audit)
+            assert [check["name"] for check in report["checks"] if check["violations"]] + report["unavailable"] == []
             assert live.stock("GROWS") == (1_000, 16, 984)
-            owners = live.shell("from sharding import shards\nanswer = shards.refresh().owners")
+            owners = live.call(programs.owners)
         assert {owners[bucket] for bucket in moved} == {"orders_4"}

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from lab.client import Client
-from lab.instances import nginx_program, start_nginx, stop
-from lab.slow import SLOW
+from lab.harness.instances import nginx_program, start_nginx, stop
+from lab.harness.slow import SLOW
 from tests import profile
 from tests.live import Live
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from tests import programs
 from tests.live import Live
 from tests.waiting import wait_until
 
@@ -20,14 +21,9 @@ def test_a_lost_message_is_restored_by_a_replay_and_nothing_else_happens(live: L
     client = live.client()
     number = client.place(("REPLAY", 3))
     client.wait_for(number, "confirmed")
-    messages = (
-        "from notifications.models import Message\nfrom sharding.numbers import parse\n"
-        f"rows = Message.objects.filter(order_id=parse({number!r}), channel='inbox')\n"
-        "answer = sorted(rows.values_list('about', flat=True))\n"
-    )
     whole = ["order_confirmed", "order_placed"]
-    wait_until(lambda: live.shell(messages) == whole, seconds=20)
-    live.shell(f"{messages}rows.filter(about='order_placed').delete()\n")
+    wait_until(lambda: live.call(programs.in_inbox, number) == whole, seconds=20)
+    live.call(programs.lose_message, number, "order_placed")
 
     answer = manage(
         live,
@@ -37,7 +33,7 @@ def test_a_lost_message_is_restored_by_a_replay_and_nothing_else_happens(live: L
     )
 
     assert answer == "2 events sent to notifications.\n"
-    wait_until(lambda: live.shell(messages) == whole, seconds=20)
+    wait_until(lambda: live.call(programs.in_inbox, number) == whole, seconds=20)
 
 
 def test_a_whole_history_is_replayed_into_a_shop_at_work(live: Live) -> None:
@@ -45,14 +41,10 @@ def test_a_whole_history_is_replayed_into_a_shop_at_work(live: Live) -> None:
     client = live.client()
     number = client.place(("REPLAY-ALL", 4))
     client.wait_for(number, "confirmed")
-    inbox = (
-        "from eventing.models import InboxEntry\nfrom sharding.numbers import parse\n"
-        f"answer = str(InboxEntry.objects.get(stream_id=parse({number!r}), subscriber='inventory').handled_at)\n"
-    )
-    before = live.shell(inbox)
+    before = live.call(programs.handled_at, number, "inventory")
 
     manage(live, "replay", "--subscriber=inventory", "--forget")
-    wait_until(lambda: live.shell(inbox) != before, seconds=30)
+    wait_until(lambda: live.call(programs.handled_at, number, "inventory") != before, seconds=30)
 
     assert live.stock("REPLAY-ALL") == (10, 4, 6)
     client.cancel(number)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from lab.client import Client, RequestFailed
+from tests import programs
 from tests.live import Live
 from tests.waiting import wait_until
 
@@ -111,10 +112,7 @@ def test_a_hundred_pieces_go_to_exactly_a_hundred_of_two_hundred_orders(live: Li
 
 def test_a_coupon_with_limit_one_is_redeemed_once_by_many_at_once(live: Live) -> None:
     live.product("PLENTY", 1_000)
-    live.shell(
-        "from coupons.models import Coupon\n"
-        "Coupon.objects.create(code='ONLY-ONE', kind='fixed', value=100, currency='EUR', total_limit=1)\n"
-    )
+    live.call(programs.add_coupon, "ONLY-ONE", 1)
     clients = live.shoppers(CLIENTS)
 
     def place(client: Client, index: int) -> tuple[Client, str]:
@@ -131,6 +129,5 @@ def test_a_coupon_with_limit_one_is_redeemed_once_by_many_at_once(live: Live) ->
 
     assert outcomes["confirmed"] == 1
     assert outcomes.total() == len(placed)
-    redeemed = live.shell("from coupons.models import Coupon\nanswer = Coupon.objects.get(code='ONLY-ONE').redeemed\n")
-    assert redeemed == 1
+    assert live.call(programs.redeemed, "ONLY-ONE") == 1
     wait_until(lambda: live.stock("PLENTY") == (1_000, 1, 999), seconds=20)

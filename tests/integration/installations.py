@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connections
 from psycopg import sql
 
-from lab.stack import ROOT
+from lab.harness import ROOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from eventing.models import DeadLetter, OutboxMessage, RedriveRun
 from eventing.publishing import Publisher, ask_worker
 from eventing.queues import BrokerBlocked
 from eventing.relay import Relay
-from lab.instances import set_memory_alarm, start_rabbitmq, stop
+from lab.harness.instances import set_memory_alarm, start_rabbitmq, stop
 from monitoring.models import AuditRun
 from notifications.models import Message
 from sharding.models import BucketMove

@@ -27,7 +27,7 @@ from eventing.models import DeadLetter
 from eventing.testing import drain, publish_all
 from inventory import selectors as catalogue
 from inventory.models import Product, Stock
-from lab.proxy import Proxy
+from lab.harness.proxy import Proxy
 from monitoring import circuits
 from monitoring.models import OpenCircuit
 from payments.gateway import BREAKER, Captured, Declined, GatewayUnavailable, Refunded

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from config import demo_server, embedded
-from lab.instances import free_port
+from lab.harness.instances import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.once

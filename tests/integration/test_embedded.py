@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.stack import ROOT
+from lab.harness import ROOT
 
 QUESTION = """
 from celery import current_app

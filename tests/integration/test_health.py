@@ -30,7 +30,7 @@ from eventing.inline import leading
 from eventing.models import DeadLetter
 from eventing.models import Event as EventRow
 from eventing.publishing import Publisher
-from lab.instances import free_port
+from lab.harness.instances import free_port
 from monitoring import checks, health, probes, schedules
 from monitoring.health import Check, Impaired, Status, Unavailable
 from monitoring.kept import Kept

@@ -19,7 +19,7 @@ from pytest_django.fixtures import Settings
 
 from config.celery import refuse_wrong_databases
 from eventing.models import DatabaseMark
-from lab.stack import ROOT
+from lab.harness import ROOT
 from monitoring import startup
 from sharding import installation as installations
 from sharding.checks import check_installation

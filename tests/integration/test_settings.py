@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from config import secret_key
-from lab.dotenv import read_dotenv
-from lab.stack import ROOT
+from lab.harness import ROOT
+from lab.harness.dotenv import read_dotenv
 
 pytestmark = pytest.mark.once
 
@@ -27,7 +27,7 @@ PROGRAMS = {
     "worker": [str(BIN / "celery"), "--app=config", "--skip-checks", "worker"],
     "beat": [str(BIN / "celery"), "--app=config", "--skip-checks", "beat"],
     "web": [str(BIN / "granian"), "--interface=wsgi", "--port=0", "config.wsgi:application"],
-    "stack": [sys.executable, "-m", "lab.stack"],
+    "stack": [sys.executable, "-m", "lab", "stack"],
 }
 
 

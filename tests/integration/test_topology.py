@@ -23,7 +23,8 @@ from eventing.beat import LeaderScheduler
 from eventing.delivery import Delivery, deliver
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
-from lab.instances import ROOT, start_rabbitmq, stop
+from lab.harness import ROOT
+from lab.harness.instances import start_rabbitmq, stop
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import envelopes
 from tests.waiting import wait_until

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from eventing import topology
 from eventing.publishing import Publisher
-from lab.proxy import Proxy
+from lab.harness.proxy import Proxy
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import envelopes
 from tests.integration.workers import working

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.bench.figures import FLOOR, Asked, Figure, as_json, table
+from lab.figures import FLOOR, Asked, Figure, as_json, table
 
 FIGURES = [
     Figure(name=FLOOR, unit="orders/s", runs=[900, 1000, 1200]),

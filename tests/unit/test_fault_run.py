@@ -11,10 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from lab.faults.campaign import Outcome
-from lab.faults.catalogue import FAULTS, in_random_order
-from lab.faults.run import Results, main
-from lab.faults.staging import Fault
-from lab.faults.verdict import Verdict
+from lab.faults.catalogue import FAULTS, Fault, in_random_order
+from lab.faults.command import Results, main
+from lab.oracle import Verdict
 
 
 def outcome(fault: str, *, accepted: int = 10, recovery: float = 1.0, lost: int = 0) -> Outcome:
@@ -65,6 +64,9 @@ class Laboratory:
     def prepare(self) -> None:
         pass
 
+    def install(self) -> None:
+        pass
+
     def stage(self, fault: Fault) -> Outcome:
         return outcome(fault.name)
 
@@ -73,12 +75,12 @@ class Laboratory:
 def test_what_is_named_is_staged_whatever_the_time_and_what_is_left_out_is_said(
     only: list[str], staged: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lab.faults.run.private_services", lambda: nullcontext(SimpleNamespace(folder=tmp_path)))
-    monkeypatch.setattr("lab.faults.run.Lab", Laboratory)
-    monkeypatch.setattr("lab.faults.run.Campaign", Laboratory)
-    monkeypatch.setattr("lab.faults.run._interrupt_once", lambda: None)
+    monkeypatch.setattr("lab.faults.command.private_services", lambda: nullcontext(SimpleNamespace(folder=tmp_path)))
+    monkeypatch.setattr("lab.faults.command.Lab", Laboratory)
+    monkeypatch.setattr("lab.faults.command.Campaign", Laboratory)
+    monkeypatch.setattr("lab.faults.command.Interrupts", Laboratory)
     moments = count(step=30)
-    monkeypatch.setattr("lab.faults.run.time", SimpleNamespace(monotonic=lambda: next(moments)))
+    monkeypatch.setattr("lab.faults.command.time", SimpleNamespace(monotonic=lambda: next(moments)))
 
     assert main(["--minutes", "0.6", *only]) == 0
 

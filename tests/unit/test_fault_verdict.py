@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.faults.ledger import Ledger, Promise
-from lab.faults.verdict import Account, Facts, Verdict, judge
+from lab.oracle import Facts, Ledger, Order, Promise, Verdict, judge
 
 CLEAN: dict[str, Any] = {"clean": True, "checks": [], "unavailable": []}
 ORDER, PAID, CANCELLED, UNKNOWN = 1 << 56, 2 << 56, 3 << 56, 4 << 56
@@ -23,10 +22,15 @@ def ledger(**extra: Any) -> Ledger:
     return Ledger(promises=promises, customers={1, 2, 3}, stock={"A": 10}, **extra)
 
 
+CONFIRMED = Order(status="confirmed", total=2_000, items={"A": 2})
+OF_PAID = Order(status="paid", total=1_000, items={"A": 1}, endings=["order.paid"], captured=1_000)
+OF_CANCELLED = Order(status="cancelled", total=5_000, items={"A": 5}, captured=5_000, refunded=5_000)
+OTHER_LINES = Order(status="confirmed", total=2_000, items={"B": 2})
+UNTOLD = Order(status="confirmed", total=1_000, items={"A": 1})
 FACTS = Facts(
-    orders={ORDER: "confirmed", PAID: "paid", CANCELLED: "cancelled"},
-    accounts={PAID: Account(captured=1_000, refunded=0), CANCELLED: Account(captured=5_000, refunded=5_000)},
+    orders={ORDER: CONFIRMED, PAID: OF_PAID, CANCELLED: OF_CANCELLED},
     stock={"A": (10, 3, 7)},
+    audit=CLEAN,
     messages={(ORDER, "order_placed"): 1},
     coupons={"ONCE": (1, 1), "FREE": (7, None)},
 )
@@ -37,7 +41,7 @@ def counts(verdict: Verdict) -> tuple[int, int, int]:
 
 
 def test_a_shop_that_kept_its_promises_is_clean() -> None:
-    verdict = judge(ledger(), FACTS, CLEAN)
+    verdict = judge(ledger(), FACTS)
     assert verdict.clean
     assert verdict.findings == []
 
@@ -52,16 +56,25 @@ def test_an_order_that_was_paid_in_time_must_not_be_cancelled() -> None:
 @pytest.mark.parametrize(
     "change,expected",
     [
-        ({"orders": {PAID: "paid", CANCELLED: "cancelled"}, "stock": {"A": (10, 1, 9)}}, (1, 0, 0)),
-        ({"orders": {**FACTS.orders, ORDER: "placed"}}, (1, 0, 0)),
-        ({"orders": {**FACTS.orders, PAID: "confirmed"}}, (1, 0, 0)),
-        ({"orders": {**FACTS.orders, UNKNOWN: "confirmed"}, "stock": {"A": (10, 4, 6)}}, (0, 1, 0)),
+        ({"orders": {PAID: OF_PAID, CANCELLED: OF_CANCELLED}, "stock": {"A": (10, 1, 9)}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, ORDER: replace(CONFIRMED, status="placed")}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, PAID: replace(OF_PAID, status="confirmed")}}, (1, 0, 0)),
+        (
+            {"orders": {**FACTS.orders, UNKNOWN: UNTOLD}, "stock": {"A": (10, 4, 6)}},
+            (0, 1, 0),
+        ),
         ({"stock": {"A": (10, 2, 8)}}, (1, 0, 0)),
         ({"stock": {"A": (10, 5, 5)}}, (0, 2, 0)),
         ({"stock": {"A": (9, 3, 6)}}, (1, 0, 0)),
-        ({"accounts": {**FACTS.accounts, PAID: Account(captured=0, refunded=0)}}, (1, 0, 0)),
-        ({"accounts": {**FACTS.accounts, PAID: Account(captured=2_000, refunded=0)}}, (0, 1, 0)),
-        ({"accounts": {**FACTS.accounts, CANCELLED: Account(captured=5_000, refunded=0)}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, PAID: replace(OF_PAID, captured=0)}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, PAID: replace(OF_PAID, captured=2_000)}}, (0, 1, 0)),
+        ({"orders": {**FACTS.orders, CANCELLED: replace(OF_CANCELLED, refunded=0)}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, ORDER: replace(CONFIRMED, captured=2_000)}}, (1, 0, 0)),
+        ({"orders": {**FACTS.orders, PAID: replace(OF_PAID, endings=["order.paid", "order.cancelled"])}}, (0, 1, 0)),
+        (
+            {"orders": {**FACTS.orders, ORDER: OTHER_LINES}, "stock": {"A": (10, 1, 9)}},
+            (1, 0, 0),
+        ),
         ({"messages": {(ORDER, "order_placed"): 2}}, (0, 1, 0)),
         ({"coupons": {"ONCE": (2, 1)}}, (0, 0, 1)),
         ({"dead_letters": ["inventory order.placed: ValueError: no"]}, (1, 0, 0)),
@@ -77,13 +90,16 @@ def test_an_order_that_was_paid_in_time_must_not_be_cancelled() -> None:
         "money missing",
         "money taken twice",
         "refund missing",
+        "money kept of an order that is not paid",
+        "two endings",
+        "other lines than were ordered",
         "message twice",
         "coupon redeemed too often",
         "dead letter",
     ],
 )
 def test_each_harm_is_counted_once(change: dict[str, Any], expected: tuple[int, int, int]) -> None:
-    verdict = judge(ledger(), replace(FACTS, **change), CLEAN)
+    verdict = judge(ledger(), replace(FACTS, **change))
     assert counts(verdict) == expected
     assert len(verdict.findings) == 1
 
@@ -91,12 +107,12 @@ def test_each_harm_is_counted_once(change: dict[str, Any], expected: tuple[int, 
 def test_more_orders_than_pieces_are_oversold() -> None:
     small = ledger()
     small.stock["A"] = 2
-    verdict = judge(small, replace(FACTS, stock={"A": (2, 2, 0)}), CLEAN)
+    verdict = judge(small, replace(FACTS, stock={"A": (2, 2, 0)}))
     assert counts(verdict) == (1, 0, 1)
 
 
 def test_a_request_that_got_no_answer_may_have_made_an_order() -> None:
-    assert judge(ledger(unanswered=1), replace(FACTS, orders={**FACTS.orders, UNKNOWN: "placed"}), CLEAN).clean
+    assert judge(ledger(unanswered=1), replace(FACTS, orders={**FACTS.orders, UNKNOWN: Order(status="placed")})).clean
 
 
 @pytest.mark.parametrize(
@@ -117,7 +133,7 @@ def test_right_states_follow_from_what_was_answered(asked: dict[str, bool], stat
 
 def test_what_the_audit_finds_counts() -> None:
     check = {"name": "read_model", "title": "…", "checked": 9, "violations": 2, "offenders": ["x", "y"], "hint": ""}
-    verdict = judge(ledger(), FACTS, {"clean": False, "checks": [check], "unavailable": ["orders_1"]})
+    verdict = judge(ledger(), replace(FACTS, audit={"clean": False, "checks": [check], "unavailable": ["orders_1"]}))
     assert counts(verdict) == (3, 0, 0)
     assert verdict.findings == [
         "lost: audit read_model: 2 (x, y)",
@@ -126,4 +142,4 @@ def test_what_the_audit_finds_counts() -> None:
 
 
 def test_an_audit_that_is_not_clean_is_never_overlooked() -> None:
-    assert not judge(ledger(), FACTS, {**CLEAN, "clean": False}).clean
+    assert not judge(ledger(), replace(FACTS, audit={**CLEAN, "clean": False})).clean

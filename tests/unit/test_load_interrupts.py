@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.load import interrupts, run
-from lab.load.interrupts import STOP_SIGNALS, Interrupts
+from lab.harness import interrupts
+from lab.harness.interrupts import STOP_SIGNALS, Interrupts
+from lab.load import command
 
 
 def test_scenarios_that_were_not_run_are_named(
@@ -18,10 +19,10 @@ def test_scenarios_that_were_not_run_are_named(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_run", interrupted)
+    monkeypatch.setattr(command, "_run", interrupted)
     monkeypatch.setattr(Interrupts, "install", lambda self: None)
 
-    assert run.main(["--scenario", "flash-sale", "--scenario", "browsing", "--headless"]) == 1
+    assert command.main(["--scenario", "flash-sale", "--scenario", "browsing", "--headless"]) == 1
 
     assert "Not run: flash-sale, browsing." in capsys.readouterr().err
 

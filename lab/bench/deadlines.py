@@ -1,0 +1,103 @@
+"""How punctually the clock cancels many orders that become due in the same moment, and whether all comes back.
+
+It runs a shop of its own on the services: places the orders, lets inventory and coupons confirm them, waits for the
+common deadline, and watches the sweep, the returning stock and coupons, and the audit.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lab import command
+from lab.figures import Figure, at_least, missed, none, some, write
+from lab.harness.system import NotQuiet, say, temporary_system
+from lab.programs import questions, shop
+
+SKU = "DUE"
+COUPON = "REGULAR"  # one of the seed's, without a limit
+PRICE = 2_000
+DISCOUNT = 100
+CUSTOMERS = 5_000
+PLACED_PER_SECOND = 400  # about what two cores place, check and confirm; decides how far ahead the deadline is
+CANCELLED_PER_SECOND = 50  # slower than this has failed
+POLL_SECONDS = 0.5
+
+
+def place(orders: int, due: datetime) -> int:
+    """Place the orders, every second one with a coupon; all customers from the one that is returned on are theirs."""
+    shop.products({SKU: orders}, PRICE)
+    customers = [person.customer_id for person in shop.people(min(orders, CUSTOMERS))]
+    ordering = (customers[number % len(customers)] for number in range(orders))
+    shop.handle_all(shop.placements(ordering, [SKU], due, price=PRICE, coupon=COUPON, discount=DISCOUNT))
+    return customers[0]
+
+
+def wait_until(condition: Callable[[], bool], deadline: datetime) -> float:
+    """Ask again and again until it is so, or too late; returns how many seconds were left."""
+    while not condition() and datetime.now(UTC) < deadline:
+        time.sleep(POLL_SECONDS)
+    return (deadline - datetime.now(UTC)).total_seconds()
+
+
+def measure(orders: int, log_dir: Path) -> list[Figure]:
+    with temporary_system("wharf_deadlines", log_dir, {"DEBUG": "1"}) as system:
+        due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=20 + orders / PLACED_PER_SECOND)
+        patience = 60 + orders / CANCELLED_PER_SECOND
+        too_late = due + timedelta(seconds=patience)
+        before = system.call(questions.reserved_and_redeemed, SKU, COUPON)
+        say(f"placing {orders} orders that are due at {due:%H:%M:%S} UTC …")
+        first = system.call(place, orders, due)
+
+        def count(status: str) -> int:
+            return system.call(questions.counts_by_status, first).get(status, 0)
+
+        wait_until(lambda: count("placed") == 0, due)
+        confirmed = count("confirmed")
+        say(f"{confirmed} of them are confirmed; waiting for the deadline …")
+        wait_until(lambda: count("cancelled") == orders, too_late)
+        cancelled = count("cancelled")
+        say(f"{cancelled} are cancelled; waiting for stock and coupons …")
+
+        def is_back() -> bool:
+            return system.call(questions.reserved_and_redeemed, SKU, COUPON) == before
+
+        returned_after = patience - wait_until(is_back, too_late)
+        say("they are back; waiting until every event was handled …")
+        left = ""
+        try:
+            system.wait_until_quiet(max(1.0, (too_late - datetime.now(UTC)).total_seconds()))
+        except NotQuiet as error:
+            left = str(error)
+        quiet_after = (datetime.now(UTC) - due).total_seconds()
+        moments = system.call(questions.cancellation_moments, first)
+        late = [(at - due).total_seconds() for at in moments] or [0.0]
+        reserved, redeemed = system.call(questions.reserved_and_redeemed, SKU, COUPON)
+        audit = system.call(questions.audit)
+    violated = [check["name"] for check in audit["checks"] if check["violations"]] + audit["unavailable"]
+    return [
+        Figure(name="orders due together", runs=[orders]),
+        Figure(name="  confirmed by then", runs=[confirmed]),
+        Figure(name="cancelled", runs=[cancelled], asked=at_least(orders)),
+        Figure(name="lateness, half of them", runs=[late[len(late) // 2]], unit="s"),
+        Figure(name="lateness, the last one", runs=[late[-1]], unit="s"),
+        Figure(name="all stock and coupons back after", runs=[returned_after], unit="s"),
+        Figure(name="every event handled after", runs=[quiet_after], unit="s", note=left),
+        none("pieces still reserved", [], reserved - before[0]),
+        none("coupons still redeemed", [], redeemed - before[1]),
+        Figure(name="audit", runs=[float(audit["clean"])], unit="clean", asked=at_least(1), note=some(violated)),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = command.parser("deadlines", __doc__)
+    orders = "orders that become due together (default: %(default)s)"
+    parser.add_argument("--orders", type=command.number(int, 1), default=10_000, help=orders)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
+        figures = measure(options.orders, Path(folder))
+    write(figures, options.json)
+    return 1 if missed(figures) else 0

@@ -1,0 +1,386 @@
+"""Private instances of PostgreSQL, RabbitMQ and Redis, started from installed programs and ended by process id."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.harness import ROOT
+from lab.harness.probes import (
+    DATABASE,
+    Unusable,
+    postgresql_url,
+    probe_nginx,
+    probe_postgresql,
+    probe_rabbitmq,
+    probe_redis,
+    rabbitmq_url,
+    redis_url,
+)
+
+START_SECONDS = 60
+STOP_SECONDS = 20
+ENVIRONMENT = "environment.json"  # of a broker's node, for who wants to talk to it later
+MAX_CONNECTIONS = 300  # nine databases on one server, times the processes of the services profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process of ours; when it started tells it from a later one with the same number."""
+
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A private instance: its address and its processes in the order in which they were started."""
+
+    url: str
+    processes: tuple[Process, ...]
+    stop_signal: int
+
+
+def start_postgresql(
+    directory: Path, *, port: int | None = None, fsync: bool = True, options: Mapping[str, str] | None = None
+) -> Instance:
+    """Start PostgreSQL with its data in a directory; on the `port` of an earlier start, it is that server again.
+
+    Without `fsync` it is faster and survives its own death, but not that of the machine; `options` are more settings of
+    the server. PostgreSQL will not run as root, so root runs it as the user `postgres`.
+    """
+    programs = postgresql_programs()
+    user = "postgres" if os.geteuid() == 0 else None
+    if programs is None:
+        raise Unusable("initdb is not installed")
+    data = directory / "data"
+    password_file = directory / "password"
+    if not (data / "PG_VERSION").exists():
+        _initialise_postgresql(programs / "initdb", data, password_file, user)
+    port = port or free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        "max_connections": str(MAX_CONNECTIONS),
+        "fsync": "on" if fsync else "off",
+        **(options or {}),
+    }
+    arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
+    process = spawn(
+        [str(programs / "postgres"), "-D", str(data.resolve()), *arguments], log=directory / "log", user=user
+    )
+    url = postgresql_url(DATABASE, password_file.read_text(), port)
+    # SIGINT is PostgreSQL's fast shutdown; SIGTERM would wait for every client to leave.
+    return started(Instance(url=url, processes=(process,), stop_signal=signal.SIGINT), probe_postgresql, directory)
+
+
+def _initialise_postgresql(initdb: Path, data: Path, password_file: Path, user: str | None) -> None:
+    password = secrets.token_urlsafe(24)
+    password_file.touch(mode=0o600)
+    password_file.write_text(password)
+    if user is not None and not _may_enter(data.parent, user):
+        # The checkout is in a home directory that is closed to other users.
+        home = Path(tempfile.mkdtemp(prefix="wharf-postgresql-", dir="/var/tmp"))
+        data.symlink_to(home, target_is_directory=True)
+    data.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile("w") as copy:
+        copy.write(password)
+        copy.flush()
+        if user is not None:
+            shutil.chown(copy.name, user)
+            shutil.chown(data.resolve(), user)
+        command = [str(initdb), "-D", str(data.resolve()), "--username", DATABASE, "--pwfile", copy.name]
+        command += ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"]
+        run(command, user=user)
+
+
+def _may_enter(directory: Path, user: str) -> bool:
+    return subprocess.run(["test", "-x", directory], user=user, check=False).returncode == 0
+
+
+def start_rabbitmq(directory: Path, *, port: int | None = None) -> Instance:
+    """A node of its own name, with a port mapper (epmd) of its own, so that it meets no other node on this machine.
+
+    On the `port` of an earlier start in this directory, it is that node again, with its queues.
+    """
+    server, epmd = rabbitmq_program(), epmd_program()
+    if server is None or epmd is None:
+        raise Unusable("rabbitmq-server is not installed")
+    port, mapper_port = port or free_port(), free_port()
+    (directory / "rabbitmq.conf").write_text(
+        f"listeners.tcp.local = 127.0.0.1:{port}\nloopback_users.guest = true\ndisk_free_limit.absolute = 50MB\n"
+    )
+    (directory / "enabled_plugins").write_text("[].\n")
+    (directory / "rabbitmq-env.conf").touch()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RABBITMQ_")},
+        "HOME": str(directory),  # where the node keeps the secret that admits other nodes
+        "ERL_EPMD_PORT": str(mapper_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODENAME": f"{DATABASE}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_CONF_ENV_FILE": str(directory / "rabbitmq-env.conf"),
+        "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(directory / "logs"),
+        "RABBITMQ_PID_FILE": str(directory / "node.pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+    }
+    (directory / ENVIRONMENT).write_text(json.dumps(environment))
+    mapper = spawn(
+        [str(epmd), "-port", str(mapper_port), "-address", "127.0.0.1"], log=directory / "epmd.log", env=environment
+    )
+    node = spawn([str(server)], log=directory / "log", env=environment)
+    return started(
+        Instance(url=rabbitmq_url("guest", "guest", port), processes=(mapper, node), stop_signal=signal.SIGTERM),
+        probe_rabbitmq,
+        directory,
+    )
+
+
+def rabbitmqctl(directory: Path, *arguments: str) -> None:
+    """Ask the running node of this directory for something; raises Unusable if it refuses."""
+    program = _first_program("rabbitmqctl", ["usr/lib/rabbitmq/bin/rabbitmqctl", "usr/sbin/rabbitmqctl"])
+    if program is None:
+        raise Unusable("rabbitmqctl is not installed")
+    run([str(program), *arguments], env=json.loads((directory / ENVIRONMENT).read_text()))
+
+
+def set_memory_alarm(directory: Path, *, on: bool) -> None:
+    """Let the node of this directory find that it uses too much memory: it takes no messages then."""
+    rabbitmqctl(directory, "set_vm_memory_high_watermark", "0.00001" if on else "0.4")
+
+
+def start_redis(directory: Path, *, port: int | None = None) -> Instance:
+    server = shutil.which("redis-server")
+    if server is None:
+        raise Unusable("redis-server is not installed")
+    port = port or free_port()
+    process = spawn(
+        [server, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"],
+        log=directory / "log",
+        cwd=directory,
+    )
+    return started(
+        Instance(url=redis_url(port), processes=(process,), stop_signal=signal.SIGTERM), probe_redis, directory
+    )
+
+
+def start_nginx(directory: Path, *, upstream: str) -> Instance:
+    """The proxy of docker-compose.yml before a web server `host:port` of this machine."""
+    program = nginx_program()
+    if program is None:
+        raise Unusable("nginx is not installed")
+    port = free_port()
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    for there, here in (
+        ("server web:8000;", f"server {upstream};"),
+        ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        ("/tmp/", f"{directory.resolve()}/"),  # noqa: S108 (in the container)
+        ("worker_processes auto;", "worker_processes 1;"),
+    ):
+        if there not in text:
+            raise Unusable(f"deploy/nginx.conf has no {there!r}")
+        text = text.replace(there, here)
+    configuration = directory / "nginx.conf"
+    configuration.write_text(text)
+    directory.chmod(0o755)  # root's nginx works as another user
+    process = spawn([str(program), "-c", str(configuration.resolve()), "-g", "daemon off;"], log=directory / "log")
+    instance = Instance(url=f"http://127.0.0.1:{port}", processes=(process,), stop_signal=signal.SIGTERM)
+    return started(instance, probe_nginx, directory)
+
+
+def started(instance: Instance, probe: Callable[[str], str], directory: Path) -> Instance:
+    """The instance once it answers; one that does not is stopped again and raises Unusable."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            probe(instance.url)
+            return instance
+        except Unusable as error:
+            if all(is_running(process) for process in instance.processes) and time.monotonic() < deadline:
+                time.sleep(0.2)
+                continue
+            stop(instance)
+            raise Unusable(f"its private instance did not start ({error}); see {directory / 'log'}") from error
+
+
+def stop(instance: Instance) -> None:
+    """Ask each process to end, the last one first, and end it by force when it takes too long."""
+    for process in reversed(instance.processes):
+        if is_running(process):
+            os.kill(process.pid, instance.stop_signal)
+            if not _has_ended(process):
+                _end(process)
+
+
+def kill(instance: Instance) -> None:
+    """End all its processes at once, without giving them a chance to tidy up."""
+    for process in instance.processes:
+        _end(process)
+    for process in instance.processes:
+        _has_ended(process)
+
+
+def _has_ended(process: Process) -> bool:
+    """Wait for its end, which is after STOP_SECONDS at the latest if it comes."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (lives := is_running(process)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not lives
+
+
+def _end(process: Process) -> None:
+    if is_running(process):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+    cwd: Path = ROOT,
+) -> Process:
+    """Start a program that outlives this one, in a session of its own."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd="/" if user else cwd,
+            start_new_session=True,
+            **_as_user(user),
+        )
+    return Process(pid=child.pid, started=_start_of(child.pid))
+
+
+def run(command: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None) -> None:
+    """Run a program to its end; raises Unusable with its last words if it fails."""
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+        cwd="/" if user else ROOT,
+        check=False,
+        **_as_user(user),
+    )
+    if done.returncode:
+        raise Unusable(f"{shlex.join(command[:2])} failed: {' '.join(done.stdout.split()[-30:])}")
+
+
+def _as_user(user: str | None) -> dict[str, Any]:
+    return {"user": user, "group": user, "extra_groups": []} if user else {}
+
+
+def is_running(process: Process) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)  # a child of this very run must not stay behind as a zombie
+    return bool(process.started) and _start_of(process.pid) == process.started
+
+
+def _start_of(pid: int) -> str:
+    """When the process started, in the system's own notation; empty if it is not running."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            # The name in brackets may hold anything; after it come the state and, as the 20th field, the start.
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+        return "" if fields[0] in "ZX" else fields[19]
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports below those that the system gives to clients: one of these could take the port of a stopped server."""
+    ports: list[int] = []
+    while len(ports) < number:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
+    return ports
+
+
+def postgresql_programs() -> Path | None:
+    """The folder with initdb and postgres, the newest where there are several; Debian keeps them off PATH."""
+    folders = [
+        folder for pattern in ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin") for folder in Path("/").glob(pattern)
+    ]
+    folders.sort(key=lambda folder: int("".join(filter(str.isdigit, folder.parent.name)) or 0), reverse=True)
+    if on_path := shutil.which("initdb"):
+        folders.append(Path(on_path).resolve().parent)
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+
+
+def rabbitmq_program() -> Path | None:
+    """Debian's program on PATH insists on a certain user; the one behind it does not."""
+    return _first_program("rabbitmq-server", ["usr/lib/rabbitmq/bin/rabbitmq-server", "usr/sbin/rabbitmq-server"])
+
+
+def nginx_program() -> Path | None:
+    return _first_program("nginx", ["usr/sbin/nginx"])
+
+
+def faketime_library() -> Path | None:
+    """What shows a program another time when it is preloaded."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def epmd_program() -> Path | None:
+    return _first_program("epmd", ["usr/lib/erlang/erts-*/bin/epmd", "usr/lib*/erlang/bin/epmd"])
+
+
+# The first one has no windows to draw, which saves most of what the others compute.
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+
+
+def chromium_program() -> Path | None:
+    """The browser that CHROMIUM names, or the first of CHROMIUMS that is installed."""
+    names = (os.environ.get("CHROMIUM", ""), *CHROMIUMS)
+    return next((Path(path) for name in names if (path := shutil.which(name))), None)
+
+
+def _first_program(name: str, patterns: Sequence[str]) -> Path | None:
+    found = [path for pattern in patterns for path in Path("/").glob(pattern)]
+    if on_path := shutil.which(name):
+        found.append(Path(on_path))
+    return found[0] if found else None

@@ -1,0 +1,392 @@
+"""Runs the application as local processes and stops it without leaving one behind: `script/stack`, tests, load tests.
+
+`Stack` is the services profile with the commands of docker-compose.yml, `Embedded` is `manage.py embedded`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from lab.harness import ROOT
+from lab.harness.compose import ComposeError, Service, read_services
+from lab.harness.dotenv import read_dotenv
+from lab.harness.instances import free_port
+from lab.harness.interrupts import Interrupts
+
+HOST = "127.0.0.1"
+START_SECONDS = 180
+STOP_SECONDS = 30
+POLL_SECONDS = 0.05
+LOG_LINES = 25
+REQUIRED = ("DATABASE_URL", "CELERY_BROKER_URL")
+
+
+class StackError(Exception):
+    """The application did not start or did not stay up; the message ends with the last lines of the log."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A process that leads a group of its own, so that its children can be found after its end."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def signal_group(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses signals to groups of zombies
+            os.killpg(self.process.pid, number)
+
+    def has_group(self) -> bool:
+        """Whether any process of the group lives. Zombies do not count: some containers have nobody to bury them."""
+        if not Path("/proc/self/stat").exists():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, 0)
+                return True
+            return False
+        return any(_is_living_member(stat, self.process.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
+
+
+@dataclass(kw_only=True)
+class Processes:
+    """Named local processes, each with a log file in `log_dir`. A context manager that starts and stops them.
+
+    `env` comes before the environment of this process, and `own_env` of a service before both. With `port` 0 a free one
+    is taken.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    log_dir: Path = ROOT / "var" / "stack"
+    port: int = 0
+    own_env: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
+    running: dict[str, Running] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.log_dir = Path(self.log_dir)
+        self.port = self.port or free_port()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The address of the web server, without a slash at the end."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The first process of each service that is running."""
+        return {name: running.process.pid for name, running in self.running.items() if running.is_alive}
+
+    def start(self) -> None:
+        """Start everything and wait until it can be used. Raises StackError, having stopped everything again."""
+        try:
+            self.log_dir.mkdir(parents=True, exist_ok=True)
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Ask every service to end, and end by force what is still there after STOP_SECONDS. May be repeated."""
+        for running in self.running.values():
+            _ask_to_end(running)
+        deadline = time.monotonic() + STOP_SECONDS
+        for running in self.running.values():
+            _end(running, deadline)
+        self.running.clear()
+
+    def stop_service(self, name: str) -> None:
+        """Ask one service to end, as `docker compose stop` does."""
+        running = self.running.pop(name)
+        _ask_to_end(running)
+        _end(running, time.monotonic() + STOP_SECONDS)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to all processes of a service; after SIGKILL, waits until they are gone."""
+        running = self.running[name]
+        running.signal_group(number)
+        if number == signal.SIGKILL:
+            _end(running, time.monotonic())
+
+    def restart(self, name: str) -> None:
+        """Start a service again, whether it is running or was killed."""
+        self.stop_service(name)
+        self.start_service(name)
+
+    def start_service(self, name: str) -> None:
+        """Start one service that is not running."""
+        raise NotImplementedError
+
+    def failed(self) -> str | None:
+        """The name of a service that has ended by itself."""
+        return next((name for name, running in self.running.items() if not running.is_alive), None)
+
+    def tail(self, name: str, lines: int = LOG_LINES) -> str:
+        """The last lines of a service's log."""
+        log = self.log_dir / f"{name}.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
+
+    def _spawn(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Running:
+        # The programs of the virtual environment come first, as they do in the image.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        log = self.log_dir / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                arguments,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **self.own_env.get(name, {}), "PATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.running[name] = Running(name=name, process=process, log=log)
+        return self.running[name]
+
+    def _run_to_end(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        running = self._spawn(name, arguments, environment)
+        code = running.process.wait()
+        del self.running[name]
+        if code:
+            raise StackError(f"{name} failed with code {code}:\n{self.tail(name)}")
+
+    def _wait_until_ready(self, web: str) -> None:
+        """Wait for `/readyz` of the service `web` while all services live. Impaired is ready enough."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if name := self.failed():
+                code = self.running[name].process.returncode
+                raise StackError(f"{name} ended with code {code} while starting:\n{self.tail(name)}")
+            if time.monotonic() > deadline:
+                raise StackError(f"{self.url}/readyz was not ready within {START_SECONDS} s:\n{self.tail(web)}")
+            time.sleep(POLL_SECONDS)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/readyz", timeout=5) as response:  # noqa: S310  (our own http URL)
+                return bool(response.status == HTTPStatus.OK)
+        except (HTTPError, URLError, OSError):
+            return False
+
+    def _check_port(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self.port))
+            except OSError as error:
+                raise StackError(f"port {self.port} cannot be used ({error.strerror}); choose another") from error
+
+
+@dataclass(kw_only=True)
+class Stack(Processes):
+    """The services profile: `services` of docker-compose.yml (default: all), after its one-shot services.
+
+    `env` must name the database and the broker. Where the file needs a variable that nobody sets, `.env.example`
+    gives its development value.
+    """
+
+    services: Sequence[str] | None = None
+    file: Path = ROOT / "docker-compose.yml"
+    known: dict[str, Service] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.known = read_services(self.file)
+        if unknown := sorted(set(self.services or ()) - set(self.known)):
+            raise StackError(f"no service {', '.join(unknown)} in {self.file.name}; there are {', '.join(self.known)}")
+        if missing := [name for name in REQUIRED if not self._variables().get(name)]:
+            raise StackError(f"{' and '.join(missing)} must be set for the services profile")
+
+    def _start(self) -> None:
+        wanted = [name for name, service in self.known.items() if self._is_wanted(service)]
+        if "web" in wanted:
+            self._check_port()
+        for name, service in self.known.items():
+            if service.one_shot:
+                self._run_to_end(name, service.arguments(self._variables()), self._environ(service))
+        for name in wanted:
+            self.start_service(name)
+        if "web" in wanted:
+            self._wait_until_ready("web")
+
+    def _is_wanted(self, service: Service) -> bool:
+        return not service.one_shot and (self.services is None or service.name in self.services)
+
+    def start_service(self, name: str) -> None:
+        service = self.known[name]
+        if "PROMETHEUS_MULTIPROC_DIR" in service.environment:
+            self._empty_metrics()
+        self._spawn(name, service.arguments(self._variables()), self._environ(service))
+
+    def _variables(self) -> dict[str, str]:
+        """What stands for `${}` in the file, as docker compose would find it."""
+        return {**read_dotenv(ROOT / ".env.example"), **read_dotenv(ROOT / ".env"), **os.environ, **self.env}
+
+    def _environ(self, service: Service) -> dict[str, str]:
+        """The container's environment, but for the addresses: those of the services, and the web server's own."""
+        variables = self._variables()
+        local = {
+            **{name: variables[name] for name in REQUIRED},
+            "REDIS_URL": variables.get("REDIS_URL", ""),
+            "GRANIAN_HOST": HOST,
+            "GRANIAN_PORT": str(self.port),
+            "HEALTH_PORT": "0",
+            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),
+        }
+        theirs = {name: value for name, value in local.items() if name in service.environment}
+        return service.environ(variables, {**theirs, **self.env})
+
+    @property
+    def _metrics_dir(self) -> Path:
+        return self.log_dir / "metrics"
+
+    def _empty_metrics(self) -> None:
+        """Numbers of an earlier start would be counted again."""
+        self._metrics_dir.mkdir(parents=True, exist_ok=True)
+        for file in self._metrics_dir.glob("*.db"):
+            file.unlink()
+
+
+@dataclass(kw_only=True)
+class Embedded(Processes):
+    """The embedded profile, with its data and its log in `data_dir`; `arguments` go to `manage.py embedded`."""
+
+    data_dir: Path
+    arguments: Sequence[str] = ()
+    log_dir: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log_dir = self.data_dir
+        super().__post_init__()
+
+    def _start(self) -> None:
+        self._check_port()
+        self.start_service("embedded")
+        self._wait_until_ready("embedded")
+
+    def start_service(self, name: str) -> None:
+        environment = {**self.env, "PROFILE": "embedded", "DEMO_DIR": str(self.data_dir), "PORT": str(self.port)}
+        self._spawn(name, [sys.executable, "manage.py", "embedded", *self.arguments], environment)
+
+
+def _ask_to_end(running: Running) -> None:
+    """Only the first process is asked, as a container's is: it ends its children in good order. A stopped process is
+    woken up to hear it.
+    """
+    if running.is_alive:
+        running.process.terminate()
+        running.signal_group(signal.SIGCONT)
+
+
+def _end(running: Running, deadline: float) -> None:
+    """Wait for the end of the first process, then end by force whatever is left of its group."""
+    try:
+        running.process.wait(timeout=max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        running.signal_group(signal.SIGKILL)
+        running.process.wait()
+    running.signal_group(signal.SIGKILL)
+    gone_by = time.monotonic() + STOP_SECONDS
+    while running.has_group() and time.monotonic() < gone_by:
+        time.sleep(POLL_SECONDS)
+
+
+def _is_living_member(stat: Path, group: int) -> bool:
+    try:
+        # After the name, which is in brackets and may hold anything: state, parent, group.
+        state, _, member_of, *_ = stat.read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX" and int(member_of) == group
+
+
+# --- Command line --------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from config.environment import Environment, port  # names the settings module to whoever imports it
+
+    values = Environment({**read_dotenv(ROOT / ".env"), **os.environ})
+    parser = argparse.ArgumentParser(
+        prog="script/stack",
+        description="Migrate, then run the services profile with local processes. Ctrl-C stops them all.",
+    )
+    parser.add_argument(
+        "--port", type=port, default=values.integer("PORT"), help="of the web server (default: $PORT, 8000)"
+    )
+    parser.add_argument("--database-url", help="default: $DATABASE_URL, else what script/services finds")
+    parser.add_argument("--broker-url", help="default: $CELERY_BROKER_URL, else what script/services finds")
+    parser.add_argument("--redis-url", help="default: $REDIS_URL, else what script/services finds")
+    parser.add_argument("--service", action="append", metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument("--log-dir", type=Path, default=ROOT / "var" / "stack", help="default: var/stack")
+    options = parser.parse_args(arguments)
+    named = {
+        "DATABASE_URL": options.database_url,
+        "CELERY_BROKER_URL": options.broker_url,
+        "REDIS_URL": options.redis_url,
+    }
+    stack = None
+    Interrupts().install()
+    try:
+        stack = Stack(
+            env={name: value for name, value in named.items() if value},
+            log_dir=options.log_dir,
+            port=options.port,
+            services=options.service,
+        )
+        print("Migrating, and starting the processes …", flush=True)
+        stack.start()
+        _print_address(stack)
+        while (failed := stack.failed()) is None:
+            time.sleep(1)
+        raise StackError(f"{failed} has ended:\n{stack.tail(failed)}")
+    except (StackError, ComposeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if stack is not None:
+            stack.stop()
+            print("Stopped.", flush=True)
+
+
+def _print_address(stack: Stack) -> None:
+    print(
+        f"\nWharf is open at {stack.url}/\n"
+        f"  shop      {stack.url}/           demo / demo\n"
+        f"  admin     {stack.url}/admin/     admin / admin\n"
+        f"  API       {stack.url}/api/v1/docs\n"
+        f"  logs      {stack.log_dir}\n"
+        f"  services  {', '.join(stack.pids)}\n\nCtrl-C stops it.\n",
+        flush=True,
+    )

@@ -1,0 +1,1 @@
+"""Functions that run in a process of the shop under test, called by name (see lab.harness.shell)."""
