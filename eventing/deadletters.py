@@ -23,10 +23,8 @@ from eventing.models import DeadLetter, EventKey, InboxEntry
 from eventing.publishing import Publisher
 from eventing.recorded import Metadata
 from eventing.wire import Envelope, Replay
-from values.text import Text
 
 DATABASE = "default"
-NOTE = Text(longest=500)  # of an operator
 UNREADABLE = "unreadable"
 CONTENT = ("type", "schema_version", "data", "metadata")  # of a letter: what an operator may edit
 
@@ -181,9 +179,9 @@ def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = ""
 
 
 def archive(letter: DeadLetter, *, by: str, reason: str) -> None:
-    """Close a letter whose effect is not wanted any more. Raises InvalidText if the reason is not a NOTE."""
+    """Close a letter whose effect is not wanted any more."""
     now = timezone.now()
-    entry = history_entry(by, "archived", NOTE.clean(reason))
+    entry = history_entry(by, "archived", reason)
     _change(letter, lambda _: {"status": Status.ARCHIVED, "settled_at": now}, entry)
 
 

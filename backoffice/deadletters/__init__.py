@@ -23,9 +23,10 @@ from eventing.models import DeadLetter
 from eventing.publishing import PATIENCE_SECONDS, Publisher
 from timeline.json_html import pretty_json
 from values.filters import stamp
-from values.text import InvalidText
+from values.text import InvalidText, Text
 
 ACTION_SECONDS = 10.0
+NOTE = Text(longest=500)  # of an operator
 
 
 @admin.register(DeadLetter)
@@ -148,7 +149,7 @@ class DeadLetterAdmin(ModelAdmin):
     def archive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
         letters = list(queryset.order_by("id"))
         try:
-            reason = deadletters.NOTE.clean(request.POST.get("reason", ""))
+            reason = NOTE.clean(request.POST.get("reason", ""))
         except InvalidText as error:
             if "reason" in request.POST:
                 messages.error(request, f"The reason was not taken: {error}.")
@@ -166,7 +167,7 @@ class DeadLetterAdmin(ModelAdmin):
             "opts": self.opts,
             "title": "Archive dead letters",
             "letters": letters,
-            "longest": deadletters.NOTE.longest,
+            "longest": NOTE.longest,
         }
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
