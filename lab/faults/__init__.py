@@ -1,0 +1,1 @@
+"""Faults under a shop, while customers order; each is judged by what they were promised."""

@@ -121,7 +121,7 @@ def replay_and_die(when: str, *arguments: str) -> None:
     if when != "never":
         replay._save = die
     with open(os.devnull, "w") as nothing:  # noqa: PTH123
-        call_command("replay", *arguments, stdout=nothing)
+        call_command("replay", *arguments, stdout=nothing, stderr=nothing)
 
 
 def move(bucket: int, target: str) -> tuple[int, int]:
