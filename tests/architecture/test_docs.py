@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -16,7 +17,7 @@ from django.core.management import get_commands, load_command_class
 from lab.faults.catalogue import FAULTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -29,6 +30,40 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 def test_every_file_and_script_that_is_mentioned_exists(document: Path) -> None:
     mentioned = re.findall(r"`((?:tests|script|lab)/[\w./-]+?)(?:::\w+)?(?: [^`]*)?`", document.read_text())
     assert [path for path in mentioned if not (ROOT / path).exists()] == []
+
+
+def names_in(path: Path) -> set[str]:
+    """The functions, classes and constants of a module, and the methods and fields of its classes."""
+    names: set[str] = set()
+
+    def collect(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                names.add(prefix + node.name)
+                collect(node.body, f"{prefix}{node.name}.")
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names.add(prefix + node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names.update(prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+    collect(ast.parse(path.read_text()).body, "")
+    return names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_name_in_a_file_exists(document: Path) -> None:
+    named = re.findall(r"`([\w./-]+\.py)::([\w.]+)`", document.read_text())
+    missing = [f"{file}::{name}" for file, name in named if name not in names_in(ROOT / file)]
+    assert missing == []
+
+
+def test_the_way_of_an_order_links_each_function_to_its_file() -> None:
+    page = (ROOT / "docs" / "explanation" / "the-way-of-an-order.md").read_text()
+    links = re.findall(r"\[`([\w./-]+\.py)::[\w.]+`\]\(\.\./\.\./([\w./-]+)\)", page)
+    assert len(links) > 30
+    assert [pair for pair in links if pair[0] != pair[1]] == []
+    assert len(links) == page.count(".py::")
 
 
 def commands_in(document: Path) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""The commands of docs/reference/api.md, pasted as a whole into a shell, end as the document says."""
+"""The commands of docs/tutorial/order-over-http.md, pasted as a whole into a shell, end as the document says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.live import Live
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "order-over-http.md"
 DEMO = "http://127.0.0.1:8000"
 
 
@@ -27,7 +27,7 @@ def answers(text: str) -> list[Any]:
     return found
 
 
-def test_the_api_document_pasted_as_a_whole_ends_as_it_says(live: Live, tmp_path: Path) -> None:
+def test_the_tutorial_of_the_api_pasted_as_a_whole_ends_as_it_says(live: Live, tmp_path: Path) -> None:
     pasted = commands()
     assert pasted.count(DEMO) == 1
     done = subprocess.run(
