@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import subprocess
+import tomllib
 from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterator
 from functools import cache
@@ -121,3 +122,21 @@ def test_every_promise_names_faults_and_tests_that_exist() -> None:
             assert name in FAULTS, name
         for name in re.findall(r"`(test_\w+)`", proof):
             assert f"def {name}(" in tests, name
+
+
+def test_the_readme_is_short_and_names_every_folder() -> None:
+    page = (ROOT / "README.md").read_text()
+    assert page.count("\n") <= 150
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    rows = page.partition("## Folders")[2].partition("\n## ")[0]
+    folders = {*packages, "deploy", "docs", "script", "tests"}
+    assert {folder for folder in folders if f"[{folder}/]({folder})" not in rows} == set()
+
+
+@pytest.mark.parametrize(
+    "recipe,files", [("A new event of an order", 8), ("A new context", 6), ("A new field of the API", 6)]
+)
+def test_a_recipe_needs_few_files(recipe: str, files: int) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = page.partition(f"### {recipe}\n")[2].partition("\n##")[0]
+    assert 0 < len(re.findall(r"^\| \d+ \|", rows, re.MULTILINE)) <= files
