@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Self
 
 import msgspec
@@ -141,18 +142,25 @@ def insert_together(connection: BaseDatabaseWrapper, first: Insertion, *others: 
         return new
 
 
+class Claim(Enum):
+    """What a row has met that only one transaction may write."""
+
+    NEW = "it is written"
+    TAKEN = "it was there"
+    IN_FLIGHT = "another transaction is writing it"
+
+
 def insert_alone(
     connection: BaseDatabaseWrapper, insertion: Insertion, locks: Sequence[str], *, by: str
-) -> dict[Any, bool | None]:
-    """Insert rows, each under a lock of its own that lasts until the end of the transaction.
+) -> dict[Any, Claim]:
+    """Insert rows, each under a lock of its own that lasts until the end of the transaction (`try_transaction_lock`).
 
-    Returns for each row, by its column `by`, whether it is new, or None if another transaction has its lock (see
-    `try_transaction_lock`): then it is not inserted.
+    Returns for each row, by its column `by`, what it has met.
     """
     if not is_postgresql(connection):
         new = {one for (one,) in insert(connection, replace(insertion, then=f"{insertion.then} RETURNING {by}"))}
         at = list(insertion.columns).index(by)
-        return {row[at]: row[at] in new for row in insertion.rows}
+        return {row[at]: Claim.NEW if row[at] in new else Claim.TAKEN for row in insertion.rows}
     columns = {**insertion.columns, "lock": "text"}
     rows = [(*row, lock) for row, lock in zip(insertion.rows, locks, strict=True)]
     source, parameters = relation(connection, "new", columns, rows)
@@ -166,7 +174,10 @@ def insert_alone(
             f" SELECT {by}, taken, {by} IN (SELECT {by} FROM inserted) FROM locked",
             parameters,
         )
-        return {one: new if taken else None for one, taken, new in cursor.fetchall()}
+        return {
+            one: (Claim.NEW if new else Claim.TAKEN) if locked else Claim.IN_FLIGHT
+            for one, locked, new in cursor.fetchall()
+        }
 
 
 def look_up(

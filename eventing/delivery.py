@@ -107,7 +107,7 @@ def deliver(envelopes: Sequence[Envelope], delivery: Delivery) -> Outcome:
             recorded = envelope.open()
             alias = delivery.subscriber.database(recorded)
         except Exception as error:
-            _fail(envelope, error, delivery, outcome)
+            _retry_or_park(envelope, error, delivery, outcome)
         else:
             sent_as[envelope.identity] = envelope
             events[alias].append(recorded)
@@ -138,14 +138,14 @@ def _deliver_to_database(
             effects.append(recorded)
         else:
             plain.append(recorded)
-    for handle, group in ((_handle, plain), (_handle_quietly, quiet)):
+    for handle, group in ((_handle_in_transaction, plain), (_handle_inside, quiet)):
         if group:
-            _together(partial(handle, alias, delivery), alias, group, sent_as, delivery, outcome)
+            _try_batch(partial(handle, alias, delivery), alias, group, sent_as, delivery, outcome)
     for recorded in effects:
-        _one(partial(_act, alias, recorded, delivery), recorded, sent_as, delivery, outcome)
+        _try_single(partial(_handle_outside, alias, recorded, delivery), recorded, sent_as, delivery, outcome)
 
 
-def _together(
+def _try_batch(
     handle: Callable[[Sequence[Recorded[Any]]], int],
     alias: str,
     batch: list[Recorded[Any]],
@@ -162,17 +162,17 @@ def _together(
     except Exception as error:
         if len(batch) == 1 or isinstance(error, SoftTimeLimitExceeded):  # no time is left for them one by one
             for recorded in batch:
-                _fail(sent_as[recorded.identity], error, delivery, outcome)
-        elif _database_is_away(alias, error):
+                _retry_or_park(sent_as[recorded.identity], error, delivery, outcome)
+        elif _is_away(alias, error):
             # No event is suspected, and each alone would only wait for the same time-out.
-            _fail_together([sent_as[recorded.identity] for recorded in batch], error, delivery, outcome)
+            _retry_batch_or_park([sent_as[recorded.identity] for recorded in batch], error, delivery, outcome)
         else:
             logger.info("delivery.singly", subscriber=delivery.subscriber.name, events=len(batch), error=repr(error))
             for recorded in batch:
-                _one(partial(handle, [recorded]), recorded, sent_as, delivery, outcome)
+                _try_single(partial(handle, [recorded]), recorded, sent_as, delivery, outcome)
 
 
-def _one(
+def _try_single(
     handle: Callable[[], int],
     recorded: Recorded[Any],
     sent_as: dict[Identity, Envelope],
@@ -185,7 +185,7 @@ def _one(
     try:
         _count(outcome, [recorded], handle())
     except Exception as error:
-        _fail(sent_as[recorded.identity], error, delivery, outcome)
+        _retry_or_park(sent_as[recorded.identity], error, delivery, outcome)
 
 
 def _count(outcome: Outcome, batch: Sequence[Recorded[Any]], handled: int) -> None:
@@ -193,22 +193,22 @@ def _count(outcome: Outcome, batch: Sequence[Recorded[Any]], handled: int) -> No
     outcome.repeated += len(batch) - handled
 
 
-def _handle(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
+def _handle_in_transaction(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
     """Mark the events as handled and handle those that were not before, in one transaction; returns their number."""
     with transaction.atomic(using=alias):
-        new = _enter(alias, batch, delivery)
+        new = _claim(alias, batch, delivery)
         _by_handler(new, delivery.subscriber.handler_of)
     return len(new)
 
 
-def _handle_quietly(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
+def _handle_inside(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
     """Do what stays inside about replayed events whose effect does not; returns how many were handled.
 
     The inbox row of such an event says that all of its effect has happened, so it is neither written nor removed: if
     the effect was lost, a replay that may act outside still finds it undone.
     """
     with transaction.atomic(using=alias):
-        known = set() if delivery.forget else _handled(alias, batch, delivery)
+        known = set() if delivery.forget else _claimed_before(alias, batch, delivery)
         once = {recorded.identity: recorded for recorded in batch}
         new = [recorded for identity, recorded in once.items() if identity not in known]
         _by_handler(new, lambda event_type: delivery.subscriber.quiet[event_type])
@@ -223,19 +223,19 @@ def _by_handler(batch: Sequence[Recorded[Any]], handler_of: Callable[[str], Batc
         handler(events)
 
 
-def _act(alias: str, recorded: Recorded[Any], delivery: Delivery) -> int:
+def _handle_outside(alias: str, recorded: Recorded[Any], delivery: Delivery) -> int:
     """Run an effect outside the database, then write its result down together with the inbox row."""
-    if _handled(alias, [recorded], delivery):
+    if _claimed_before(alias, [recorded], delivery):
         return 0
     write_down = delivery.subscriber.effects[recorded.event.TYPE](recorded)
     with transaction.atomic(using=alias):
-        if not _enter(alias, [recorded], delivery):
+        if not _claim(alias, [recorded], delivery):
             return 0
         write_down()
     return 1
 
 
-def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> list[Recorded[Any]]:
+def _claim(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> list[Recorded[Any]]:
     """Write inbox rows; returns the events that were not handled, each once.
 
     Waits for another worker that has them in hand. A replay that forgets takes over older rows in the transaction of
@@ -265,7 +265,7 @@ def _enter(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> li
     return entered
 
 
-def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Identity]:
+def _claimed_before(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> set[Identity]:
     """The events that have an inbox row which a replay would not take over."""
     connection = connections[alias]
     keys = [part for recorded in batch for part in recorded.key]
@@ -285,13 +285,13 @@ def _handled(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> 
     }
 
 
-def _database_is_away(alias: str, error: Exception) -> bool:
+def _is_away(alias: str, error: Exception) -> bool:
     if chance(error) is Chance.WHEN_BACK:
         return True
     return isinstance(error, django.db.Error) and is_transient(error) and not connections[alias].is_usable()
 
 
-def _fail_together(envelopes: list[Envelope], error: Exception, delivery: Delivery, outcome: Outcome) -> None:
+def _retry_batch_or_park(envelopes: list[Envelope], error: Exception, delivery: Delivery, outcome: Outcome) -> None:
     """Try a whole batch again later, up to the limit."""
     if is_transient(error) and delivery.attempt < conf.EVENTING_MAX_ATTEMPTS:
         name, attempt = delivery.subscriber.name, delivery.attempt
@@ -299,10 +299,10 @@ def _fail_together(envelopes: list[Envelope], error: Exception, delivery: Delive
         outcome.retry_batches.append(envelopes)
         return
     for envelope in envelopes:
-        _fail(envelope, error, delivery, outcome)
+        _retry_or_park(envelope, error, delivery, outcome)
 
 
-def _fail(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Outcome) -> None:
+def _retry_or_park(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Outcome) -> None:
     """Try again later what may get better, up to the limit; everything else is a dead letter."""
     name = delivery.subscriber.name
     outcome.out_of_time |= isinstance(error, SoftTimeLimitExceeded)

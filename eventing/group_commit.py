@@ -11,10 +11,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar, cast
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+from eventing.databases import give_back_connections
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,3 +100,49 @@ class GroupCommit(Generic[T, R]):
             leader = group[0]
             leader.group = group
             leader.turn.set()
+
+
+class GroupedWrites(Generic[T, R]):
+    """Writes items, each in a transaction of its database that it may share with others of the same moment.
+
+    `write(using, items)` is called in that transaction and returns what has become of each item, in their order. If it
+    fails for a group it is called for each item alone, so that each answers for itself only.
+    """
+
+    def __init__(self, write: Callable[[str, Sequence[T]], Sequence[R]]) -> None:
+        self._write = write
+        self._groups: dict[str, GroupCommit[T, R]] = {}
+
+    def submit(self, using: str, item: T) -> R:
+        """What `write` returns for the item once it is committed; raises what it raises."""
+        give_back_connections()  # another thread may write this item with them
+        return self._group(using).submit(item)
+
+    def alone(self, using: str, item: T) -> R:
+        """The same in a transaction that is not shared: for what may be refused, and the others of a group with it."""
+        with transaction.atomic(using=using):
+            [result] = self._write(using, [item])
+        return result
+
+    def together(self, using: str, items: Sequence[T]) -> Sequence[R | Exception]:
+        """What has become of each item, or what it has raised."""
+        if len(items) > 1:
+            try:
+                with transaction.atomic(using=using):
+                    return list(self._write(using, items))
+            except Exception as error:
+                logger.info("group.singly", database=using, items=len(items), error=repr(error))
+        outcomes: list[R | Exception] = []
+        for item in items:
+            try:
+                outcomes.append(self.alone(using, item))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
+
+    def _group(self, using: str) -> GroupCommit[T, R]:
+        """More writers than the pool has connections would find it empty."""
+        if (group := self._groups.get(using)) is None:
+            group = GroupCommit(partial(self.together, using), writers=settings.DATABASE_POOL_SIZE)
+            group = self._groups.setdefault(using, group)
+        return group

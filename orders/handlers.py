@@ -15,13 +15,12 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from django.conf import settings
 from django.db import connections, transaction
 
 from eventing import store
-from eventing.databases import Insertion, give_back_connections, insert_alone, time_to_db
+from eventing.databases import Claim, Insertion, insert_alone, time_to_db
 from eventing.errors import WrongExpectedVersion
-from eventing.group_commit import GroupCommit
+from eventing.group_commit import GroupedWrites
 from eventing.recorded import Metadata, NewEvents, Recorded
 from orders import models, projections
 from orders.commands import CancelOrder, Command, PlaceOrder
@@ -235,8 +234,12 @@ class _NewOrder:
     idempotency: IdempotencyKey | None
 
 
-# The events of an order; none if another order has its key, None if somebody is about to write that down.
-_Written = list[Recorded[Event]] | None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What the claim of its idempotency key has found (an order without one needs none), and the order's events."""
+
+    claim: Claim
+    recorded: Sequence[Recorded[Event]]
 
 
 def _place(command: PlaceOrder, metadata: Metadata, idempotency: IdempotencyKey | None, using: str) -> Placement:
@@ -250,70 +253,44 @@ def _place(command: PlaceOrder, metadata: Metadata, idempotency: IdempotencyKey 
         metadata = replace(metadata, request=digest_of(idempotency.key, idempotency.fingerprint))
     write = NewEvents(stream_id=command.order_id, expected_version=0, events=events, metadata=metadata)
     order = _NewOrder(command=command, events=write, idempotency=idempotency)
-    if shards.is_moving(numbers.bucket_of(command.order_id)):
-        [recorded] = _write(using, [order])  # it may be refused, and the others of a group with it
-    else:
-        give_back_connections()
-        recorded = _group(using).submit(order)
-    if recorded:
-        return _placement(recorded, replayed=False)
-    if recorded is None or idempotency is None or (first := _find_key(command.customer_id, idempotency, using)) is None:
-        raise IdempotencyInFlight  # or the old key was pruned just now: the next request will get it
+    write_order = _new_orders.alone if shards.is_moving(numbers.bucket_of(command.order_id)) else _new_orders.submit
+    written = write_order(using, order)
+    if written.claim is Claim.NEW:
+        return _placement(written.recorded, replayed=False)
+    if written.claim is Claim.IN_FLIGHT or idempotency is None:
+        raise IdempotencyInFlight
+    first = _find_key(command.customer_id, idempotency, using)
+    if first is None:
+        raise IdempotencyInFlight  # the old key was pruned just now: the next request will get it
     return first
 
 
-def _group(using: str) -> GroupCommit[_NewOrder, _Written]:
-    """What writes the new orders of a database. More writers would find its pool of connections empty."""
-    if (group := _groups.get(using)) is None:
-        writers = settings.DATABASE_POOL_SIZE
-        group = _groups.setdefault(using, GroupCommit(partial(_write_group, using), writers=writers))
-    return group
-
-
-_groups: dict[str, GroupCommit[_NewOrder, _Written]] = {}
-
-
-def _write_group(using: str, orders: Sequence[_NewOrder]) -> list[_Written | Exception]:
-    """Write orders together or, if that fails, one by one, so that each of them answers for itself only."""
-    if len(orders) > 1:
-        try:
-            return list(_write(using, orders))
-        except Exception as error:
-            logger.info("orders.singly", database=using, orders=len(orders), error=repr(error))
-    outcomes: list[_Written | Exception] = []
-    for order in orders:
-        try:
-            outcomes += _write(using, [order])
-        except Exception as error:
-            outcomes.append(error)
-    return outcomes
-
-
 def _write(using: str, orders: Sequence[_NewOrder]) -> list[_Written]:
-    with transaction.atomic(using=using):
-        claimed = _claim_keys(orders, using)
-        new = [order.events for order in orders if claimed.get(order.command.order_id, True)]
-        recorded: dict[int, list[Recorded[Event]]] = {}
-        for item in _append(new, {write.stream_id: [] for write in new}, using=using):
-            recorded.setdefault(item.stream_id, []).append(item)
-    return [
-        None if claimed.get(order_id, True) is None else recorded.get(order_id, [])
-        for order_id in (order.command.order_id for order in orders)
-    ]
+    claims = _claim_keys(orders, using)
+    new = [order.events for order in orders if claims[order.command.order_id] is Claim.NEW]
+    recorded: dict[int, list[Recorded[Event]]] = {order.command.order_id: [] for order in orders}
+    for item in _append(new, {write.stream_id: [] for write in new}, using=using):
+        recorded[item.stream_id].append(item)
+    order_ids = (order.command.order_id for order in orders)
+    return [_Written(claim=claims[order_id], recorded=recorded[order_id]) for order_id in order_ids]
 
 
-def _claim_keys(orders: Sequence[_NewOrder], using: str) -> dict[int, bool | None]:
-    """Write the orders' keys down; whether each of the orders has its own now, or None if another is about to."""
+_new_orders: GroupedWrites[_NewOrder, _Written] = GroupedWrites(_write)
+
+
+def _claim_keys(orders: Sequence[_NewOrder], using: str) -> dict[int, Claim]:
+    """Write the orders' keys down, and say of each order whose its key is."""
     rows, locks = [], []
     for order in orders:
         command, idempotency = order.command, order.idempotency
         if idempotency is not None:
             rows.append((command.customer_id, idempotency.key, idempotency.fingerprint, command.order_id, command.at))
             locks.append(f"idempotency:{command.customer_id}:{idempotency.key}")
-    if not rows:
-        return {}
-    keys = Insertion(table="orders_idempotencykey", columns=KEY_TYPES, rows=rows, then="ON CONFLICT DO NOTHING")
-    return insert_alone(connections[using], keys, locks, by="order_id")
+    claims = {order.command.order_id: Claim.NEW for order in orders}
+    if rows:
+        keys = Insertion(table="orders_idempotencykey", columns=KEY_TYPES, rows=rows, then="ON CONFLICT DO NOTHING")
+        claims |= insert_alone(connections[using], keys, locks, by="order_id")
+    return claims
 
 
 def _find_key(customer_id: int, idempotency: IdempotencyKey, using: str) -> Placement | None:

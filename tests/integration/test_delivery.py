@@ -148,7 +148,7 @@ def without_database(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr(delivery, "_enter", refuse)
+    monkeypatch.setattr(delivery, "_claim", refuse)
     monkeypatch.setattr(connections["default"], "is_usable", lambda: False)
 
 

@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from coupons.events import CouponRedeemed
 from eventing import store
+from eventing.databases import Claim
 from eventing.delivery import Delivery, Outcome
 from eventing.delivery import deliver as deliver_batch
 from eventing.errors import WrongExpectedVersion
@@ -332,11 +333,12 @@ def test_orders_that_are_written_together_have_each_its_own_outcome() -> None:
     again = PlacementFactory.build(at=NOON + timedelta(seconds=1))
     other = PlacementFactory.build(customer_id=7 + numbers.BUCKETS)
 
-    written = handlers._write_group(
+    written = handlers._new_orders.together(
         shards.alias_of(first.order_id), [new_order(first, KEY), new_order(again, KEY), new_order(other, KEY)]
     )
 
-    assert [[item.stream_id for item in events] for events in written] == [[first.order_id], [], [other.order_id]]
+    assert [[item.stream_id for item in one.recorded] for one in written] == [[first.order_id], [], [other.order_id]]
+    assert [one.claim for one in written] == [Claim.NEW, Claim.TAKEN, Claim.NEW]
     assert stored() == {"Event": 2, "OutboxMessage": 2, "Order": 2, "OrderLine": 4, "IdempotencyKey": 2}
 
 
@@ -346,7 +348,7 @@ def test_an_order_that_cannot_be_written_stops_no_other_of_its_group() -> None:
     good, better = (PlacementFactory.build(at=at) for at in later)
     clash = PlacementFactory.build(order_id=taken)
 
-    outcomes = handlers._write_group(
+    outcomes = handlers._new_orders.together(
         shards.alias_of(taken), [new_order(good), new_order(clash, KEY), new_order(better)]
     )
 
@@ -355,7 +357,7 @@ def test_an_order_that_cannot_be_written_stops_no_other_of_its_group() -> None:
 
 
 def test_an_order_of_a_bucket_that_is_being_cut_over_is_written_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "_group", lambda using: pytest.fail("it could be refused, and the others with it"))
+    monkeypatch.setattr(handlers._new_orders, "submit", lambda *order: pytest.fail("its group could be refused"))
     monkeypatch.setattr(shards, "is_moving", lambda bucket: bucket == 7)
 
     assert not handlers.place_order(PlacementFactory.build(customer_id=7), metadata(), idempotency=KEY).replayed
