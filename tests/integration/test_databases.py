@@ -12,6 +12,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from eventing.databases import (
+    Claim,
     Insertion,
     SessionLock,
     insert,
@@ -101,8 +102,8 @@ def test_rows_are_looked_up_by_their_keys(database: BaseDatabaseWrapper) -> None
 
 def test_a_row_that_is_inserted_alone_is_new_or_not(database: BaseDatabaseWrapper) -> None:
     ignoring = "ON CONFLICT DO NOTHING"
-    assert insert_alone(database, things(1, then=ignoring), ["a"], by="id") == {1: True}
-    assert insert_alone(database, things(2, 1, then=ignoring), ["b", "a"], by="id") == {1: False, 2: True}
+    assert insert_alone(database, things(1, then=ignoring), ["a"], by="id") == {1: Claim.NEW}
+    assert insert_alone(database, things(2, 1, then=ignoring), ["b", "a"], by="id") == {1: Claim.TAKEN, 2: Claim.NEW}
     assert stored(database) == [1, 2]
 
 
@@ -121,7 +122,7 @@ def test_a_row_is_not_inserted_while_another_transaction_has_its_lock() -> None:
             inserted = insert_alone(connections["default"], rows, ["lock of tea", "lock of cups"], by="slug")
         finally:  # the connection goes back to the pool, and would take the lock along
             cursor.execute("SELECT pg_advisory_unlock_all()")
-    assert inserted == {"tea": None, "cups": True}
+    assert inserted == {"tea": Claim.IN_FLIGHT, "cups": Claim.NEW}
     assert stored(connections["default"], "slug", "inventory_category") == ["cups"]
 
 
