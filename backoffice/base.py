@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from typing import Any
 from uuid import uuid4
@@ -26,6 +26,7 @@ from backoffice.keyset import KeysetChangeList, KeysetPaging
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata
 from sharding import numbers
+from values.contexts import Page, all_contexts
 
 MANY = 100
 MOST_CUSTOMERS = 20  # that a search takes into account
@@ -33,58 +34,75 @@ MOST_WORDS = 4  # of a name that somebody is searched by
 NAMES = ("username", "email", "first_name", "last_name")
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of the admin: the list of a model's rows."""
+# A group that a context adds comes last.
+GROUPS = ("Orders", "Catalogue", "Payments & messages", "Operations", "People")
+OWN = (  # pages that belong to no context
+    Page("Orders", "monitoring.stuckorder", "Stuck orders", "hourglass_disabled", "What each of them is waiting for."),
+    Page("Orders", "monitoring.dailysales", "Sales by day", "bar_chart", "What was ordered, and what became of it."),
+    Page(
+        "Operations", "eventing.event", "Events", "bolt", "All that ever happened, and where each event went.", "events"
+    ),
+    Page("Operations", "eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
+    Page(
+        "Operations",
+        "eventing.deadletter",
+        "Dead letters",
+        "report",
+        "Events that a subscriber could not handle, and why.",
+    ),
+    Page(
+        "Operations",
+        "monitoring.auditrun",
+        "Audit",
+        "verified",
+        "Whether anything was lost, doubled or oversold.",
+        "audit",
+    ),
+    Page("Operations", "sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
+    Page(
+        "Operations",
+        "sharding.bucketmove",
+        "Bucket moves",
+        "move_down",
+        "Buckets on their way between databases, and before.",
+    ),
+    Page(
+        "Operations", "django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."
+    ),
+    Page(
+        "Operations",
+        "django_celery_beat.intervalschedule",
+        "Intervals",
+        "timelapse",
+        "Every so many seconds, hours or days.",
+    ),
+    Page(
+        "Operations",
+        "django_celery_beat.crontabschedule",
+        "Crontabs",
+        "calendar_month",
+        "At certain times of days and weeks.",
+    ),
+    Page(group="People", model="auth.user", title="Users", icon="person", description="Customers and operators."),
+    Page(group="People", model="auth.group", title="Groups", icon="group", description="Which operators may do what."),
+    Page("People", "admin.logentry", "Operators' actions", "history", "Who changed what in the back office, and when."),
+)
 
-    model: str
-    title: str
-    icon: str
-    description: str
-    url: str = ""  # the name of its address, where that is not the model's list
 
-
-PAGES = {
-    "Orders": (
-        Page("orders.order", "Orders", "receipt_long", "The newest of all shards, and what happened to each."),
-        Page("monitoring.stuckorder", "Stuck orders", "hourglass_disabled", "What each of them is waiting for."),
-        Page("monitoring.dailysales", "Sales by day", "bar_chart", "What was ordered, and what became of it."),
-    ),
-    "Catalogue": (
-        Page("inventory.product", "Products", "inventory_2", "What is sold, at which price, and what is in stock."),
-        Page("inventory.category", "Categories", "category", "The shelves of the shop."),
-        Page("inventory.stockmovement", "Stock movements", "swap_vert", "The ledger of what came in and went out."),
-        Page("inventory.reservation", "Reservations", "bookmark", "What is set aside for orders."),
-        Page("coupons.coupon", "Coupons", "sell", "Their terms, and how often they are in use."),
-        Page("coupons.redemption", "Redemptions", "redeem", "Which orders got a coupon, and which did not."),
-    ),
-    "Payments & messages": (
-        Page("payments.payment", "Payments", "credit_card", "What was captured, declined and given back."),
-        Page("notifications.message", "Messages", "mail", "What customers were told, as it was sent."),
-    ),
-    "Operations": (
-        Page("eventing.event", "Events", "bolt", "All that ever happened, and where each event went.", "events"),
-        Page("eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
-        Page("eventing.deadletter", "Dead letters", "report", "Events that a subscriber could not handle, and why."),
-        Page("monitoring.auditrun", "Audit", "verified", "Whether anything was lost, doubled or oversold.", "audit"),
-        Page("sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
-        Page("sharding.bucketmove", "Bucket moves", "move_down", "Buckets on their way between databases, and before."),
-        Page("django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."),
-        Page("django_celery_beat.intervalschedule", "Intervals", "timelapse", "Every so many seconds, hours or days."),
-        Page("django_celery_beat.crontabschedule", "Crontabs", "calendar_month", "At certain times of days and weeks."),
-    ),
-    "People": (
-        Page("auth.user", "Users", "person", "Customers and operators."),
-        Page("auth.group", "Groups", "group", "Which operators may do what."),
-        Page("admin.logentry", "Operators' actions", "history", "Who changed what in the back office, and when."),
-    ),
-}
+@cache
+def pages() -> Mapping[str, Sequence[Page]]:
+    """All pages by their groups: those of the contexts, then those that belong to none."""
+    grouped: dict[str, list[Page]] = {group: [] for group in GROUPS}
+    for page in (*(page for context in all_contexts().values() for page in context.pages), *OWN):
+        grouped.setdefault(page.group, []).append(page)
+    return grouped
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: groups of pages, without those that the operator may not see."""
     groups = [
-        (title, [_item(page) for page in pages if _may_see(request.user, page.model)]) for title, pages in PAGES.items()
+        (title, [_item(page) for page in listed if _may_see(request.user, page.model)])
+        for title, listed in pages().items()
     ]
     return [
         {"title": title, "separator": position > 0, "items": items}

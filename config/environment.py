@@ -62,6 +62,17 @@ def refuse(line: str) -> NoReturn:
     raise SystemExit(line)
 
 
+def own_database(context: str) -> Setting:
+    return Setting(
+        name=f"{context.upper()}_DATABASE_URL",
+        form=or_empty(DATABASE),
+        default="",
+        meaning=f"a database of its own for {context}",
+        services=True,
+        secret=True,
+    )
+
+
 SETTINGS = (
     Setting(
         name="PROFILE",
@@ -199,17 +210,7 @@ SETTINGS = (
         meaning="how many databases of orders there are, without ORDER_SHARD_URLS",
         services=True,
     ),
-    *(
-        Setting(
-            name=f"{context}_DATABASE_URL",
-            form=or_empty(DATABASE),
-            default="",
-            meaning=f"a database of its own for {context.lower()}",
-            services=True,
-            secret=True,
-        )
-        for context in ("INVENTORY", "COUPONS", "PAYMENTS", "NOTIFICATIONS")
-    ),
+    *map(own_database, ("inventory", "coupons", "payments", "notifications")),
     Setting(
         name="DATABASE_POOL_SIZE",
         form=whole(1, 1000),
@@ -334,6 +335,12 @@ class Environment:
 
     def text(self, name: str, *, otherwise: str | None = None) -> str:
         return str(self._value(name, otherwise))
+
+    def own_database(self, context: str) -> str:
+        """The URL of a context's own database, empty if it has none; a context need not be known here."""
+        setting = own_database(context)
+        self._declared.setdefault(setting.name, setting)
+        return self.text(setting.name)
 
     def texts(self, name: str) -> list[str]:
         return list(self._value(name))

@@ -68,17 +68,8 @@ CSRF_TRUSTED_ORIGINS = env.texts("CSRF_TRUSTED_ORIGINS")
 
 # --- Applications -----------------------------------------------------------------------------------------------
 
+# Each may have a database of its own, see DATABASES.
 CONTEXTS = ("inventory", "coupons", "payments", "notifications")
-SHARDED_APPS = ("orders",)
-# What is in an order shard because of an order: each table, and its column that holds the order's number.
-SHARDED_TABLES = {
-    "eventing_event": "stream_id",
-    "eventing_outbox": "stream_id",
-    "eventing_inbox": "stream_id",
-    "orders_order": "id",
-    "orders_orderline": "order_id",
-    "orders_idempotencykey": "order_id",
-}
 
 # django-ninja is not one of them: every process would load it, and only the web server has a use for it.
 NINJA = Path(str(find_spec("ninja").origin)).parent  # type: ignore[union-attr]
@@ -205,7 +196,7 @@ else:
     DATABASES = {"default": _postgresql(_url)}
     DATABASES |= {f"orders_{number}": _postgresql(shard) for number, shard in enumerate(_shard_urls(_url))}
     for _context in CONTEXTS:
-        if _context_url := env.text(f"{_context.upper()}_DATABASE_URL"):
+        if _context_url := env.own_database(_context):
             DATABASES[_context] = _postgresql(_context_url)
     _known: dict[tuple[str, str, str], str] = {}
     for _alias, _config in DATABASES.items():

@@ -3,10 +3,25 @@
 from django.apps import AppConfig
 
 from eventing.retention import Retention, pruned
+from notifications import events
+from values.contexts import Context, Page
 
 
 class NotificationsConfig(AppConfig):
     name = "notifications"
+    context = Context(
+        other_streams=(events.CATEGORY,),
+        last_events=(events.MessageSent,),
+        pages=(
+            Page(
+                "Payments & messages",
+                "notifications.message",
+                "Messages",
+                "mail",
+                "What customers were told, as it was sent.",
+            ),
+        ),
+    )
     retention = (
         pruned("notifications.Message", "1 year", column="created_at", days=365, status__in=("sent", "failed")),
         Retention(model="mail files (EMAIL_FILE_PATH)", keeps="30 days", task="Prune mail files"),
@@ -14,6 +29,5 @@ class NotificationsConfig(AppConfig):
 
     def ready(self) -> None:
         from eventing import registry
-        from notifications import events
 
         registry.register_module(events)

@@ -3,10 +3,26 @@
 from django.apps import AppConfig
 
 from eventing.retention import permanent
+from payments import events
+from values.contexts import Context, Page
 
 
 class PaymentsConfig(AppConfig):
     name = "payments"
+    context = Context(
+        order_streams=(events.CATEGORY,),
+        last_events=(events.PaymentRefunded,),
+        orders_wait=True,
+        pages=(
+            Page(
+                "Payments & messages",
+                "payments.payment",
+                "Payments",
+                "credit_card",
+                "What was captured, declined and given back.",
+            ),
+        ),
+    )
     retention = (
         permanent("payments.Account", "one row an order, the books"),
         permanent("payments.Payment", "the books"),
@@ -15,6 +31,5 @@ class PaymentsConfig(AppConfig):
 
     def ready(self) -> None:
         from eventing import registry
-        from payments import events
 
         registry.register_module(events, sealed=True)

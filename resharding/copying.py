@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from django.conf import settings
 from django.db import connections
 from psycopg.errors import QueryCanceled
 
 from sharding.errors import MoveRefused
 from sharding.numbers import BUCKETS, bucket_range
 from sharding.partitions import attach_statement, partition_name
+from sharding.router import sharded_tables
 
 LOCK_MILLISECONDS = 50  # others queue up behind a lock that waits
 SLICE_ROWS = 500  # compared at once while orders go on, which need the machine, too
@@ -93,9 +93,9 @@ def connect(alias: str) -> Connection:
 
 
 def tables(connection: Connection) -> tuple[Table, ...]:
-    """What `settings.SHARDED_TABLES` names, as this database has it."""
+    """What `sharded_tables` names, as this database has it."""
     found = []
-    for name, column in settings.SHARDED_TABLES.items():
+    for name, column in sharded_tables().items():
         columns = connection.execute(
             "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(%s)"
             " AND attnum > 0 AND NOT attisdropped AND attidentity = '' ORDER BY attname",

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
-from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
 from eventing.models import DatabaseMark, Event
 from sharding import numbers, shards
-from sharding.router import database_of
+from sharding.router import context_databases
 
 NEWEST = (
     "SELECT * FROM (SELECT stream_id FROM eventing_inbox WHERE category = %s AND stream_id BETWEEN {low} AND {high}"
@@ -49,7 +48,7 @@ def lost_orders(alias: str, category: str, *, since: datetime | None = None) -> 
     buckets = [bucket for bucket in shards.buckets_of(alias) if not shards.is_moving(bucket)]
     newest = {
         order_id
-        for context in dict.fromkeys(map(database_of, settings.CONTEXTS))
+        for context in context_databases()
         for order_id in _newest_handled(context, category, buckets)
         if since is None or numbers.placed_at(order_id) > since
     }

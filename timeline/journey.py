@@ -15,12 +15,10 @@ from typing import Any, assert_never
 from django.db.models import Q
 from django.utils.safestring import SafeString
 
-from coupons.events import REDEMPTION
 from eventing import registry, subscribers
 from eventing.conf import conf
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import event_id
-from inventory.events import RESERVATION
 from notifications import selectors as notifications
 from notifications.events import CATEGORY as MESSAGE
 from orders.domain import FINAL, Order, Status, fold
@@ -28,10 +26,10 @@ from orders.events import CATEGORY, Check
 from payments.events import CATEGORY as PAYMENT
 from payments.events import PaymentCaptured, PaymentRequested, RefundRequested
 from sharding import numbers, shards
-from sharding.router import database_of
+from sharding.router import database_of, sharded_apps
 from timeline.json_html import pretty_json
+from values.contexts import all_contexts
 
-CONTEXTS = {RESERVATION: "inventory", REDEMPTION: "coupons", PAYMENT: "payments", MESSAGE: "notifications"}
 SAME_MOMENT = timedelta(seconds=2)
 OUTSIDE = "integration"  # tells other programs; no order waits for it
 
@@ -141,12 +139,13 @@ def state_after(moments: Iterable[Moment]) -> Order:
 def journey_of(order_id: int) -> Journey:
     """All that belongs to an order. The number of queries depends on the number of databases, not of events."""
     home = shards.alias_of(order_id)
-    databases = {context: database_of(context) for context in CONTEXTS.values()}
+    databases = {label: home if label in sharded_apps() else database_of(label) for label in all_contexts()}
     aliases = list(dict.fromkeys([home, *databases.values()]))
+    categories = [category for context in all_contexts().values() for category in context.order_streams]
     events: list[Event] = []
     for alias in aliases:
         of_order = Event.objects.using(alias).filter(stream_id=order_id)
-        events += of_order.filter(category__in=[CATEGORY, RESERVATION, REDEMPTION, PAYMENT])
+        events += of_order.filter(category__in=categories)
     letters, sendings = _letters(event.event_id for event in events)
     events = _in_order([*events, *sendings])
     ours = Q(stream_id=order_id)
@@ -159,7 +158,7 @@ def journey_of(order_id: int) -> Journey:
         alias=home,
         moments=tuple(_moment(event, types, rows) for event in events),
         letters=letters,
-        databases={"orders": home, **databases},
+        databases=databases,
     )
 
 

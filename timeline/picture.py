@@ -11,11 +11,11 @@ from django.utils.safestring import SafeString
 from orders.selectors import OrderDetail
 from timeline import progress, swimlanes
 from timeline import svg as swimlanes_svg
-from timeline.journey import CONTEXTS, OUTSIDE, Journey, Moment
+from timeline.journey import OUTSIDE, Journey, Moment
 from timeline.swimlanes import Entry, Lane, Mark
+from values.contexts import all_contexts, owners
 from values.filters import duration
 
-LANES = ("orders", "inventory", "coupons", "payments", "notifications")
 LONG = timedelta(seconds=5)  # a pause that is worth a word
 
 
@@ -35,7 +35,7 @@ def draw(
             title=name.capitalize(),
             subtitle=journey.databases[name] + (f"\nbucket {journey.bucket}" if name == "orders" else ""),
         )
-        for name in LANES
+        for name in all_contexts()
     ]
     lanes.append(Lane(name=OUTSIDE, title="Elsewhere", subtitle="other programs", slim=True))
     told = Counter(letter.event_id for letter in journey.letters)
@@ -45,7 +45,7 @@ def draw(
         entries.append(
             Entry(
                 id=moment.id,
-                lane=CONTEXTS.get(moment.category, "orders"),
+                lane=owners()[moment.category],
                 title=moment.type.rpartition(".")[2],
                 lines=tuple(_lines(moment, who(moment, order, operator))),
                 marks=tuple(_marks(moment, told[moment.id])),
@@ -62,8 +62,8 @@ def draw(
         swimlanes.draw(lanes, entries),
         title=f"The journey of order {journey.number} in swim lanes",
         description=(
-            f"{len(entries)} events from left to right in the lanes of {', '.join(LANES)}. Arrows lead from each event"
-            " to those that it caused. What is written below the picture says the same."
+            f"{len(entries)} events from left to right in the lanes of {', '.join(all_contexts())}. Arrows lead from"
+            " each event to those that it caused. What is written below the picture says the same."
         ),
     )
     return SafeString(picture)
@@ -84,7 +84,7 @@ def _lines(moment: Moment, actor: str) -> Iterator[str]:
 
 
 def _marks(moment: Moment, letters: int) -> Iterator[Mark]:
-    lanes = (*LANES, OUTSIDE)
+    lanes = (*all_contexts(), OUTSIDE)
     for handling in moment.handled:
         if handling.subscriber not in lanes:
             continue

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import groupby
 
 import msgspec
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
 from eventing import crockford, subscribers
 from eventing.databases import read_times_fast, snapshot, time_from_db
@@ -25,16 +25,10 @@ from monitoring.audit.rows import TABLES, Case, Row, Table
 from orders.domain import fold
 from sharding import shards
 from sharding.numbers import BUCKETS, bucket_range
-from sharding.router import database_of
+from sharding.router import context_databases, database_of
 
 ROWS = 500  # fetched at a time, of each table
 NEIGHBOURS = 16  # buckets that are read in one go
-CONTEXTS = ("inventory", "coupons", "payments", "notifications")
-
-
-def context_databases() -> tuple[str, ...]:
-    """The databases of everything that is not an order; `default` is one of them."""
-    return tuple(dict.fromkeys([DEFAULT_DB_ALIAS, *(database_of(context) for context in CONTEXTS)]))
 
 
 def ranges() -> Iterator[tuple[str, int, int]]:

@@ -17,10 +17,10 @@ from django.db import OperationalError, connections
 
 from eventing.databases import time_limit
 from monitoring.audit.broker import Broker
-from monitoring.audit.cases import cases_between, context_databases, ranges
+from monitoring.audit.cases import cases_between, ranges
 from monitoring.audit.report import OFFENDERS, DatabaseQuestion, Moment
 from monitoring.audit.running import CHECKS, Run, Tally
-from sharding.router import database_of
+from sharding.router import context_databases, database_of
 
 SECONDS = 2.0  # that a portion goes on for; it ends after the stretch or the statement that it is at
 END = 1 << 63  # no id is as large

@@ -17,13 +17,17 @@ from orders import handlers as orders
 from orders.domain import Order
 from orders.events import CATEGORY as ORDER
 from payments.events import CATEGORY as PAYMENT
-
-# Whose reactions an order's state depends on; the others tell somebody.
-MOVERS = frozenset({"orders", "inventory", "coupons", "payments"})
+from values.contexts import all_contexts
 
 Row = tuple[Any, ...]
 Key = tuple[str, int]  # category and version: an event within its case
 Trace = tuple[str, int, str]  # category, version, subscriber: what became of it
+
+
+def _moves_orders(subscriber: str) -> bool:
+    """Whether an order's state depends on its reactions; the others tell somebody."""
+    context = all_contexts().get(subscriber)
+    return context is not None and context.orders_wait
 
 
 @dataclass(slots=True)
@@ -71,9 +75,9 @@ class Case:
             not self.unreadable
             and not self.outbox
             and (self.newest is None or self.newest <= cutoff)
-            and not any(name in MOVERS for name, _ in self.missing)
+            and not any(_moves_orders(name) for name, _ in self.missing)
             and not any(
-                name in MOVERS and letter.status != "archived" and not self.has(category, version, name)
+                _moves_orders(name) and letter.status != "archived" and not self.has(category, version, name)
                 for (category, version, name), letter in self.letters.items()
             )
         )

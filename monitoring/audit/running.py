@@ -20,13 +20,30 @@ from eventing.databases import time_from_db
 from monitoring import selectors
 from monitoring.audit import accounts, ledger, messages, orders, orphans, streams, tables
 from monitoring.audit.broker import Broker
-from monitoring.audit.cases import cases_between, cases_of, context_databases, ranges
+from monitoring.audit.cases import cases_between, cases_of, ranges
 from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Moment, Report, Result
 from monitoring.audit.rows import Case
 from sharding import shards
+from sharding.router import context_databases, database_of
+from values.contexts import Promise, all_contexts
+
+
+def _check(label: str, promise: Promise) -> Check:
+    """What a context has declared; it is about rows of one database, which are written at one moment."""
+    return Check(
+        name=promise.name,
+        title=promise.title,
+        counts=promise.counts,
+        hint=promise.hint,
+        of_database=lambda alias, moment: promise.find(alias, moment.cutoff),
+        databases=lambda: (database_of(label),),
+        at_once=True,
+    )
+
 
 CHECKS: tuple[Check, ...] = (
     *tables.CHECKS,
+    *(_check(label, promise) for label, context in all_contexts().items() for promise in context.promises),
     *ledger.CHECKS,
     *accounts.CHECKS,
     *orphans.CHECKS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -10,47 +11,20 @@ import msgspec
 from django.conf import settings
 from django.db import connections
 
-from coupons.events import REDEMPTION, CouponRedeemed, CouponRefused, CouponReleased
+from coupons.events import REDEMPTION, CouponRedeemed
 from eventing import chain, deadletters, subscribers
 from eventing.databases import time_to_db
 from eventing.errors import EventingError
 from eventing.recorded import Recorded, event_id
-from inventory.events import PRODUCT, RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
+from inventory.events import StockReleased, StockReserved, StockShipped
 from monitoring.audit.broker import longest_delay
 from monitoring.audit.report import NOTHING, Check, Finding, Moment
 from monitoring.audit.rows import Case, Row
 from notifications.events import CATEGORY as MESSAGE
-from notifications.events import MessageSent
-from orders.events import CATEGORY as ORDER
-from orders.events import OrderCancelled, OrderDelivered, OrderRefunded, OrderRejected
-from payments.events import CATEGORY as PAYMENT
 from payments.events import PaymentCaptured, PaymentRefunded
 from sharding import numbers, shards
-from sharding.router import database_of
-
-LAST = frozenset(
-    event.TYPE
-    for event in (
-        OrderRejected,
-        OrderDelivered,
-        OrderCancelled,
-        OrderRefunded,
-        StockRefused,
-        StockReleased,
-        StockShipped,
-        CouponRefused,
-        CouponReleased,
-        PaymentRefunded,
-        MessageSent,
-    )
-)
-OWNERS = {
-    RESERVATION: "inventory",
-    PRODUCT: "inventory",
-    REDEMPTION: "coupons",
-    PAYMENT: "payments",
-    MESSAGE: "notifications",
-}
+from sharding.router import database_of, sharded_apps
+from values.contexts import all_contexts, owners
 
 
 def _versions(case: Case) -> dict[str, list[int]]:
@@ -58,6 +32,11 @@ def _versions(case: Case) -> dict[str, list[int]]:
     for _, row in case.stored:
         versions[row[1]].append(row[2])
     return versions
+
+
+@cache
+def _last_types() -> frozenset[str]:
+    return frozenset(event.TYPE for context in all_contexts().values() for event in context.last_events)
 
 
 def gapless(case: Case, moment: Moment) -> Finding:
@@ -71,7 +50,8 @@ def gapless(case: Case, moment: Moment) -> Finding:
 
 def nothing_after_the_end(case: Case, moment: Moment) -> Finding:
     streams = _versions(case)
-    ends = {row[1]: row[2] for _, row in sorted(case.stored, key=lambda item: -item[1][2]) if row[3] in LAST}
+    last = _last_types()
+    ends = {row[1]: row[2] for _, row in sorted(case.stored, key=lambda item: -item[1][2]) if row[3] in last}
     return len(streams), [
         event_id(category, case.id, version)
         for category, end in ends.items()
@@ -177,11 +157,10 @@ def coupon_once_per_order(case: Case, moment: Moment) -> Finding:
 
 def in_its_database(case: Case, moment: Moment) -> Finding:
     """Each event, and each trace of its handling, in the database that has the say about it."""
-    home = shards.alias_of(case.id)
     misplaced = [
         f"{event_id(row[1], case.id, row[2])} in {alias}"
         for alias, row in case.stored
-        if alias != (home if row[1] == ORDER else database_of(OWNERS[row[1]]) if row[1] in OWNERS else alias)
+        if alias != _home(row[1], case, alias)
     ]
     events = {(item.category, item.version): item for history in case.events.values() for item in history}
     for alias, category, version, name in case.inbox:
@@ -192,6 +171,13 @@ def in_its_database(case: Case, moment: Moment) -> Finding:
     if state is not None and numbers.bucket_of_customer(state.customer_id) != numbers.bucket_of(case.id):
         misplaced.append(f"{case.name()} of customer {state.customer_id}")
     return len(case.stored) + len(case.inbox), misplaced
+
+
+def _home(category: str, case: Case, unknown: str) -> str:
+    owner = owners().get(category)
+    if owner is None:
+        return unknown
+    return shards.alias_of(case.id) if owner in sharded_apps() else database_of(owner)
 
 
 def _database_of_delivery(subscriber: str, recorded: Recorded[Any], unknown: str) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connections
 
 from eventing.databases import is_postgresql
@@ -15,7 +14,7 @@ from monitoring.audit.report import Check, Finding, Moment
 from orders.events import CATEGORY as ORDER
 from sharding import partitions, shards
 from sharding.numbers import BUCKETS, bucket_range
-from sharding.router import database_of
+from sharding.router import database_of, sharded_tables
 
 # How a row that is in the wrong shard is named, and the columns that takes; else it is named after its order.
 NAMES = {
@@ -157,7 +156,7 @@ def orders_in_one_bucket(alias: str, moment: Moment) -> Finding:
     owned = shards.buckets_of(alias)
     strays: list[str] = []
     for low, high in _stretches(set(range(BUCKETS)) - set(owned)):
-        for table, column in settings.SHARDED_TABLES.items():
+        for table, column in sharded_tables().items():
             columns, name = NAMES.get(table, (column, lambda row: stream_name(ORDER, row[0])))
             found = _rows(
                 alias,

@@ -35,7 +35,7 @@ from seed.data import CUSTOMERS
 from seed.models import BulkBatch
 from sharding import numbers, shards
 from sharding.numbers import BUCKETS
-from sharding.router import database_of
+from sharding.router import context_databases, database_of
 
 BATCH = 2_000
 ORDERS_A_CUSTOMER = 20
@@ -58,7 +58,7 @@ def check() -> None:
     """Raises BulkError, saying why, if this installation cannot take orders in bulk."""
     if not is_postgresql(connections[DEFAULT_DB_ALIAS]):
         raise BulkError("they are copied into PostgreSQL, and this installation runs on SQLite")
-    if apart := [context for context in settings.CONTEXTS if database_of(context) != DEFAULT_DB_ALIAS]:
+    if apart := [alias for alias in context_databases() if alias != DEFAULT_DB_ALIAS]:
         raise BulkError(f"all contexts must be in one database, and {', '.join(apart)} have their own")
 
 

@@ -14,14 +14,14 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 import storefront.urls
-from backoffice.base import PAGES
+from backoffice.base import pages
 from lab.client import Client
 from tests.browser.test_shop import sign_in
 
 HERE = Path(__file__).parent
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 GRAVE = {"serious", "critical"}
-ALL_PAGES = [page for pages in PAGES.values() for page in pages]
+ALL_PAGES = [page for group in pages().values() for page in group]
 
 
 @pytest.fixture(scope="session")

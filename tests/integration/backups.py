@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.db import connections
+
+from sharding.router import sharded_tables
 
 
 class Backup:
@@ -14,7 +15,7 @@ class Backup:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._tables: dict[str, tuple[list[str], list[tuple[Any, ...]]]] = {}
-        for table in settings.SHARDED_TABLES:
+        for table in sharded_tables():
             with connections[alias].cursor() as cursor:
                 cursor.execute(f"SELECT * FROM {table}")
                 self._tables[table] = [column[0] for column in cursor.description], cursor.fetchall()

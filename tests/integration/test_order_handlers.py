@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -44,6 +43,7 @@ from orders.models import Order, OrderLine
 from payments.events import PaymentCaptured
 from sharding import numbers, shards
 from sharding.partitions import partition_name
+from sharding.router import sharded_tables
 from tests.factories import CUP, NOON, TEA, TERM, PlacementFactory
 from tests.integration.order_samples import (
     NOTHING,
@@ -1015,7 +1015,7 @@ def test_everything_of_an_order_is_in_the_database_of_its_bucket_for_every_bucke
         ask(confirm(order_id))
     wrong = []
     for alias in shards.aliases():
-        for table, column in settings.SHARDED_TABLES.items():
+        for table, column in sharded_tables().items():
             with connections[alias].cursor() as cursor:
                 cursor.execute(f"SELECT DISTINCT {column} FROM {table}")
                 ids = [order_id for (order_id,) in cursor.fetchall()]

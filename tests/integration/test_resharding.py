@@ -25,6 +25,7 @@ from sharding.errors import BucketMoving, MoveRefused
 from sharding.models import BucketMove
 from sharding.numbers import bucket_range
 from sharding.partitions import create_partitions, partition_name
+from sharding.router import sharded_tables
 from tests.factories import PlacementFactory
 from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, begin, break_off, owners
 from tests.integration.moves import databases as databases
@@ -41,7 +42,7 @@ def rows(alias: str) -> dict[str, int]:
     low, high = bucket_range(BUCKET)
     with connections[alias].cursor() as cursor:
         found = {}
-        for table, column in copying.settings.SHARDED_TABLES.items():
+        for table, column in sharded_tables().items():
             cursor.execute(f"SELECT count(*) FROM {table} WHERE {column} BETWEEN {low} AND {high - 1}")
             found[table] = cursor.fetchone()[0]
     return found
