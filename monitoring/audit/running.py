@@ -29,7 +29,7 @@ from values.contexts import Promise, all_contexts
 
 
 def _check(label: str, promise: Promise) -> Check:
-    """What a context has declared; it is about rows of one database, which are written at one moment."""
+    """What a context has declared, as a check of its database."""
     return Check(
         name=promise.name,
         title=promise.title,
@@ -37,7 +37,6 @@ def _check(label: str, promise: Promise) -> Check:
         hint=promise.hint,
         of_database=lambda alias, moment: promise.find(alias, moment.cutoff),
         databases=lambda: (database_of(label),),
-        at_once=True,
     )
 
 
