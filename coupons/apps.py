@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 
-from coupons import events
+from coupons import events, promises
 from eventing import registry
 from eventing.retention import permanent
 from values.contexts import Context, Page
@@ -14,6 +14,7 @@ class CouponsConfig(AppConfig):
         order_streams=(events.REDEMPTION,),
         last_events=(events.CouponRefused, events.CouponReleased),
         orders_wait=True,
+        promises=promises.PROMISES,
         pages=(
             Page("Catalogue", "coupons.coupon", "Coupons", "sell", "Their terms, and how often they are in use."),
             Page(

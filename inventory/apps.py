@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 from eventing import registry
 from eventing.retention import permanent
-from inventory import events
+from inventory import events, promises
 from values.contexts import Context, Page
 
 
@@ -15,6 +15,7 @@ class InventoryConfig(AppConfig):
         other_streams=(events.PRODUCT,),
         last_events=(events.StockRefused, events.StockReleased, events.StockShipped),
         orders_wait=True,
+        promises=promises.PROMISES,
         pages=(
             Page(
                 "Catalogue",

@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 
 from eventing.retention import Retention, pruned
-from notifications import events
+from notifications import events, promises
 from values.contexts import Context, Page
 
 
@@ -12,6 +12,7 @@ class NotificationsConfig(AppConfig):
     context = Context(
         other_streams=(events.CATEGORY,),
         last_events=(events.MessageSent,),
+        promises=promises.PROMISES,
         pages=(
             Page(
                 "Payments & messages",

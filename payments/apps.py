@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 
 from eventing.retention import permanent
-from payments import events
+from payments import events, promises
 from values.contexts import Context, Page
 
 
@@ -13,6 +13,7 @@ class PaymentsConfig(AppConfig):
         order_streams=(events.CATEGORY,),
         last_events=(events.PaymentRefunded,),
         orders_wait=True,
+        promises=promises.PROMISES,
         pages=(
             Page(
                 "Payments & messages",

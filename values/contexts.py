@@ -6,12 +6,15 @@ Those who show, check and place all contexts alike read it here, so no list else
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from django.apps import apps
+from django.db import connections
+
+Found = tuple[int, Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +35,16 @@ class Promise:
 
     `title` says it, `counts` what is counted, `hint` what an operator does when it is broken. `find` gets the alias and
     the time after which things may still be under way; it returns how many it has looked at, and the names of those
-    that break the promise.
+    that break the promise. What is compared `at_once`, in one statement, is wrong if it seems wrong; the rest is looked
+    at again.
     """
 
     name: str
     title: str
     counts: str
     hint: str
-    find: Callable[[str, datetime], tuple[int, Iterable[str]]]
+    find: Callable[[str, datetime], Found]
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +74,20 @@ def owners() -> Mapping[str, str]:
         for label, context in all_contexts().items()
         for category in (*context.order_streams, *context.other_streams)
     }
+
+
+def rows_of(alias: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """What a statement selects."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
+def rows_in(alias: str, table: str) -> int:
+    """How many rows the table has."""
+    return int(rows_of(alias, f"SELECT count(*) FROM {table}")[0][0])
+
+
+def named(alias: str, table: str, wrong: str) -> Found:
+    """How many rows the table has, and the names that the statement `wrong` selects."""
+    return rows_in(alias, table), [name for (name,) in rows_of(alias, wrong)]

@@ -37,12 +37,13 @@ def _check(label: str, promise: Promise) -> Check:
         hint=promise.hint,
         of_database=lambda alias, moment: promise.find(alias, moment.cutoff),
         databases=lambda: (database_of(label),),
+        at_once=promise.at_once,
     )
 
 
 CHECKS: tuple[Check, ...] = (
-    *tables.CHECKS,
     *(_check(label, promise) for label, context in all_contexts().items() for promise in context.promises),
+    *tables.CHECKS,
     *ledger.CHECKS,
     *accounts.CHECKS,
     *orphans.CHECKS,
