@@ -281,6 +281,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 CELERY_BEAT_SYNC_EVERY = 1  # a successor must know what has run already
 
 EVENTING_READ_SECONDS = DATABASE_READ_SECONDS
+EVENTING_WRITERS = DATABASE_POOL_SIZE
 EVENTING_PARTITIONS = "sharding.partitions.of_new_table"
 EVENTING_SOURCE = env.text("EVENTING_SOURCE")  # who speaks in the CloudEvents for other programs
 EVENTING_DURABLE_BROKER = not EMBEDDED

@@ -35,6 +35,7 @@ class Conf:
     EVENTING_RELAY_BATCH = Setting(500)  # outbox rows of one poll
     EVENTING_MESSAGE_EVENTS = Setting(200)  # events of one message, at most
     EVENTING_MESSAGE_BYTES = Setting(256 * 1024)
+    EVENTING_WRITERS = Setting(2)  # threads of a process that commit groups to one database at the same time
     # Failures.
     EVENTING_MAX_ATTEMPTS = Setting(12)  # after so many an event is a dead letter
     EVENTING_MAX_BACKOFF_SECONDS = Setting(300)

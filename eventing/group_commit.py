@@ -15,9 +15,9 @@ from functools import partial
 from typing import Generic, TypeVar, cast
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 
+from eventing.conf import conf
 from eventing.databases import give_back_connections
 
 T = TypeVar("T")
@@ -143,6 +143,6 @@ class GroupedWrites(Generic[T, R]):
     def _group(self, using: str) -> GroupCommit[T, R]:
         """More writers than the pool has connections would find it empty."""
         if (group := self._groups.get(using)) is None:
-            group = GroupCommit(partial(self.together, using), writers=settings.DATABASE_POOL_SIZE)
+            group = GroupCommit(partial(self.together, using), writers=conf.EVENTING_WRITERS)
             group = self._groups.setdefault(using, group)
         return group
