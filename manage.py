@@ -12,7 +12,12 @@ def main() -> None:
     from django.utils.connection import ConnectionDoesNotExist
 
     try:
-        execute_from_command_line(sys.argv)
+        if sys.argv[1:2] == ["run"]:
+            from config.management.commands import run
+
+            run.Command().run_from_argv(sys.argv)  # before the settings are read: a role has some of its own
+        else:
+            execute_from_command_line(sys.argv)
     except DatabaseError as error:
         # The second is what SQLite says of a file that is no database; its subclasses are mistakes of a program.
         if type(error) not in (OperationalError, DatabaseError) or "--traceback" in sys.argv:

@@ -290,6 +290,13 @@ SETTINGS = (
     ),
     Setting(name="WEB_WORKERS", form=whole(1, 256), default="2", meaning="processes of the web server", services=True),
     Setting(
+        name="WEB_THREADS",
+        form=whole(1, 256),
+        default="16",
+        meaning="requests that each of them answers at a time",
+        services=True,
+    ),
+    Setting(
         name="WORKER_CONCURRENCY", form=whole(1, 256), default="2", meaning="processes of each worker", services=True
     ),
 )

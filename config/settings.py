@@ -16,7 +16,7 @@ import environ
 import structlog
 from django.urls import reverse_lazy
 
-from config import logs, secret_key
+from config import logs, roles, secret_key
 from config.environment import Environment, refuse
 from config.forms import NAME_BYTES
 
@@ -204,16 +204,12 @@ else:
         if _other != _alias:
             refuse(f"{_other} and {_alias} are one database, {_config['NAME']!r}; their URLs can only name two.")
 
-# Role: processes, connections that each may hold to a database, and whether to every database or none of the shards'.
-CONNECTION_BUDGET = {
-    "web": (env.integer("WEB_WORKERS"), DATABASE_POOL_SIZE, True),
-    "relay": (1, 1, True),
-    "workers of orders and notifications": (2 * env.integer("WORKER_CONCURRENCY"), 1, True),
-    "other workers": (4 * env.integer("WORKER_CONCURRENCY"), 1, False),
-    "beat": (1, 2, False),
-    # On top of its worker's or command's: one connection each to `default`, to the source and to the target of a move.
-    "the mover of a bucket": (3, 1, False),
-}
+WEB_WORKERS = env.integer("WEB_WORKERS")  # processes of the web server
+WEB_THREADS = env.integer("WEB_THREADS")  # of each
+WORKER_CONCURRENCY = env.integer("WORKER_CONCURRENCY")  # processes of each worker
+CONNECTION_BUDGET = roles.connection_budget(
+    web_workers=WEB_WORKERS, web_connections=DATABASE_POOL_SIZE, concurrency=WORKER_CONCURRENCY
+)
 
 DATABASE_ROUTERS = ["sharding.router.ShardRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

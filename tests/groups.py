@@ -30,6 +30,7 @@ GROUPS = (
     ("tests/flows/test_live_logs", "shop"),
     ("tests/flows/test_live_proxy", "shop"),
     ("tests/flows/test_live_replay", "shop"),
+    ("tests/flows/test_live_roles", "shop"),
     ("tests/flows/test_live_system", "shop"),
     ("tests/flows/test_live_bench", ""),
     ("tests/flows/test_live_loadtest", ""),

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from coupons.models import Coupon
-from eventing import deadletters
+from eventing import deadletters, queues
 from eventing.models import DeadLetter, InboxEntry, PeriodicRun
 from eventing.wire import Envelope
 from inventory.models import Stock
@@ -80,6 +80,17 @@ def schedule(task: str, limit: int, every: int, ran_minutes_ago: int) -> None:
 
 def sweep_that_beat_has_sent() -> PeriodicRun | None:
     return PeriodicRun.objects.filter(name=SWEEP, beat_ahead__isnull=False).first()
+
+
+def last_run_of(worker: str) -> str:
+    """When a worker of this name has last ended a periodic task; empty if it never has."""
+    runs = PeriodicRun.objects.filter(worker__startswith=f"{worker}@").order_by("-finished_at")
+    return str(runs[0].finished_at) if runs else ""
+
+
+def consumers() -> dict[str, int]:
+    """How many consume from each queue."""
+    return {depth.name: depth.consumers or 0 for depth in queues.depths(seconds=5)}
 
 
 def add_logins() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from config.roles import PROCESSES
 from lab.client import Customer
 from lab.faults.catalogue import (
     FAULTS,
@@ -28,7 +29,6 @@ from lab.faults.catalogue import (
     wait_for,
 )
 from lab.faults.lab import Lab
-from lab.harness.compose import read_services
 from lab.harness.instances import set_memory_alarm, start_nginx, stop
 from lab.harness.shell import Shell
 from lab.harness.slow import SLOW
@@ -319,6 +319,6 @@ def freezing(service: str) -> Stage:
     return stage
 
 
-for service in (service.name for service in read_services().values() if not service.one_shot):
-    summary = f"{service} is frozen for 40 s, over the deadline of orders that are being paid"
-    FAULTS[f"{service}-frozen"] = Fault(name=f"{service}-frozen", summary=summary, stage=freezing(service))
+for name in PROCESSES:
+    summary = f"{name} is frozen for 40 s, over the deadline of orders that are being paid"
+    FAULTS[f"{name}-frozen"] = Fault(name=f"{name}-frozen", summary=summary, stage=freezing(name))

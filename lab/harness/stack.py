@@ -1,12 +1,13 @@
 """Runs the application as local processes and stops it without leaving one behind: `script/stack`, tests, load tests.
 
-`Stack` is the services profile with the commands of docker-compose.yml, `Embedded` is `manage.py embedded`.
+`Stack` is the services profile, a process for each role of `manage.py run`; `Embedded` is `manage.py run all`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -22,8 +23,8 @@ from typing import Self
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from config.roles import PROCESSES
 from lab.harness import ROOT
-from lab.harness.compose import ComposeError, Service, read_services
 from lab.harness.dotenv import read_dotenv
 from lab.harness.instances import free_port
 from lab.harness.interrupts import Interrupts
@@ -33,6 +34,7 @@ START_SECONDS = 180
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 LOG_LINES = 25
+MANAGE = (sys.executable, "manage.py")
 REQUIRED = ("DATABASE_URL", "CELERY_BROKER_URL")
 
 
@@ -208,77 +210,50 @@ class Processes:
 
 @dataclass(kw_only=True)
 class Stack(Processes):
-    """The services profile: `services` of docker-compose.yml (default: all), after its one-shot services.
+    """The services profile: `services` of config.roles.PROCESSES (default: all), once `manage.py setup` has ended.
 
-    `env` must name the database and the broker. Where the file needs a variable that nobody sets, `.env.example`
-    gives its development value.
+    `env` must name the database and the broker. What nobody sets has the development value of `.env.example`.
     """
 
-    services: Sequence[str] | None = None
-    file: Path = ROOT / "docker-compose.yml"
-    known: dict[str, Service] = field(init=False)
+    services: Sequence[str] = tuple(PROCESSES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.known = read_services(self.file)
-        if unknown := sorted(set(self.services or ()) - set(self.known)):
-            raise StackError(f"no service {', '.join(unknown)} in {self.file.name}; there are {', '.join(self.known)}")
-        if missing := [name for name in REQUIRED if not self._variables().get(name)]:
+        if unknown := sorted(set(self.services) - set(PROCESSES)):
+            raise StackError(f"there is no service {', '.join(unknown)}; there are {', '.join(PROCESSES)}")
+        if missing := [name for name in REQUIRED if not self._environ().get(name)]:
             raise StackError(f"{' and '.join(missing)} must be set for the services profile")
 
     def _start(self) -> None:
-        wanted = [name for name, service in self.known.items() if self._is_wanted(service)]
-        if "web" in wanted:
+        if "web" in self.services:
             self._check_port()
-        for name, service in self.known.items():
-            if service.one_shot:
-                self._run_to_end(name, service.arguments(self._variables()), self._environ(service))
-        for name in wanted:
+        options = self._environ().get("SEED_OPTIONS") or "--reference-data"
+        self._run_to_end("setup", [*MANAGE, "setup", *shlex.split(options)], self._environ())
+        for name in self.services:
             self.start_service(name)
-        if "web" in wanted:
+        if "web" in self.services:
             self._wait_until_ready("web")
 
-    def _is_wanted(self, service: Service) -> bool:
-        return not service.one_shot and (self.services is None or service.name in self.services)
-
     def start_service(self, name: str) -> None:
-        service = self.known[name]
-        if "PROMETHEUS_MULTIPROC_DIR" in service.environment:
-            self._empty_metrics()
-        self._spawn(name, service.arguments(self._variables()), self._environ(service))
+        arguments, environment = [*MANAGE, "run", *PROCESSES[name]], self._environ()
+        if name == "web":
+            arguments += [f"--host={HOST}", f"--port={self.port}"]
+            environment["PROMETHEUS_MULTIPROC_DIR"] = str(self.log_dir / "metrics")  # not left behind in /tmp by a kill
+        self._spawn(name, arguments, environment)
 
-    def _variables(self) -> dict[str, str]:
-        """What stands for `${}` in the file, as docker compose would find it."""
-        return {**read_dotenv(ROOT / ".env.example"), **read_dotenv(ROOT / ".env"), **os.environ, **self.env}
-
-    def _environ(self, service: Service) -> dict[str, str]:
-        """The container's environment, but for the addresses: those of the services, and the web server's own."""
-        variables = self._variables()
-        local = {
-            **{name: variables[name] for name in REQUIRED},
-            "REDIS_URL": variables.get("REDIS_URL", ""),
-            "GRANIAN_HOST": HOST,
-            "GRANIAN_PORT": str(self.port),
-            "HEALTH_PORT": "0",
-            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),
+    def _environ(self) -> dict[str, str]:
+        return {
+            **read_dotenv(ROOT / ".env.example"),
+            **read_dotenv(ROOT / ".env"),
+            **os.environ,
+            "PROFILE": "services",
+            **self.env,
         }
-        theirs = {name: value for name, value in local.items() if name in service.environment}
-        return service.environ(variables, {**theirs, **self.env})
-
-    @property
-    def _metrics_dir(self) -> Path:
-        return self.log_dir / "metrics"
-
-    def _empty_metrics(self) -> None:
-        """Numbers of an earlier start would be counted again."""
-        self._metrics_dir.mkdir(parents=True, exist_ok=True)
-        for file in self._metrics_dir.glob("*.db"):
-            file.unlink()
 
 
 @dataclass(kw_only=True)
 class Embedded(Processes):
-    """The embedded profile, with its data and its log in `data_dir`; `arguments` go to `manage.py embedded`."""
+    """The embedded profile, with its data and its log in `data_dir`; `arguments` go to `manage.py run all`."""
 
     data_dir: Path
     arguments: Sequence[str] = ()
@@ -295,7 +270,7 @@ class Embedded(Processes):
 
     def start_service(self, name: str) -> None:
         environment = {**self.env, "PROFILE": "embedded", "DEMO_DIR": str(self.data_dir), "PORT": str(self.port)}
-        self._spawn(name, [sys.executable, "manage.py", "embedded", *self.arguments], environment)
+        self._spawn(name, [*MANAGE, "run", "all", *self.arguments], environment)
 
 
 def _ask_to_end(running: Running) -> None:
@@ -346,7 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--database-url", help="default: $DATABASE_URL, else what script/services finds")
     parser.add_argument("--broker-url", help="default: $CELERY_BROKER_URL, else what script/services finds")
     parser.add_argument("--redis-url", help="default: $REDIS_URL, else what script/services finds")
-    parser.add_argument("--service", action="append", metavar="NAME", help="only this one; may be repeated")
+    parser.add_argument(
+        "--service", action="append", metavar="NAME", help=f"only this one; may be repeated ({', '.join(PROCESSES)})"
+    )
     parser.add_argument("--log-dir", type=Path, default=ROOT / "var" / "stack", help="default: var/stack")
     options = parser.parse_args(arguments)
     named = {
@@ -361,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             env={name: value for name, value in named.items() if value},
             log_dir=options.log_dir,
             port=options.port,
-            services=options.service,
+            services=options.service or tuple(PROCESSES),
         )
         print("Migrating, and starting the processes …", flush=True)
         stack.start()
@@ -369,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while (failed := stack.failed()) is None:
             time.sleep(1)
         raise StackError(f"{failed} has ended:\n{stack.tail(failed)}")
-    except (StackError, ComposeError) as error:
+    except StackError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

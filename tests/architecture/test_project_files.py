@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ import grimp
 import pytest
 import yaml
 
+from config.management.commands import run
+from config.roles import PROCESSES, WORKERS
 from eventing import topology
 from lab.harness import stack
-from lab.harness.compose import ComposeError, interpolate, read_services
 from lab.harness.dotenv import read_dotenv
 from lab.harness.services import KINDS, Services
-from lab.harness.stack import Stack, StackError
+from lab.harness.stack import Processes, Stack, StackError
 from tests.architecture.contracts import OnlyContract, PrivateContract
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -56,9 +59,6 @@ def test_what_serves_no_pages_does_not_load_them() -> None:
     loaded = set(ended.stdout.split())
     assert "config.celery" in loaded
     assert {"config.urls", "ninja", "pydantic", "unfold.admin"} & loaded == set()
-    for name, service in read_services(ROOT / "docker-compose.yml").items():
-        if "celery" in (arguments := service.arguments(EXAMPLE)):
-            assert "--skip-checks" in arguments, name
 
 
 def test_checks_of_the_back_office_see_its_pages() -> None:
@@ -92,15 +92,19 @@ def test_services_start_after_what_they_need_is_healthy_and_set_up() -> None:
             assert needed["setup"] == "service_completed_successfully", name
 
 
-def test_every_queue_has_exactly_one_worker_service() -> None:
-    variables = {**EXAMPLE, "EVENTING_NAMESPACE": "shop"}
-    consumed = []
-    for service in read_services().values():
-        for argument in service.arguments(variables):
-            if argument.startswith("--queues="):
-                consumed += argument.removeprefix("--queues=").split(",")
-    prefix = topology.qualified("")
-    assert sorted(consumed) == sorted("shop_" + queue.name.removeprefix(prefix) for queue in topology.work_queues())
+def test_services_run_the_roles_of_the_application() -> None:
+    parser = run.Command().create_parser("manage.py", "run")
+    assert set(OWN) - {"setup"} == set(PROCESSES)
+    for name, arguments in PROCESSES.items():
+        python, manage, command, *given = shlex.split(OWN[name]["command"])
+        assert (python, manage, command) == ("python", "manage.py", "run")
+        assert tuple(given[: len(arguments)]) == arguments, name
+        parser.parse_args(given)
+
+
+def test_every_queue_has_exactly_one_worker() -> None:
+    taken = [topology.qualified(name) for names in WORKERS for name in names]
+    assert sorted(taken) == sorted(queue.name for queue in topology.work_queues())
 
 
 def test_passwords_come_from_the_environment_and_are_required() -> None:
@@ -116,40 +120,10 @@ def test_ports_are_open_to_this_machine_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_example_environment_is_enough_for_every_command() -> None:
-    for service in read_services().values():
-        assert service.arguments(EXAMPLE)
-        environment = service.environ(EXAMPLE, {})
-        assert EXAMPLE["POSTGRES_PASSWORD"] in environment["DATABASE_URL"]
-        assert environment["PROFILE"] == "services"
-
-
-def test_missing_password_names_the_variable_and_the_way_out() -> None:
-    with pytest.raises(ComposeError, match=r"^POSTGRES_PASSWORD is not set: copy \.env\.example to \.env$"):
-        read_services()["web"].environ({}, {})
-
-
-@pytest.mark.parametrize(
-    "text,expected",
-    [
-        ("a $SET b", "a set b"),
-        ("${SET}$$", "set$"),
-        ("<$UNSET${UNSET}>", "<>"),
-        ("${UNSET:-other} ${EMPTY:-other} ${SET:-other}", "other other set"),
-        ("<${UNSET-other}> <${EMPTY-other}>", "<other> <>"),
-        ("<${UNSET:+there}> <${EMPTY:+there}> <${EMPTY+there}> <${SET:+there}>", "<> <> <there> <there>"),
-        ("${SET:+${SET}_}queue ${UNSET:+${UNSET}_}queue ${UNSET:-${SET}}", "set_queue queue set"),
-        ("${SET:?must be set} ${EMPTY?must be set}", "set "),
-    ],
-)
-def test_variables_are_filled_in_as_compose_does(text: str, expected: str) -> None:
-    assert interpolate(text, {"SET": "set", "EMPTY": ""}) == expected
-
-
-@pytest.mark.parametrize("text", ["${UNSET?why}", "${EMPTY:?why}", "${SET", "${SET/a/b}", "100 % $"])
-def test_what_compose_refuses_is_refused(text: str) -> None:
-    with pytest.raises(ComposeError):
-        interpolate(text, {"SET": "set", "EMPTY": ""})
+def test_example_environment_has_all_that_is_required() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", (ROOT / "docker-compose.yml").read_text()))
+    assert required == {"POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "SECRET_KEY"}
+    assert required <= set(EXAMPLE)
 
 
 # --- The image -----------------------------------------------------------------------------------------------------
@@ -203,14 +177,14 @@ def healthcheck(what: str, **environment: str) -> int:
 @pytest.mark.parametrize("status,code", [(200, 0), (503, 1)])
 def test_health_of_the_web_server_is_what_healthz_says(status: int, code: int) -> None:
     with web_server(status) as (port, hosts):
-        assert healthcheck("web", GRANIAN_PORT=str(port), ALLOWED_HOSTS=".shop.example,other.example") == code
+        assert healthcheck("web", PORT=str(port), ALLOWED_HOSTS=".shop.example,other.example") == code
     assert hosts == ["shop.example"]
 
 
 def test_web_server_that_does_not_answer_is_not_healthy() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        assert healthcheck("web", GRANIAN_PORT=str(bound.getsockname()[1])) == 1
+        assert healthcheck("web", PORT=str(bound.getsockname()[1])) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of connections")
@@ -233,25 +207,24 @@ STUBBORN = "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal
 STUBBORN += "child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"
 
 
-def compose_file(folder: Path, services: Mapping[str, Any]) -> Path:
-    file = folder / "docker-compose.yml"
-    file.write_text(yaml.safe_dump({"services": {name: {"build": ".", **how} for name, how in services.items()}}))
-    return file
+@dataclass(kw_only=True)
+class Programs(Processes):
+    """Commands in place of the roles."""
+
+    commands: Mapping[str, Sequence[str]]
+
+    def _start(self) -> None:
+        for name in self.commands:
+            self.start_service(name)
+
+    def start_service(self, name: str) -> None:
+        self._spawn(name, self.commands[name], {})
 
 
 @pytest.fixture
-def make_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    stacks = []
-
-    def make(**services: Any) -> Stack:
-        env = {"DATABASE_URL": "postgres://nowhere/x", "CELERY_BROKER_URL": "amqp://nowhere//"}
-        made = Stack(env=env, log_dir=tmp_path / "log", file=compose_file(tmp_path, services))
-        stacks.append(made)
-        return made
-
-    yield make
-    for made in stacks:
-        made.stop()
+def make_programs(tmp_path: Path) -> Iterator[Callable[..., Programs]]:
+    with ExitStack() as stack:
+        yield lambda **commands: stack.enter_context(Programs(commands=commands, log_dir=tmp_path))
 
 
 def is_running(pid: int) -> bool:
@@ -259,7 +232,7 @@ def is_running(pid: int) -> bool:
     return bool(status.strip()) and not status.startswith("Z")
 
 
-def child_of(made: Stack, name: str) -> int:
+def child_of(made: Processes, name: str) -> int:
     """The process that the service said it started."""
     for _ in stack_polls():
         if text := made.tail(name).strip():
@@ -274,10 +247,11 @@ def stack_polls(seconds: float = 10) -> Iterator[None]:
         waiting.wait(0.05)
 
 
-def test_stopping_leaves_no_process_behind(make_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_leaves_no_process_behind(
+    make_programs: Callable[..., Programs], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stack, "STOP_SECONDS", 0.3)
-    made = make_stack(stubborn={"command": ["python", "-c", STUBBORN]})
-    made.start()
+    made = make_programs(stubborn=["python", "-c", STUBBORN])
     pids = [made.pids["stubborn"], child_of(made, "stubborn")]
     assert all(is_running(pid) for pid in pids)
     made.stop()
@@ -285,9 +259,10 @@ def test_stopping_leaves_no_process_behind(make_stack: Callable[..., Stack], mon
     made.stop()
 
 
-def test_killing_a_service_takes_its_children_and_restarting_brings_it_back(make_stack: Callable[..., Stack]) -> None:
-    made = make_stack(stubborn={"command": ["python", "-c", STUBBORN]})
-    made.start()
+def test_killing_a_service_takes_its_children_and_restarting_brings_it_back(
+    make_programs: Callable[..., Programs],
+) -> None:
+    made = make_programs(stubborn=["python", "-c", STUBBORN])
     first = made.pids["stubborn"]
     child = child_of(made, "stubborn")
     made.kill("stubborn")
@@ -298,35 +273,19 @@ def test_killing_a_service_takes_its_children_and_restarting_brings_it_back(make
     assert made.pids["stubborn"] != first
 
 
-def test_frozen_service_can_be_stopped(make_stack: Callable[..., Stack]) -> None:
-    made = make_stack(sleeper={"command": "sleep 600"})
-    made.start()
+def test_frozen_service_can_be_stopped(make_programs: Callable[..., Programs]) -> None:
+    made = make_programs(sleeper=["sleep", "600"])
     pid = made.pids["sleeper"]
     made.kill("sleeper", signal.SIGSTOP)
     made.stop_service("sleeper")
     assert not is_running(pid)
 
 
-def test_set_up_runs_first_and_its_failure_shows_its_last_words(make_stack: Callable[..., Stack]) -> None:
-    made = make_stack(
-        after={"command": "sleep 600", "depends_on": {"setup": {"condition": "service_completed_successfully"}}},
-        setup={"command": "sh -c 'echo no such table; exit 3'"},
-    )
-    with pytest.raises(StackError, match=r"setup failed with code 3:\nno such table"):
+def test_set_up_runs_first_and_its_failure_shows_its_last_words(tmp_path: Path) -> None:
+    made = Stack(env={"DATABASE_URL": "sqlite:nothing", "CELERY_BROKER_URL": "amqp://nowhere//"}, log_dir=tmp_path)
+    with pytest.raises(StackError, match=r"setup failed with code 1:\nDATABASE_URL is "):
         made.start()
     assert made.pids == {}
-
-
-def test_service_gets_the_environment_of_the_file_with_local_addresses(make_stack: Callable[..., Stack]) -> None:
-    made = make_stack(
-        web={
-            "command": "sleep 600",
-            "environment": {"DATABASE_URL": "postgres://${NOBODY_SETS_THIS:?}@db/x", "GRANIAN_HOST": "0.0.0.0"},
-        }
-    )
-    environment = made._environ(made.known["web"])
-    assert environment["DATABASE_URL"] == "postgres://nowhere/x"
-    assert environment["GRANIAN_HOST"] == "127.0.0.1"
 
 
 def test_stack_names_what_it_does_not_know(tmp_path: Path) -> None:

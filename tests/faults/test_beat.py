@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.services]
 
-BEAT = ("-m", "celery", "--app=config", "--skip-checks", "beat")
+BEAT = ("manage.py", "run", "beat")
 TASK = "eventing.collect_dead_letters"
 TAKE_OVER_SECONDS = 10
 

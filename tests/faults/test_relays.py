@@ -35,7 +35,7 @@ Start = Callable[[], subprocess.Popen[str]]
 
 @pytest.fixture
 def start_relay() -> Iterator[Start]:
-    """Starts `manage.py relay` on the test's databases and queues."""
+    """Starts `manage.py run relay` on the test's databases and queues."""
     server = urlsplit(os.environ["DATABASE_URL"])
     url = {alias: server._replace(path=f"/{known['NAME']}").geturl() for alias, known in settings.DATABASES.items()}
     env = {
@@ -48,7 +48,7 @@ def start_relay() -> Iterator[Start]:
 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "relay"],
+            [sys.executable, "manage.py", "run", "relay"],
             cwd=settings.BASE_DIR,
             env=env,
             text=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from config.roles import PROCESSES
 from lab.harness import ROOT
 from lab.harness.installations import temporary_installation
 from lab.harness.stack import Stack
@@ -25,7 +26,7 @@ CONFIRMING = ("web", "relay", "worker-inventory", "worker-coupons", "worker-orde
 
 
 @contextmanager
-def running(env: Mapping[str, str], folder: Path, services: Sequence[str] | None = None) -> Iterator[Live]:
+def running(env: Mapping[str, str], folder: Path, services: Sequence[str] = tuple(PROCESSES)) -> Iterator[Live]:
     with Stack(env=env, log_dir=folder, services=services) as stack, closing(Live(stack, dict(env))) as live:
         yield live
 

@@ -18,15 +18,14 @@ from lab.harness.dotenv import read_dotenv
 
 pytestmark = pytest.mark.once
 
-BIN = Path(sys.executable).parent
 MANAGE = [sys.executable, "manage.py"]
 PROGRAMS = {
     "check": [*MANAGE, "check"],
-    "embedded": [*MANAGE, "embedded", "--no-seed"],
-    "relay": [*MANAGE, "relay"],
-    "worker": [str(BIN / "celery"), "--app=config", "--skip-checks", "worker"],
-    "beat": [str(BIN / "celery"), "--app=config", "--skip-checks", "beat"],
-    "web": [str(BIN / "granian"), "--interface=wsgi", "--port=0", "config.wsgi:application"],
+    "embedded": [*MANAGE, "run", "all", "--no-seed"],
+    "relay": [*MANAGE, "run", "relay"],
+    "worker": [*MANAGE, "run", "worker"],
+    "beat": [*MANAGE, "run", "beat"],
+    "web": [*MANAGE, "run", "web"],
     "stack": [sys.executable, "-m", "lab", "stack"],
 }
 
@@ -64,7 +63,7 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_command_line_comes_before_environment_before_dotenv_before_default(elsewhere: Path) -> None:
     def port(*options: str, **variables: str) -> str:
         # No machine has this address (RFC 5737), so the program ends with the port that it would have had.
-        command = [sys.executable, str(elsewhere / "manage.py"), "embedded", "--host=192.0.2.1", *options]
+        command = [sys.executable, str(elsewhere / "manage.py"), "run", "all", "--host=192.0.2.1", *options]
         _, said = ended(command, DEMO_DIR=str(elsewhere / "data"), **variables)
         assert "Cannot listen on 192.0.2.1:" in said, said
         return said.partition("192.0.2.1:")[2].partition(":")[0]

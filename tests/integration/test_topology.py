@@ -209,10 +209,9 @@ def test_a_worker_whose_queue_is_deleted_declares_everything_and_goes_on(
         "EVENTING_NAMESPACE": settings.EVENTING_NAMESPACE,
         "SECRET_KEY": secrets.token_urlsafe(50),
         "DEBUG": "1",
+        "WORKER_CONCURRENCY": "1",
     }
-    command = [sys.executable, "-m", "celery", "--app=config", "--skip-checks", "worker", "--concurrency=1"]
-    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    command += [f"--queues={topology.qualified('inventory')}"]
+    command = [sys.executable, "manage.py", "run", "worker", "inventory"]
 
     def consumers() -> int | None:
         return {depth.name: depth.consumers for depth in queues.depths(seconds=5)}["inventory"]

@@ -39,9 +39,7 @@ class Command(BaseCommand):
                 f"There is no database {', '.join(sorted(unknown))}; there are {', '.join(settings.DATABASES)}."
             )
         if not conf.EVENTING_DURABLE_BROKER:
-            raise CommandError(
-                "The embedded profile's broker lives inside one process: `manage.py embedded` runs the relay with it."
-            )
+            raise CommandError("The broker lives inside another process, which runs the relay with it.")
         # Who has divided the databases may know that these are not the right ones.
         if wrong := run_checks(tags=["installation"], databases=list(settings.DATABASES)):
             raise CommandError(" ".join(message.msg for message in wrong))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -15,25 +14,15 @@ from orders.domain import Status
 from seed.bulk.errors import BulkError
 from seed.bulk.run import Run, check
 from seed.data import CATALOGUE, COUPONS, CUSTOMERS
+from seed.options import PLAYED, add_options
 from seed.sample import LOGINS, Seeding
 from sharding import shards
 from sharding.errors import ShardMapMissing
 
 PRODUCTS = sum(len(products) for products in CATALOGUE.values())
-PLAYED = 200  # orders that are made by commands where the others can be written in bulk
-MOST_PLAYED = 20_000  # where they cannot
-MOST = 100_000_000
+MOST_PLAYED = 20_000  # orders that are made by commands where none can be written in bulk
 WIDTH = 30  # of the progress bar
 LINE_SECONDS = 5.0  # from one line about the progress to the next, where nobody watches
-
-
-def number(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and lowest <= int(text) <= highest):
-            raise ArgumentTypeError(f"{text!r} is not a number from {lowest} to {highest}")
-        return int(text)
-
-    return parse
 
 
 class Command(BaseCommand):
@@ -45,33 +34,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--orders",
-            type=number(0, MOST),
-            default=PLAYED,
-            metavar="N",
-            help="how many orders (default: %(default)s); PostgreSQL takes a million in minutes: those from the "
-            f"{PLAYED + 1}st on are finished ones of the past, of customers without a login, written in bulk",
-        )
-        parser.add_argument(
-            "--days",
-            type=number(2, 3650),
-            default=180,
-            metavar="DAYS",
-            help="over which the orders in bulk are spread (default: %(default)s)",
-        )
-        parser.add_argument(
-            "--hot-customer",
-            type=number(0, MOST),
-            default=0,
-            metavar="N",
-            help="of the orders in bulk, so many are those of one customer (default: %(default)s)",
-        )
-        parser.add_argument(
-            "--reference-data",
-            action="store_true",
-            help="only products and coupons: nothing that a shop with real customers would not want",
-        )
+        add_options(parser)
 
     def handle(self, *args: Any, orders: int, reference_data: bool, **options: Any) -> None:
         in_bulk = self._in_bulk(orders, options["hot_customer"])
