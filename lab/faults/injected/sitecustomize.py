@@ -111,14 +111,14 @@ def patch_delivery(module: ModuleType) -> None:
         return outcome
 
     module.deliver = deliver_and_die  # type: ignore[attr-defined]
-    enter = module._enter
+    claim = module._claim
 
-    def enter_nobody(alias: str, batch: Sequence[Any], delivery: Any) -> Any:
+    def claim_everything(alias: str, batch: Sequence[Any], delivery: Any) -> Any:
         if MUTATION != "no-inbox":
-            return enter(alias, batch, delivery)
+            return claim(alias, batch, delivery)
         return list({recorded.key: recorded for recorded in batch}.values())
 
-    module._enter = enter_nobody  # type: ignore[attr-defined]
+    module._claim = claim_everything  # type: ignore[attr-defined]
 
 
 def patch_relay(module: ModuleType) -> None:
