@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import django
 import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lab.harness import ROOT
 from lab.harness.instances import CHROMIUMS, chromium_program
 from lab.harness.stack import Embedded
-from lab.harness.system import temporary_system
 from tests.browser.conftest import ARGUMENTS
 from tests.browser.test_shop import check_out, order_number, put_into_cart, sign_in
 
@@ -45,6 +45,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         if options.shard_map:
+            os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+            django.setup()
+            from lab.harness.system import temporary_system  # asks the databases by Django's models
+
             with temporary_system(SHOP, Path(folder), {"SEED_OPTIONS": "--orders=300", "DEBUG": "1"}) as stack:
                 photograph_shard_map(browser, stack.url)
         else:
