@@ -11,7 +11,7 @@ import tempfile
 import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -191,8 +191,11 @@ def add_address(parser: ArgumentParser) -> None:
 @contextmanager
 def metrics_folder() -> Iterator[None]:
     """Where the processes of a web server add up their numbers: PROMETHEUS_MULTIPROC_DIR, else a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="wharf-metrics-") as temporary:
-        folder = Path(os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", temporary))
+    with ExitStack() as temporary:
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            made = tempfile.TemporaryDirectory(prefix="wharf-metrics-")
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = temporary.enter_context(made)
+        folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
         folder.mkdir(parents=True, exist_ok=True)
         for file in folder.glob("*.db"):  # numbers of an earlier start would be counted again
             file.unlink()
