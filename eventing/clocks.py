@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from eventing.databases import is_postgresql, time_from_db
 
@@ -30,6 +32,14 @@ def database_time(alias: str = DEFAULT_DB_ALIAS) -> datetime:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {now}")
         return time_from_db(cursor.fetchone()[0])
+
+
+def time_of_any(aliases: Iterable[str]) -> datetime:
+    """What the clock of the first database says that answers; this process's own if none does."""
+    for alias in aliases:
+        with suppress(Error):
+            return database_time(alias)
+    return datetime.now(UTC)
 
 
 def ahead() -> float | None:

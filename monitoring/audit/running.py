@@ -117,7 +117,7 @@ def audit(
     if unknown := set(only) - {check.name for check in CHECKS}:
         raise UnknownCheck(", ".join(sorted(unknown)))
     started = time.monotonic()
-    moment = Moment(now=now or clocks.database_time(), settle=settle, broker=Broker())
+    moment = Moment(now=now or clocks.time_of_any(settings.DATABASES), settle=settle, broker=Broker())
     run = Run(moment, [Tally(check) for check in CHECKS if not only or check.name in only], say)
     run.go()
     return Report(
