@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 
 import structlog
 from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from eventing.databases import is_postgresql, time_from_db
+from eventing.databases import is_postgresql
 
 NOTICED_SECONDS = 2.0
 ROUND_TRIP_SECONDS = 1.0  # an answer that took longer says too little
@@ -26,12 +27,23 @@ _last_line: dict[str, float] = {}
 
 
 def database_time(alias: str = DEFAULT_DB_ALIAS) -> datetime:
-    """What the clock of the database says. Periodic tasks go by it: a worker's own may be days ahead for a while."""
+    """What the clock of the database says. Periodic tasks go by it: a worker's own may be days ahead for a while.
+
+    SQLite has no clock of its own: it would ask this machine's, and cut off what is less than a millisecond.
+    """
     connection = connections[alias]
-    now = "clock_timestamp()" if is_postgresql(connection) else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {now}")
-        return time_from_db(cursor.fetchone()[0])
+        cursor.execute(f"SELECT {expression(connection)}")
+        return read(cursor.fetchone()[0])
+
+
+def expression(connection: BaseDatabaseWrapper) -> str:
+    """What a statement selects to be told the time; `read` makes a time of it."""
+    return "clock_timestamp()" if is_postgresql(connection) else "NULL"
+
+
+def read(value: datetime | None) -> datetime:
+    return datetime.now(UTC) if value is None else value
 
 
 def time_of_any(aliases: Iterable[str]) -> datetime:
@@ -44,7 +56,8 @@ def time_of_any(aliases: Iterable[str]) -> datetime:
 
 def ahead() -> float | None:
     """By how many seconds this clock is ahead of the database's (negative: behind); None if the answer came late."""
-    database_time()  # the connection is there now, so that the next answer is quick
+    if connections[DEFAULT_DB_ALIAS].connection is None:
+        database_time()  # the connection is there now, so that the next answer is quick
     before = datetime.now(UTC)
     database = database_time()
     after = datetime.now(UTC)

@@ -304,20 +304,20 @@ class Lag:
 
 def lag(alias: str) -> Lag:
     connection = connections[alias]
+    now, led = clocks.expression(connection), session_lock_taken(connection)
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT (SELECT count(*) FROM eventing_outbox), ({OLDEST}), {session_lock_taken(connection)}", [LOCK]
-        )
-        waiting, oldest, led = cursor.fetchone()
-    return Lag(waiting=waiting, seconds=_age(alias, oldest), led=bool(led))
+        cursor.execute(f"SELECT (SELECT count(*) FROM eventing_outbox), ({OLDEST}), {now}, {led}", [LOCK])
+        waiting, oldest, at, is_led = cursor.fetchone()
+    return Lag(waiting=waiting, seconds=_age(oldest, at), led=bool(is_led))
 
 
 def oldest_seconds(alias: str) -> float:
     """The age of the oldest event in the outbox, 0 if it is empty; without counting the others."""
-    with connections[alias].cursor() as cursor:
-        cursor.execute(OLDEST)
-        row = cursor.fetchone()
-    return _age(alias, row[0]) if row else 0.0
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT ({OLDEST}), {clocks.expression(connection)}")
+        oldest, now = cursor.fetchone()
+    return _age(oldest, now)
 
 
 def ends(alias: str) -> tuple[int, int]:
@@ -336,7 +336,7 @@ def is_led(alias: str) -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _age(alias: str, recorded_at: datetime | str | None) -> float:
+def _age(recorded_at: datetime | str | None, now: datetime | None) -> float:
     if recorded_at is None:
         return 0.0
-    return max(0.0, (clocks.database_time(alias) - time_from_db(recorded_at)).total_seconds())
+    return max(0.0, (clocks.read(now) - time_from_db(recorded_at)).total_seconds())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import DEFAULT_DB_ALIAS
+from django.db.models.functions import Now
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from eventing import clocks, periodic, schedules
@@ -100,9 +101,7 @@ def clocks_ahead() -> dict[str, float]:
     """By how many seconds the clocks of beat and of the workers were ahead of the database's, lately, and that of this
     process is now: it is asked by `web`.
     """
-    recent = PeriodicRun.objects.using(DEFAULT_DB_ALIAS).filter(
-        finished_at__gt=clocks.database_time() - CLOCKS_LOOKED_AT
-    )
+    recent = PeriodicRun.objects.using(DEFAULT_DB_ALIAS).filter(finished_at__gt=Now() - CLOCKS_LOOKED_AT)
     found: dict[str, float] = {}
     for run in recent.order_by("finished_at"):
         if run.worker_ahead is not None:

@@ -16,6 +16,7 @@ from django.db import connections
 
 from caching import two_level as levels
 from caching.two_level import READS, TwoLevelCache
+from eventing.databases import give_back_connections
 from tests.waiting import wait_until, wait_until_changes_are_heard
 
 
@@ -29,7 +30,7 @@ def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def numbers() -> Iterator[TwoLevelCache[int]]:
     name = f"numbers-{uuid4().hex[:8]}"
     wait_until_changes_are_heard()
-    made: TwoLevelCache[int] = TwoLevelCache(name, int, seconds=lambda: 60)
+    made: TwoLevelCache[int] = TwoLevelCache(name, int, seconds=lambda: 60, before_waiting=give_back_connections)
     yield made
     del levels._caches[name]
 
