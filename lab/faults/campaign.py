@@ -19,7 +19,9 @@ from lab.programs import shop
 from lab.traffic import Shopping, Traffic
 
 WARM_UP_SECONDS = 1.0  # of traffic before the fault
-QUIET_SECONDS = 180
+# Longer than the longest pause before another attempt (450 s), and than RabbitMQ waits before it repeats a
+# dead-lettering that was not confirmed (180 s): what comes later than that is lost.
+QUIET_SECONDS = 500
 RECOVERY_SECONDS = 30  # what is promised
 PLENTY = 1_000_000
 CUSTOMERS = 8
