@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -37,6 +36,7 @@ from payments.models import Account, Payment, SandboxCharge
 from payments.selectors import PaymentState, Progress
 from sharding import numbers
 from sharding.router import database_of
+from tests.integration.parallel import at_once
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 on_several_connections = pytest.mark.django_db(databases="__all__", transaction=True)
@@ -488,29 +488,6 @@ def test_the_sandbox_is_not_called_inside_a_transaction() -> None:
 # --- Several processes at once ------------------------------------------------------------------------------------
 
 
-def at_once(*actions: Callable[[], object]) -> list[BaseException]:
-    """Run actions in threads that start together; returns what they raised."""
-    barrier = threading.Barrier(len(actions))
-    errors: list[BaseException] = []
-
-    def run(action: Callable[[], object]) -> None:
-        try:
-            barrier.wait(timeout=10)
-            action()
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=120)
-        assert not thread.is_alive()
-    return errors
-
-
 @on_several_connections
 def test_a_capture_that_races_a_cancellation_is_refunded_exactly_once() -> None:
     order_ids = [numbers.new_order_id(CUSTOMER, NOW + timedelta(seconds=second)) for second in range(20)]
@@ -524,8 +501,8 @@ def test_a_capture_that_races_a_cancellation_is_refunded_exactly_once() -> None:
 
     for order_id in order_ids:
         # Both deliveries come twice, as after a crash of a worker.
-        deliveries = [partial(write_down, order_id), partial(close, order_id)]
-        assert at_once(*deliveries * 2) == []
+        deliveries: list[Callable[[], object]] = [partial(write_down, order_id), partial(close, order_id)]
+        assert at_once(deliveries * 2, using=database_of("payments")) == []
     settle()
 
     for order_id in order_ids:
@@ -537,15 +514,16 @@ def test_a_capture_that_races_a_cancellation_is_refunded_exactly_once() -> None:
 def test_batches_of_closings_in_different_orders_do_not_block_each_other() -> None:
     order_ids = [numbers.new_order_id(CUSTOMER, NOW + timedelta(seconds=second)) for second in range(40)]
     shuffled = random.Random(1).sample(order_ids, len(order_ids))
+    batches = [partial(close, *ids) for ids in (order_ids, shuffled, order_ids[::-1])]
 
-    assert at_once(lambda: close(*order_ids), lambda: close(*shuffled), lambda: close(*reversed(order_ids))) == []
+    assert at_once(batches, using=database_of("payments")) == []
 
     assert Account.objects.filter(closed=True).count() == len(order_ids)
 
 
 @on_several_connections
 def test_a_double_click_makes_one_payment(order_id: int) -> None:
-    errors = at_once(*[lambda: pay(order_id)] * 4)
+    errors = at_once([lambda: pay(order_id)] * 4, using=database_of("payments"))
     settle()
 
     assert [type(error) for error in errors] == [handlers.PaymentInProgress] * 3
@@ -557,7 +535,7 @@ def test_a_double_click_makes_one_payment(order_id: int) -> None:
 def test_processes_that_ask_with_the_same_key_at_once_take_the_money_once() -> None:
     answers: list[Captured | Declined] = []
 
-    assert at_once(*[lambda: answers.append(capture(token="tok_slow"))] * 3) == []
+    assert at_once([lambda: answers.append(capture(token="tok_slow"))] * 3, using=database_of("payments")) == []
 
     assert len(answers) == 3
     assert len(set(answers)) == 1
