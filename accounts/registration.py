@@ -8,19 +8,17 @@ from django.db import IntegrityError, connections, transaction
 from eventing.databases import try_transaction_lock
 from notifications import handlers as notifications
 from sharding.router import database_of
+from values.errors import RuleError
 from values.names import account_name
 from values.text import Text
 
 PERSON_NAME = Text(shortest=0, longest=150)
 
 
-class AccountError(Exception):
+class AccountError(RuleError):
     """The account cannot be made like this."""
 
     field = ""
-
-    def __str__(self) -> str:
-        return self.__doc__ or ""
 
 
 class UsernameTaken(AccountError):

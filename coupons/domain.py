@@ -9,6 +9,7 @@ from typing import assert_never
 
 from coupons.commands import Command, RedeemCoupon, ReleaseCoupon
 from coupons.events import CouponRedeemed, CouponRefused, CouponReleased
+from values.errors import RuleError
 
 WHOLE = 10_000  # basis points
 MAX_AMOUNT = 10**12  # minor units
@@ -21,17 +22,8 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 Event = CouponRedeemed | CouponRefused | CouponReleased
 
 
-class CouponError(Exception):
+class CouponError(RuleError):
     """The coupon cannot be used like this."""
-
-    def __init__(self, detail: str = "") -> None:
-        message = " ".join((type(self).__doc__ or "").split())
-        super().__init__(f"{message.removesuffix('.')}: {detail}." if detail else message)
-
-    @property
-    def code(self) -> str:
-        """The stable name of the rule for programs: the class name in snake_case."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class UnknownCoupon(CouponError):

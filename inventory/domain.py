@@ -15,6 +15,7 @@ from inventory.events import (
     StockReserved,
     StockShipped,
 )
+from values.errors import RuleError
 from values.text import InvalidText, Text
 
 MAX_QUANTITY = 999  # of one product in one order
@@ -34,17 +35,8 @@ CURRENCY = re.compile(r"[A-Z]{3}")
 Event = StockReserved | StockRefused | StockReleased | StockShipped
 
 
-class InventoryError(Exception):
+class InventoryError(RuleError):
     """Inventory refused what was asked of it."""
-
-    def __init__(self, detail: str = "") -> None:
-        message = " ".join((type(self).__doc__ or "").split())
-        super().__init__(f"{message.removesuffix('.')}: {detail}." if detail else message)
-
-    @property
-    def code(self) -> str:
-        """The stable name of the rule for programs: the class name in snake_case."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class UnknownSku(InventoryError):

@@ -42,6 +42,7 @@ from orders.events import (
     OrderShipped,
 )
 from values.countries import COUNTRIES
+from values.errors import RuleError
 from values.text import InvalidText, Text
 
 MAX_LINES = 100
@@ -114,17 +115,8 @@ class Order:
         return any(payment_id == known for known, _ in self.payments_under_way)
 
 
-class OrderError(Exception):
+class OrderError(RuleError):
     """A business rule refused the command. Never retried."""
-
-    def __init__(self, detail: str = "") -> None:
-        message = " ".join((type(self).__doc__ or "").split())
-        super().__init__(f"{message.removesuffix('.')}: {detail}." if detail else message)
-
-    @property
-    def code(self) -> str:
-        """The stable name of the rule for programs: the class name in snake_case."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class OrderNotFound(OrderError):

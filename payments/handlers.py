@@ -6,12 +6,11 @@ account gets exactly one refund.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import ClassVar, assert_never
+from typing import assert_never
 
 from django.db import models, transaction
 from django.utils import timezone
@@ -30,22 +29,15 @@ from payments.events import (
 )
 from payments.models import Account, Payment, SandboxCharge
 from sharding.router import database_of
+from values.errors import RuleError
 from values.text import InvalidText, Text
 
 TOKEN = Text(longest=100)
 ACTOR = "payments"
 
 
-class PaymentError(Exception):
+class PaymentError(RuleError):
     """A business rule refused the payment. Never retried."""
-
-    code: ClassVar[str] = "payment_error"
-
-    def __init_subclass__(cls) -> None:
-        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-
-    def __str__(self) -> str:
-        return self.__doc__ or self.code
 
 
 class InvalidPaymentToken(PaymentError):
