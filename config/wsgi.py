@@ -11,9 +11,7 @@ django = get_wsgi_application()
 from config import urls  # noqa: E402, F401 (every page is loaded before the first visitor comes)
 from config.edge import Edge  # noqa: E402
 from config.responses import cached  # noqa: E402
-from monitoring import startup  # noqa: E402
 from monitoring.probes import Probes, serve  # noqa: E402
 
 application = Edge(Probes(cached(django)))
-startup.check()
 serve()

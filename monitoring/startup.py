@@ -1,4 +1,4 @@
-"""What the web server looks at once before it serves: logins that everybody knows, and connections that do not fit."""
+"""What is looked at once before a web server starts: logins that everybody knows, and connections that do not fit."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ A role has settings of its own, so manage.py calls this before Django reads them
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -78,6 +79,7 @@ class Command(BaseCommand):
     def web(self, host: str, number: int | None) -> None:
         with metrics_folder():
             self.require("services")
+            self.check_databases()
             # This process only watches over those of the web server, which load the application.
             from granian import Granian
             from granian.constants import Interfaces
@@ -101,6 +103,18 @@ class Command(BaseCommand):
                 server.serve()
             except FatalError as error:
                 raise CommandError(f"The web server has failed: {error}") from error
+
+    def check_databases(self) -> None:
+        """End with one line if the web server must not start (`monitoring.startup`).
+
+        A child does it, once: each process of the web server would end with that line and be started again, and this
+        process stays small.
+        """
+        child = multiprocessing.get_context("fork").Process(target=loaded_check, daemon=True)
+        child.start()
+        child.join()
+        if child.exitcode:
+            raise SystemExit(child.exitcode)
 
     def worker(self, names: Sequence[str]) -> None:
         os.environ["DATABASE_POOL_SIZE"] = str(roles.WORKER_CONNECTIONS)
@@ -181,6 +195,13 @@ class Command(BaseCommand):
     def say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()  # whoever has started it may be waiting for that
+
+
+def loaded_check() -> None:
+    django.setup()
+    from monitoring import startup
+
+    startup.check()
 
 
 def add_address(parser: ArgumentParser) -> None:
