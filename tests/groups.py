@@ -37,8 +37,11 @@ GROUPS = (
     ("tests/flows/test_live_growth", ""),
     ("tests/browser/", "browser"),
 )
-# Modules whose tests share what one fixture writes into the databases: each process would write it anew.
-WORLDS = tuple(f"tests/integration/test_{name}.py" for name in ("api_bad_input", "audit", "seeded_shop", "topology"))
+# Modules whose tests share what one fixture makes, in the databases or as files: each process would make it anew.
+WORLDS = (
+    "tests/architecture/test_site.py",
+    *(f"tests/integration/test_{name}.py" for name in ("api_bad_input", "audit", "seeded_shop", "topology")),
+)
 SHOPS = 2  # that run at the same time: more would only wait for each other, and their customers for them
 AHEAD = 1  # tests that a process has at hand beside the one that it runs: it wants to know which one is next
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DUMPS = Path(__file__).with_name("fixtures") / "older_database"
 ORDERS = 20  # in the dump
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 
 @pytest.fixture

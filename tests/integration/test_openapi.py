@@ -92,6 +92,7 @@ def kept_connections() -> Iterator[None]:
             signal.connect(close_old_connections)
 
 
+@pytest.mark.slow  # all cases together
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=str)
 @pytest.mark.parametrize(("method", "path"), sorted(OPERATIONS))
 def test_the_api_does_what_its_document_says(

@@ -171,6 +171,7 @@ def refuse_after_the_third_time(function: Callable[..., None]) -> Callable[..., 
     return refuse
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_completed_by_the_next(quiet: None) -> None:
     seed(0)
     for _ in range(3):
