@@ -3,10 +3,11 @@
 from importlib import import_module
 from importlib.util import find_spec
 
-from backoffice import deadletters, monitoring, shards, users  # noqa: F401
-from values.contexts import all_contexts
+from django.apps import apps
 
-# A context has its pages in the module of its name.
-for label in all_contexts():
-    if find_spec(f"backoffice.{label}"):
-        import_module(f"backoffice.{label}")
+# An installed app has its pages in the module of its name.
+MODULES = [
+    import_module(f"backoffice.{app.label}")
+    for app in apps.get_app_configs()
+    if app.label != "admin" and find_spec(f"backoffice.{app.label}")
+]

@@ -9,10 +9,53 @@ from django.contrib.admin.checks import check_admin_app, check_dependencies
 from django.core import checks
 
 from eventing.retention import permanent, pruned
+from values.contexts import Page
 
 
 class BackofficeConfig(AppConfig):
     name = "backoffice"
+    pages = (  # of the apps that know no back office
+        Page(
+            "Operations",
+            "eventing.event",
+            "Events",
+            "bolt",
+            "All that ever happened, and where each event went.",
+            "events",
+        ),
+        Page("Operations", "eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
+        Page(
+            "Operations",
+            "eventing.deadletter",
+            "Dead letters",
+            "report",
+            "Events that a subscriber could not handle, and why.",
+        ),
+        Page(
+            "Operations",
+            "django_celery_beat.periodictask",
+            "Periodic tasks",
+            "schedule",
+            "What the clock does, and when.",
+        ),
+        Page(
+            "Operations",
+            "django_celery_beat.intervalschedule",
+            "Intervals",
+            "timelapse",
+            "Every so many seconds, hours or days.",
+        ),
+        Page(
+            "Operations",
+            "django_celery_beat.crontabschedule",
+            "Crontabs",
+            "calendar_month",
+            "At certain times of days and weeks.",
+        ),
+        Page("People", "auth.user", "Users", "person", "Customers and operators."),
+        Page("People", "auth.group", "Groups", "group", "Which operators may do what."),
+        Page("People", "admin.logentry", "Operators' actions", "history", "Who changed what, and when."),
+    )
 
 
 class AdminConfig(apps.SimpleAdminConfig):

@@ -2,106 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from functools import cache, reduce
+from functools import cache, reduce, wraps
 from operator import or_
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
 from django import forms
+from django.apps import apps
 from django.conf import settings
+from django.contrib.admin import ShowFacets, site
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from backoffice.editing import EditableModelAdmin
-from backoffice.keyset import KeysetChangeList, KeysetPaging
+from backoffice.keyset import KeysetChangeList, KeysetPaginator
 from eventing.models import DeadLetter
 from eventing.recorded import Metadata
 from sharding import numbers
-from values.contexts import Page, all_contexts
+from values.contexts import Page
+from values.filters import stamp
 
 MANY = 100
 MOST_CUSTOMERS = 20  # that a search takes into account
 MOST_WORDS = 4  # of a name that somebody is searched by
 NAMES = ("username", "email", "first_name", "last_name")
 
+site.index_template = "admin/backoffice/index.html"
+site.index_title = "Dashboard"
 
-# A group that a context adds comes last.
+# A group that an app adds comes last.
 GROUPS = ("Orders", "Catalogue", "Payments & messages", "Operations", "People")
-OWN = (  # pages that belong to no context
-    Page("Orders", "monitoring.stuckorder", "Stuck orders", "hourglass_disabled", "What each of them is waiting for."),
-    Page("Orders", "monitoring.dailysales", "Sales by day", "bar_chart", "What was ordered, and what became of it."),
-    Page(
-        "Operations", "eventing.event", "Events", "bolt", "All that ever happened, and where each event went.", "events"
-    ),
-    Page("Operations", "eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
-    Page(
-        "Operations",
-        "eventing.deadletter",
-        "Dead letters",
-        "report",
-        "Events that a subscriber could not handle, and why.",
-    ),
-    Page(
-        "Operations",
-        "monitoring.auditrun",
-        "Audit",
-        "verified",
-        "Whether anything was lost, doubled or oversold.",
-        "audit",
-    ),
-    Page("Operations", "sharding.bucket", "Shard map", "hub", "Which database owns which bucket of orders."),
-    Page(
-        "Operations",
-        "sharding.bucketmove",
-        "Bucket moves",
-        "move_down",
-        "Buckets on their way between databases, and before.",
-    ),
-    Page(
-        "Operations", "django_celery_beat.periodictask", "Periodic tasks", "schedule", "What the clock does, and when."
-    ),
-    Page(
-        "Operations",
-        "django_celery_beat.intervalschedule",
-        "Intervals",
-        "timelapse",
-        "Every so many seconds, hours or days.",
-    ),
-    Page(
-        "Operations",
-        "django_celery_beat.crontabschedule",
-        "Crontabs",
-        "calendar_month",
-        "At certain times of days and weeks.",
-    ),
-    Page(group="People", model="auth.user", title="Users", icon="person", description="Customers and operators."),
-    Page(group="People", model="auth.group", title="Groups", icon="group", description="Which operators may do what."),
-    Page("People", "admin.logentry", "Operators' actions", "history", "Who changed what in the back office, and when."),
-)
 
 
 @cache
 def pages() -> Mapping[str, Sequence[Page]]:
-    """All pages by their groups: those of the contexts, then those that belong to none."""
+    """The pages that the installed apps declare, by their groups."""
     grouped: dict[str, list[Page]] = {group: [] for group in GROUPS}
-    for page in (*(page for context in all_contexts().values() for page in context.pages), *OWN):
-        grouped.setdefault(page.group, []).append(page)
+    for app in apps.get_app_configs():
+        for page in getattr(app, "pages", ()):
+            grouped.setdefault(page.group, []).append(page)
     return grouped
 
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: groups of pages, without those that the operator may not see."""
     groups = [
-        (title, [_item(page) for page in listed if _may_see(request.user, page.model)])
+        (title, [_item(page) for page in listed if may_see(request.user, page.model)])
         for title, listed in pages().items()
     ]
     return [
@@ -110,7 +69,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     ]
 
 
-def _may_see(user: Any, model: str) -> bool:
+def may_see(user: Any, model: str) -> bool:
     app_label, model_name = model.split(".")
     return any(user.has_perm(f"{app_label}.{verb}_{model_name}") for verb in ("view", "change"))
 
@@ -132,6 +91,15 @@ def _open_dead_letters() -> str:
     return f"{MANY - 1}+" if count == MANY else str(count or "")
 
 
+def first_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Add the dashboard to the list of pages, where there is monitoring."""
+    if not apps.is_installed("monitoring"):
+        return context
+    from backoffice.monitoring import dashboard
+
+    return context | dashboard.context_of(request)
+
+
 def environment(request: HttpRequest) -> list[str]:
     """The label beside the user's menu: which profile this is."""
     return ["embedded", "info"] if settings.EMBEDDED else ["services", "success"]
@@ -149,6 +117,37 @@ def operator(request: HttpRequest) -> Metadata:
     """Whoever is at the keyboard, as what caused the events that follow."""
     request_id = structlog.contextvars.get_contextvars().get("request_id")
     return Metadata(correlation_id=str(request_id or uuid4().hex), actor=f"operator:{request.user.pk}")
+
+
+def render_page(
+    request: HttpRequest,
+    template: str,
+    title: str,
+    context: Mapping[str, Any],
+    *,
+    of: ModelAdmin | None = None,
+    status: int = 200,
+) -> TemplateResponse:
+    """A page of the back office beside the lists and forms of Django; `of` is the model that it belongs to."""
+    around = {**site.each_context(request), "title": title} | ({"opts": of.opts} if of else {})
+    return TemplateResponse(request, f"admin/{template}.html", {**around, **context}, status=status)
+
+
+def guarded(view: Callable[..., HttpResponse], may: Callable[[HttpRequest], bool]) -> Callable[..., HttpResponse]:
+    """A view for operators who `may` see it."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not may(request):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return cast(Callable[..., HttpResponse], site.admin_view(checked))
+
+
+def log(request: HttpRequest, row: Model, message: str, flag: int = CHANGE) -> None:
+    """Write down among the operators' actions what was done to a row."""
+    LogEntry.objects.log_actions(request.user.pk or 0, [row], flag, message, single_object=True)
 
 
 def order_url(order_id: int) -> str:
@@ -214,6 +213,11 @@ class MinorUnitsField(forms.DecimalField):
             return True
 
 
+def time(column: str, title: str) -> Any:
+    """A column of a list: a time, to the second."""
+    return display(description=title, ordering=column)(lambda admin, row: stamp(getattr(row, column)))
+
+
 class CarefulModelAdmin(EditableModelAdmin):
     """Nothing is deleted."""
 
@@ -221,8 +225,8 @@ class CarefulModelAdmin(EditableModelAdmin):
         return False
 
 
-class ReadOnlyModelAdmin(KeysetPaging):
-    """Rows to look at, in lists that are never counted: they grow with the orders."""
+class ReadOnly(ModelAdmin):
+    """Rows to look at."""
 
     list_filter_sheet = False
 
@@ -236,15 +240,34 @@ class ReadOnlyModelAdmin(KeysetPaging):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return _may_see(request.user, self.opts.label_lower)
+        return may_see(request.user, self.opts.label_lower)
 
 
-class OfOrders(ReadOnlyModelAdmin):
+class ReadOnlyList(ReadOnly):
+    """Rows in lists that are never counted, because they grow with the orders. A list is paged by key.
+
+    `ordering` is the key: columns that descend, the last of them unique, best with an index.
+    """
+
+    paginator = KeysetPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    sortable_by = ()
+    show_facets = ShowFacets.NEVER  # they count
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
+        return KeysetChangeList
+
+
+class OfOrders(ReadOnlyList):
     """Rows that belong to orders: found by the order's number, linked to its page."""
 
     search_fields: tuple[str, ...] = ("order_id",)
     search_help_text = "Order number"
-    order_field = "order_id"
+
+    @display(description="order")
+    def order(self, row: Any) -> str | None:
+        return order_link(row.order_id)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -252,7 +275,7 @@ class OfOrders(ReadOnlyModelAdmin):
         if not search_term.strip():
             return queryset, False
         try:
-            return queryset.filter(**{self.order_field: numbers.parse(search_term)}), False
+            return queryset.filter(order_id=numbers.parse(search_term)), False
         except numbers.InvalidOrderNumber:
             return self.otherwise(queryset, search_term.strip()), False
 
@@ -265,6 +288,10 @@ class OfCustomers(OfOrders):
     """Rows that belong to orders and show their customers, by whom they are found, too."""
 
     search_help_text = "Order number or customer"
+
+    @display(description="customer")
+    def customer(self, row: Any) -> str:
+        return customer_link(getattr(row, "customer", None), row.customer_id)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return WithCustomers

@@ -15,10 +15,10 @@ from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from backoffice.base import CarefulModelAdmin, MinorUnitsField, OfCustomers, customer_link, order_link
+from backoffice.base import CarefulModelAdmin, MinorUnitsField, OfCustomers, time
 from coupons.domain import CouponError, Kind, Status, check_terms, normalise
 from coupons.models import Coupon, Redemption
-from values.filters import money, stamp
+from values.filters import money
 
 
 class CouponForm(forms.ModelForm):
@@ -112,8 +112,8 @@ class CouponAdmin(CarefulModelAdmin):
 
 @admin.register(Redemption)
 class RedemptionAdmin(OfCustomers):
-    list_display = ("time", "order", "coupon", "customer", "state", "off")
-    list_display_links = ("time",)
+    list_display = ("redeemed", "order", "coupon", "customer", "state", "off")
+    list_display_links = ("redeemed",)
     list_filter = ("status",)
     list_select_related = ("coupon",)
     ordering = ("-at", "-order_id")
@@ -123,17 +123,7 @@ class RedemptionAdmin(OfCustomers):
         # Every order leaves a row here once it ends; those that never came with a coupon say nothing.
         return super().get_queryset(request).exclude(status=Status.VOID.value)
 
-    @display(description="time")
-    def time(self, redemption: Redemption) -> str | None:
-        return stamp(redemption.at)
-
-    @display(description="order")
-    def order(self, redemption: Redemption) -> str | None:
-        return order_link(redemption.order_id)
-
-    @display(description="customer")
-    def customer(self, redemption: Redemption) -> str:
-        return customer_link(getattr(redemption, "customer", None), redemption.customer_id)
+    redeemed = time("at", "time")
 
     @display(
         description="status",

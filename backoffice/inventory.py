@@ -19,7 +19,7 @@ from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from backoffice.base import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link
+from backoffice.base import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link, time
 from backoffice.step_chart import step_chart
 from eventing.recorded import Metadata
 from inventory import handlers, selectors
@@ -305,17 +305,8 @@ class ReservationAdmin(OfOrders):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
         return super().get_queryset(request).prefetch_related("lines")
 
-    @display(description="created")
-    def created(self, reservation: Reservation) -> str | None:
-        return stamp(reservation.created_at)
-
-    @display(description="updated")
-    def updated(self, reservation: Reservation) -> str | None:
-        return stamp(reservation.updated_at)
-
-    @display(description="order")
-    def order(self, reservation: Reservation) -> str | None:
-        return order_link(reservation.order_id)
+    created = time("created_at", "created")
+    updated = time("updated_at", "updated")
 
     @display(
         description="status",
@@ -337,7 +328,7 @@ class ReservationAdmin(OfOrders):
 
 @admin.register(StockMovement)
 class StockMovementAdmin(OfOrders):
-    list_display = ("time", "kind_label", "pieces", "sku", "reason", "order")
+    list_display = ("moved", "kind_label", "pieces", "sku", "reason", "order")
     list_filter = ("kind",)
     ordering = ("-id",)
     search_fields = ("sku", "order_id")
@@ -347,9 +338,7 @@ class StockMovementAdmin(OfOrders):
     def otherwise(self, queryset: QuerySet[Any], text: str) -> QuerySet[Any]:
         return queryset.filter(sku__in={text, text.upper()})
 
-    @display(description="time")
-    def time(self, movement: StockMovement) -> str | None:
-        return stamp(movement.at)
+    moved = time("at", "time")
 
     @display(description="kind", label={"received": "success", "shipped": "info", "adjusted": "warning"})
     def kind_label(self, movement: StockMovement) -> str:
@@ -358,10 +347,6 @@ class StockMovementAdmin(OfOrders):
     @display(description="pieces")
     def pieces(self, movement: StockMovement) -> str:
         return _signed(movement)
-
-    @display(description="order")
-    def order(self, movement: StockMovement) -> str | None:
-        return order_link(movement.order_id)
 
 
 def _signed(movement: StockMovement) -> str:

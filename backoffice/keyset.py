@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.contrib.admin import ShowFacets
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import DateTimeField, Field, Model, Q, QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 from unfold.views import ChangeList
 
 BEFORE, AFTER = "before", "after"
@@ -121,16 +119,3 @@ def _beyond(place: Sequence[tuple[str, Any]], side: str) -> Q:
         return Q(**{f"{name}__{side}": value})
     # The first condition lets the index start in the right place; the second cuts exactly.
     return Q(**{f"{name}__{side}e": value}) & (Q(**{f"{name}__{side}": value}) | _beyond(rest, side))
-
-
-class KeysetPaging(ModelAdmin):
-    """A list paged by key. `ordering` is its key: columns that descend, the last of them unique, best with an index."""
-
-    paginator = KeysetPaginator
-    show_full_result_count = False
-    list_per_page = 50
-    sortable_by = ()
-    show_facets = ShowFacets.NEVER  # they count
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
-        return KeysetChangeList

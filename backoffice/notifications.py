@@ -9,10 +9,9 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from backoffice.base import OfCustomers, customer_link, order_link
+from backoffice.base import OfCustomers, time
 from notifications import sending
 from notifications.models import Message
-from values.filters import stamp
 
 
 @admin.register(Message)
@@ -45,9 +44,8 @@ class MessageAdmin(OfCustomers):
             vars(message)["customer"] = User.objects.filter(pk=message.customer_id).first()
         return message
 
-    @display(description="created")
-    def created(self, message: Message) -> str | None:
-        return stamp(message.created_at)
+    created = time("created_at", "created")
+    customer_link = OfCustomers.customer
 
     @display(description="channel", label={"Email": "primary", "Inbox": "info"})
     def kind(self, message: Message) -> str:
@@ -58,18 +56,6 @@ class MessageAdmin(OfCustomers):
     )
     def state(self, message: Message) -> str:
         return message.get_status_display()
-
-    @display(description="order")
-    def order(self, message: Message) -> str | None:
-        return order_link(message.order_id)
-
-    @display(description="customer")
-    def customer(self, message: Message) -> str:
-        return customer_link(getattr(message, "customer", None), message.customer_id)
-
-    @display(description="customer")
-    def customer_link(self, message: Message) -> str:
-        return self.customer(message)
 
     @display(description="text")
     def text(self, message: Message) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from unfold.decorators import display
 
-from backoffice.base import OfOrders, order_link
+from backoffice.base import OfOrders, time
 from payments.models import Payment
-from values.filters import money, stamp
+from values.filters import money
 
 COLOURS = {
     Payment.Status.REQUESTED.label: "info",
@@ -31,13 +31,7 @@ class PaymentAdmin(OfOrders):
         "gateway_reference", "refund_reference", "id",
     )  # fmt: skip
 
-    @display(description="requested")
-    def requested(self, payment: Payment) -> str | None:
-        return stamp(payment.requested_at)
-
-    @display(description="order")
-    def order(self, payment: Payment) -> str | None:
-        return order_link(payment.order_id)
+    requested = time("requested_at", "requested")
 
     @display(description="amount")
     def sum(self, payment: Payment) -> str:

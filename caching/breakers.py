@@ -77,6 +77,7 @@ class Breaker:
 
 _breakers: dict[str, Breaker] = {}
 _listeners: list[Callable[[Breaker], None]] = []
+_elsewhere: list[Callable[[str], bool]] = []
 
 
 def names() -> list[str]:
@@ -87,6 +88,17 @@ def names() -> list[str]:
 def on_change(listener: Callable[[Breaker], None]) -> None:
     """Call `listener(breaker)` in the thread in which a breaker of this process has opened or closed."""
     _listeners.append(listener)
+
+
+def ask_also(closed: Callable[[str], bool]) -> None:
+    """Have `is_closed` ask somebody who knows the breakers of other processes."""
+    _elsewhere.append(closed)
+
+
+def is_closed(name: str) -> bool:
+    """Whether no process leaves this service alone, as far as this one knows."""
+    own = _breakers.get(name)
+    return (own is None or own.state is State.CLOSED) and all(closed(name) for closed in _elsewhere)
 
 
 def reset() -> None:

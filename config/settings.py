@@ -342,7 +342,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "backoffice.base.mark"}],
     "STYLES": ["backoffice.base.stylesheet"],
     "ENVIRONMENT": "backoffice.base.environment",
-    "DASHBOARD_CALLBACK": "backoffice.views.with_dashboard",
+    "DASHBOARD_CALLBACK": "backoffice.base.first_page",
     "SIDEBAR": {"navigation": "backoffice.base.navigation"},
     "COLORS": {
         "primary": {

@@ -15,15 +15,15 @@ class CouponsConfig(AppConfig):
         last_events=(events.CouponRefused, events.CouponReleased),
         orders_wait=True,
         promises=promises.PROMISES,
-        pages=(
-            Page("Catalogue", "coupons.coupon", "Coupons", "sell", "Their terms, and how often they are in use."),
-            Page(
-                "Catalogue",
-                "coupons.redemption",
-                "Redemptions",
-                "redeem",
-                "Which orders got a coupon, and which did not.",
-            ),
+    )
+    pages = (
+        Page("Catalogue", "coupons.coupon", "Coupons", "sell", "Their terms, and how often they are in use."),
+        Page(
+            "Catalogue",
+            "coupons.redemption",
+            "Redemptions",
+            "redeem",
+            "Which orders got a coupon, and which did not.",
         ),
     )
     retention = (

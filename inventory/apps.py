@@ -16,24 +16,24 @@ class InventoryConfig(AppConfig):
         last_events=(events.StockRefused, events.StockReleased, events.StockShipped),
         orders_wait=True,
         promises=promises.PROMISES,
-        pages=(
-            Page(
-                "Catalogue",
-                "inventory.product",
-                "Products",
-                "inventory_2",
-                "What is sold, at which price, and what is in stock.",
-            ),
-            Page("Catalogue", "inventory.category", "Categories", "category", "The shelves of the shop."),
-            Page(
-                "Catalogue",
-                "inventory.stockmovement",
-                "Stock movements",
-                "swap_vert",
-                "The ledger of what came in and went out.",
-            ),
-            Page("Catalogue", "inventory.reservation", "Reservations", "bookmark", "What is set aside for orders."),
+    )
+    pages = (
+        Page(
+            "Catalogue",
+            "inventory.product",
+            "Products",
+            "inventory_2",
+            "What is sold, at which price, and what is in stock.",
         ),
+        Page("Catalogue", "inventory.category", "Categories", "category", "The shelves of the shop."),
+        Page(
+            "Catalogue",
+            "inventory.stockmovement",
+            "Stock movements",
+            "swap_vert",
+            "The ledger of what came in and went out.",
+        ),
+        Page("Catalogue", "inventory.reservation", "Reservations", "bookmark", "What is set aside for orders."),
     )
     retention = (
         permanent("inventory.Category", "the catalogue"),

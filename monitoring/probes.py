@@ -19,6 +19,7 @@ import msgspec
 from django.conf import settings
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
+from django.urls import path
 from prometheus_client.exposition import choose_encoder
 
 from monitoring import health
@@ -155,3 +156,6 @@ def _is_told(environ: dict[str, Any]) -> bool:
     if "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ:
         return False
     return is_in(environ.get("REMOTE_ADDR", ""), settings.PROBE_NETWORKS)
+
+
+urlpatterns = [path(address.removeprefix("/"), view) for address in PROBES]

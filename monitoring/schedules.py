@@ -1,4 +1,4 @@
-"""The schedules of periodic tasks for operators: which ones are late or cannot run, and when each runs next."""
+"""The schedules of periodic tasks for operators: which ones are late or cannot run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models.functions import Now
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
+from django_celery_beat.models import PeriodicTask
 
 from eventing import clocks, periodic, schedules
 from eventing.models import PeriodicRun
-from eventing.schedules import CannotRun, Entry
+from eventing.schedules import Entry
 
 SWEEP = "Cancel overdue orders"
 RUNS_MISSED = 3
@@ -29,35 +29,13 @@ class Problem:
         return f"{self.schedule}: {self.why}"
 
 
-def own() -> frozenset[str]:
-    """Operators run them more or less often, but neither stop nor rename them: something would be lost unnoticed."""
-    return frozenset(periodic.by_title())
-
-
-def pause_sweep(*, paused: bool) -> bool:
-    """Let the clock cancel overdue orders, or let them be; False if that is how it was already.
-
-    What becomes due meanwhile is cancelled when the sweep goes on. Raises PeriodicTask.DoesNotExist.
-    """
-    task = PeriodicTask.objects.get(name=SWEEP)
-    if task.enabled is not paused:
-        return False
-    PeriodicTask.objects.filter(pk=task.pk).update(enabled=not paused)
-    PeriodicTasks.update_changed()
-    return True
-
-
-def sweep_is_paused() -> bool:
-    return PeriodicTask.objects.filter(name=SWEEP, enabled=False).exists()
-
-
 def problems() -> list[Problem]:
     """Rows that beat skips, schedules of the system that are switched off, and what `stalled_tasks` finds."""
     built, skipped = schedules.entries()
     found = [Problem(schedule=row.name, why=f"{row.field}: {row.why}") for row in skipped]
     found += [
         Problem(schedule=name, why="it is paused" if name == SWEEP else "it is switched off or missing")
-        for name in sorted(own() - built.keys() - {row.name for row in skipped})
+        for name in sorted(periodic.by_title().keys() - built.keys() - {row.name for row in skipped})
     ]
     return found + _stalled(built)
 
@@ -121,31 +99,3 @@ def clocks_off() -> list[str]:
         for process, seconds in sorted(clocks_ahead().items())
         if abs(seconds) >= clocks.NOTICED_SECONDS
     ]
-
-
-def next_run(task: PeriodicTask, now: datetime) -> datetime | None:
-    """When the task is due, which may be in the past if no beat runs; None if never."""
-    if not task.enabled:
-        return None
-    if task.clocked is not None:
-        clocked: datetime = task.clocked.clocked_time
-        return clocked
-    last = min(task.last_run_at or task.date_changed or now, now)
-    if task.start_time is not None and task.start_time > now:
-        last = task.start_time
-    try:
-        return schedules.following(task.schedule, last)
-    except Exception:  # a crontab that never comes, an interval beyond the calendar, the sun without its library
-        return None
-
-
-def refuse_for_users(schedule: IntervalSchedule | CrontabSchedule) -> None:
-    """Raises CannotRun if a row that uses a schedule could not run once the schedule is as it is here, unsaved."""
-    kind = "crontab" if isinstance(schedule, CrontabSchedule) else "interval"
-    schedules.runnable(schedule, kind)
-    for task in PeriodicTask.objects.filter(**{f"{kind}_id": schedule.pk}) if schedule.pk else ():
-        setattr(task, kind, schedule)
-        try:
-            schedules.refuse_never(task)
-        except CannotRun as error:
-            raise CannotRun(error.field, f"“{task.name}” uses it. {error}") from error

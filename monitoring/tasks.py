@@ -6,7 +6,7 @@ from django.conf import settings
 
 from eventing import clocks
 from eventing.periodic import periodic
-from monitoring import audit_rounds, audit_runs, reports
+from monitoring import audit_rounds, audit_runs, reports, stuck
 
 AUDIT_SECONDS = None if settings.EMBEDDED else 25 * 60  # threads cannot be interrupted
 
@@ -33,3 +33,8 @@ def audit_portion() -> int:
 @periodic("Summarise sales", every=60, name="monitoring.summarise_sales")
 def summarise_sales() -> int:
     return reports.summarise_sales(clocks.database_time())
+
+
+@periodic("Report stuck orders", every=60, name="monitoring.report_stuck_orders")
+def report_stuck_orders() -> int:
+    return stuck.report_stuck_orders(clocks.database_time())

@@ -13,14 +13,14 @@ class NotificationsConfig(AppConfig):
         other_streams=(events.CATEGORY,),
         last_events=(events.MessageSent,),
         promises=promises.PROMISES,
-        pages=(
-            Page(
-                "Payments & messages",
-                "notifications.message",
-                "Messages",
-                "mail",
-                "What customers were told, as it was sent.",
-            ),
+    )
+    pages = (
+        Page(
+            "Payments & messages",
+            "notifications.message",
+            "Messages",
+            "mail",
+            "What customers were told, as it was sent.",
         ),
     )
     retention = (

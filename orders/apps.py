@@ -23,14 +23,14 @@ class OrdersConfig(AppConfig):
         last_events=(events.OrderRejected, events.OrderDelivered, events.OrderCancelled, events.OrderRefunded),
         orders_wait=True,
         sharded_tables={"orders_order": "id", "orders_orderline": "order_id", "orders_idempotencykey": "order_id"},
-        pages=(
-            Page(
-                "Orders",
-                "orders.order",
-                "Orders",
-                "receipt_long",
-                "The newest of all shards, and what happened to each.",
-            ),
+    )
+    pages = (
+        Page(
+            "Orders",
+            "orders.order",
+            "Orders",
+            "receipt_long",
+            "The newest of all shards, and what happened to each.",
         ),
     )
     retention = (

@@ -14,14 +14,14 @@ class PaymentsConfig(AppConfig):
         last_events=(events.PaymentRefunded,),
         orders_wait=True,
         promises=promises.PROMISES,
-        pages=(
-            Page(
-                "Payments & messages",
-                "payments.payment",
-                "Payments",
-                "credit_card",
-                "What was captured, declined and given back.",
-            ),
+    )
+    pages = (
+        Page(
+            "Payments & messages",
+            "payments.payment",
+            "Payments",
+            "credit_card",
+            "What was captured, declined and given back.",
         ),
     )
     retention = (

@@ -18,10 +18,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django.views.generic import FormView
 
 from accounts import registration as accounts
+from caching import breakers
 from checkout import service as checkout
 from inventory import pictures
 from inventory import selectors as inventory
-from monitoring import circuits
 from notifications import handlers as notifications
 from notifications import selectors as inboxes
 from orders import selectors
@@ -187,7 +187,7 @@ def _order_context(request: HttpRequest, found: OrderDetail, form: PaymentForm) 
     status = progress.status_of(history)
     is_in_cart = status is Status.REJECTED and _is_in_cart(request, found)
     # Only while somebody waits for the gateway: then its silence is worth a word.
-    gateway_is_silent = payment.progress is Progress.IN_PROGRESS and not circuits.is_closed(gateway.BREAKER.name)
+    gateway_is_silent = payment.progress is Progress.IN_PROGRESS and not breakers.is_closed(gateway.BREAKER.name)
     return {
         "order": found,
         "ship_to": progress.ship_to(history),

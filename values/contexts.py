@@ -19,7 +19,7 @@ Found = tuple[int, Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the back office: the list of a model's rows, in a group of the navigation."""
+    """A page of the back office, in a group of its navigation. The attribute `pages` of an AppConfig lists them."""
 
     group: str
     model: str
@@ -57,7 +57,6 @@ class Context:
     orders_wait: bool = False  # whether an order's status depends on what its subscriber does
     sharded_tables: Mapping[str, str] = field(default_factory=dict)  # and the column with the order's number
     promises: tuple[Promise, ...] = ()
-    pages: tuple[Page, ...] = ()
 
 
 @functools.cache
@@ -74,6 +73,12 @@ def owners() -> Mapping[str, str]:
         for label, context in all_contexts().items()
         for category in (*context.order_streams, *context.other_streams)
     }
+
+
+@functools.cache
+def order_streams() -> frozenset[str]:
+    """The categories of the streams that have an order's number."""
+    return frozenset(category for context in all_contexts().values() for category in context.order_streams)
 
 
 def rows_of(alias: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

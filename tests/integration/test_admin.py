@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from backoffice import deadletters as pages
+from backoffice import eventing as pages
 from backoffice.orders import PAGE_SIZE
 from checkout import service as checkout
 from coupons.models import Coupon

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.db import OperationalError
 
-from backoffice import dashboard
+from backoffice.monitoring import dashboard
 from eventing.models import Event, OutboxMessage
 from eventing.testing import drain
 from inventory.models import Stock

@@ -24,7 +24,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from kombu import Connection
 
-from backoffice import dashboard
+from backoffice.monitoring import dashboard
 from eventing import deadletters, queues, topology
 from eventing.models import Event
 from eventing.queues import BrokerUnavailable

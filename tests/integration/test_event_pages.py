@@ -13,7 +13,7 @@ from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from backoffice.event_pages import PAGE_SIZE
+from backoffice.eventing.events import PAGE_SIZE
 from eventing import browser
 from eventing.models import OutboxMessage
 from orders.domain import Status

@@ -16,11 +16,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from config import startup
 from config.celery import refuse_wrong_databases
 from eventing.models import DatabaseMark
 from lab.harness import ROOT
 from lab.harness.instances import free_port
-from monitoring import startup
 from sharding import installation as installations
 from sharding.checks import check_installation
 from sharding.models import Bucket

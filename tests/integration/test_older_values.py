@@ -19,7 +19,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import dashboard
+from backoffice.monitoring import dashboard
 from caching import two_level as levels
 from caching.sessions import SessionStore
 from caching.two_level import TwoLevelCache

@@ -17,7 +17,7 @@ from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.keyset import KeysetPaging
+from backoffice.base import ReadOnlyList
 from coupons.models import Redemption
 from eventing import deadletters
 from eventing.models import DeadLetter
@@ -299,5 +299,5 @@ def test_a_count_and_an_offset_are_noticed() -> None:
 
 def test_every_list_of_what_grows_with_the_orders_is_paged_by_key() -> None:
     assert {type(admin.site.get_model_admin(model)).__name__ for model in FILLED} == {
-        type(one).__name__ for one in admin.site._registry.values() if isinstance(one, KeysetPaging)
+        type(one).__name__ for one in admin.site._registry.values() if isinstance(one, ReadOnlyList)
     }

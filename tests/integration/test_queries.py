@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 from api import tokens
-from backoffice import dashboard
+from backoffice.monitoring import dashboard
 from eventing.models import RedriveRun
 from inventory.models import Product
 from monitoring import audit_runs, health

@@ -152,7 +152,7 @@ def test_an_edited_letter_reaches_its_subscriber_as_it_is_now_and_keeps_what_cam
     letter.refresh_from_db()
     assert (letter.original or {})["data"] == {"text": "wrogn", "author": "ann"}
     publisher = Handing()
-    monkeypatch.setattr("backoffice.deadletters.Publisher", lambda **options: publisher)
+    monkeypatch.setattr("backoffice.eventing.Publisher", lambda **options: publisher)
     settle(office, "redrive", letter)
     assert publisher.sent == ["notes: note-0000000000001@1"]
     assert notes.seen == ["right"]

@@ -9,14 +9,13 @@ from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 
-from monitoring import reports
+from monitoring import reports, stuck
 from monitoring.models import DailySales, StuckOrder
 from orders import statistics
 from orders.domain import Status
 from sharding import shards
 from tests.factories import NOON, OperatorFactory
 from tests.integration.order_samples import TOTAL, order_in
-from timeline import stuck
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 

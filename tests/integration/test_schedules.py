@@ -22,7 +22,8 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from eventing import clocks
+from backoffice.django_celery_beat import SWEEP, next_run, pause_sweep, sweep_is_paused
+from eventing import clocks, periodic
 from eventing import schedules as rows
 from eventing.beat import LeaderScheduler
 from eventing.databases import SessionLock
@@ -51,7 +52,7 @@ def office(client: Client) -> Client:
 
 @pytest.fixture
 def sweep() -> PeriodicTask:
-    return PeriodicTask.objects.get(name=schedules.SWEEP)
+    return PeriodicTask.objects.get(name=SWEEP)
 
 
 def form_of(task: PeriodicTask, changes: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def save(office: Client, saved: PeriodicTask, /, **changes: Any) -> str:
 
 
 def test_the_schedules_that_the_shop_needs_are_installed() -> None:
-    assert set(PeriodicTask.objects.filter(enabled=True).values_list("name", flat=True)) >= schedules.own()
+    assert set(PeriodicTask.objects.filter(enabled=True).values_list("name", flat=True)) >= periodic.by_title().keys()
 
 
 def test_the_interval_of_a_schedule_of_the_shop_can_be_changed(office: Client, sweep: PeriodicTask) -> None:
@@ -209,7 +210,7 @@ def test_an_interval_that_cannot_be_is_skipped_and_refused(office: Client, every
         assert [(one.name, one.field) for one in skipped] == [("A row", "interval")]
         assert page.status_code == 200
         assert IntervalSchedule.objects.filter(every=every, period=period).count() == 1
-    assert schedules.SWEEP in running
+    assert SWEEP in running
 
 
 @pytest.mark.parametrize("zone,minute", [("Mars/Olympus", "0"), ("UTC", "61"), ("UTC", "*/0"), ("UTC", "")])
@@ -224,7 +225,7 @@ def test_a_crontab_that_cannot_be_read_costs_its_row_and_no_other(zone: str, min
 
     running, skipped = rows.entries()
 
-    assert set(running) == schedules.own()
+    assert set(running) == periodic.by_title().keys()
     assert [(one.name, one.field) for one in skipped] == [("A row", "crontab")]
 
 
@@ -345,12 +346,12 @@ def a_leader(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[str]]:
 
 def test_beat_reads_the_schedules_anew_when_its_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler, _ = a_leader(monkeypatch)
-    PeriodicTask.objects.exclude(name=schedules.SWEEP).update(enabled=False)
+    PeriodicTask.objects.exclude(name=SWEEP).update(enabled=False)
     ahead = timezone.now() + timedelta(hours=37)
     PeriodicTask.objects.update(last_run_at=ahead)
     scheduler.tick()
     scheduler._latest = ahead
-    scheduler._heap = [(ahead.timestamp(), 5, scheduler.schedule[schedules.SWEEP])]
+    scheduler._heap = [(ahead.timestamp(), 5, scheduler.schedule[SWEEP])]
 
     assert scheduler.tick() <= 5
     assert scheduler._heap[0][0] < timezone.now().timestamp() + 6
@@ -381,14 +382,14 @@ def test_the_sweep_is_paused_and_goes_on_and_both_are_recorded(office: Client, s
         page = office.post(f"{LIST}pause-sweep/", {"paused": paused}, follow=True).content.decode()
         assert f"“{sweep.name}” was {word}." in page
         assert ("No order is cancelled now" in page) == (paused == "yes")
-        assert schedules.sweep_is_paused() == (paused == "yes")
+        assert sweep_is_paused() == (paused == "yes")
 
     assert [entry.change_message for entry in LogEntry.objects.order_by("id")] == ["It was paused.", "It was resumed."]
     assert PeriodicTasks.last_change() != before  # which is how beat hears of it
 
 
 def test_a_paused_sweep_can_still_be_given_another_interval(office: Client, sweep: PeriodicTask) -> None:
-    schedules.pause_sweep(paused=True)
+    pause_sweep(paused=True)
     slower, _ = IntervalSchedule.objects.get_or_create(every=30, period="seconds")
 
     save(office, sweep, interval=slower.pk, enabled=None)
@@ -401,7 +402,7 @@ def test_only_who_may_change_schedules_pauses_the_sweep(client: Client) -> None:
     client.force_login(EmployeeFactory.create(username="vera"))
 
     assert client.post(f"{LIST}pause-sweep/", {"paused": "yes"}).status_code == 403
-    assert not schedules.sweep_is_paused()
+    assert not sweep_is_paused()
 
 
 @pytest.mark.parametrize(
@@ -432,7 +433,7 @@ def test_the_list_says_when_each_task_runs_next() -> None:
     clocked = ClockedSchedule.objects.create(clocked_time=now + timedelta(hours=1))
 
     def due(**fields: Any) -> Any:
-        return schedules.next_run(PeriodicTask(name="A task", task="a.task", **fields), now)
+        return next_run(PeriodicTask(name="A task", task="a.task", **fields), now)
 
     assert abs(due(interval=minute, last_run_at=now) - (now + timedelta(minutes=1))) < timedelta(seconds=2)
     at_night = due(crontab=night, last_run_at=now)

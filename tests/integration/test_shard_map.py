@@ -12,7 +12,7 @@ from django.db import connections
 from django.test import Client
 from kombu.exceptions import OperationalError as NoBroker
 
-from backoffice.shards import picture
+from backoffice.resharding import picture
 from orders import selectors
 from resharding import background, moving, planning, tasks
 from resharding.steps import Step

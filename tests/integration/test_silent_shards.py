@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
 
-from backoffice import dashboard
 from backoffice import orders as orders_admin
+from backoffice.monitoring import dashboard
 from orders.domain import Status
 from sharding import numbers, shards
 from tests.factories import NOON, CustomerFactory, OperatorFactory

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django.fixtures import Settings
 
-from monitoring import startup
+from config import startup
 
 pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.services]
 

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import django
+from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -105,7 +106,7 @@ class Command(BaseCommand):
                 raise CommandError(f"The web server has failed: {error}") from error
 
     def check_databases(self) -> None:
-        """End with one line if the web server must not start (`monitoring.startup`).
+        """End with one line if the web server must not start (`config.startup`).
 
         A child does it, once: each process of the web server would end with that line and be started again, and this
         process stays small.
@@ -149,7 +150,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"Cannot listen on {host}:{number}: {error}. PORT=8001 chooses another port.") from error
         call_command("migrate_all", stdout=self.stdout)
-        if not no_seed:
+        if not no_seed and apps.is_installed("seed"):
             names = ("orders", "days", "hot_customer", "reference_data")
             call_command("seed", **{name: options[name] for name in names}, stdout=self.stdout)
         stop = threading.Event()
@@ -199,7 +200,7 @@ class Command(BaseCommand):
 
 def loaded_check() -> None:
     django.setup()
-    from monitoring import startup
+    from config import startup
 
     startup.check()
 

@@ -5,37 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.html import format_html
 from django.utils.text import Truncator
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from backoffice.shards import pages, picture
+from backoffice.base import ReadOnly, ReadOnlyList, time
+from backoffice.resharding import pages, picture
 from sharding.models import Bucket, BucketMove
 from sharding.numbers import BUCKETS, bucket_range, to_text
-from values.filters import stamp
-
-
-class _ReadOnly(ModelAdmin):
-    """What rows say is changed by moving buckets only."""
-
-    list_filter_sheet = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 @admin.register(Bucket)
-class BucketAdmin(_ReadOnly):
+class BucketAdmin(ReadOnly):
     list_display = ("bucket", "alias", "first_number", "last_number", "version", "moved_at")
     list_filter = ("alias",)
     list_per_page = BUCKETS
@@ -77,8 +60,8 @@ class BucketAdmin(_ReadOnly):
 
 
 @admin.register(BucketMove)
-class BucketMoveAdmin(_ReadOnly):
-    """The page of a move, and what can be done about it, is in backoffice.shards.pages."""
+class BucketMoveAdmin(ReadOnlyList):
+    """The page of a move, and what can be done about it, is in backoffice.resharding.pages."""
 
     list_display = ("name", "way", "status", "copied", "started", "by", "waited", "short_error")
     list_display_links = ("name",)
@@ -109,9 +92,7 @@ class BucketMoveAdmin(_ReadOnly):
             pages.copied(move),
         )
 
-    @display(description="started")
-    def started(self, move: BucketMove) -> str | None:
-        return stamp(move.started_at)
+    started = time("started_at", "started")
 
     @display(description="writes waited")
     def waited(self, move: BucketMove) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -12,38 +13,78 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
-from django.utils.safestring import mark_safe
 from django_celery_beat import admin as beat
 from django_celery_beat.models import (
     ClockedSchedule,
     CrontabSchedule,
     IntervalSchedule,
     PeriodicTask,
+    PeriodicTasks,
     SolarSchedule,
 )
 from unfold.admin import TabularInline
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from backoffice.base import ReadOnlyModelAdmin, order_link
+from backoffice.base import time
 from backoffice.editing import EditableModelAdmin
-from eventing import periodic
+from eventing import periodic, schedules
 from eventing.publishing import ask_worker
 from eventing.queues import BrokerUnavailable
 from eventing.schedules import CannotRun, Entry, refuse_never
-from monitoring import schedules
-from monitoring.models import DailySales, StuckOrder
 from values.fields import TextField
 from values.filters import stamp
 from values.text import Text
 
 SCHEDULE_NAME = Text(longest=200)
 SCHEDULE_DESCRIPTION = Text(shortest=0, longest=5000, lines=True)
+SWEEP = "Cancel overdue orders"
 OWN_FIELDS = ("name", "task", "enabled", "description")
 
-for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
-    admin.site.unregister(model)
+admin.site.unregister((ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule))
+
+
+def pause_sweep(*, paused: bool) -> bool:
+    """Pause or resume the cancellation of overdue orders; False if nothing has changed.
+
+    Orders that become overdue during the pause are cancelled when it ends.
+    """
+    changed = PeriodicTask.objects.filter(name=SWEEP, enabled=paused).update(enabled=not paused)
+    if changed:
+        PeriodicTasks.update_changed()
+    return bool(changed)
+
+
+def sweep_is_paused() -> bool:
+    return PeriodicTask.objects.filter(name=SWEEP, enabled=False).exists()
+
+
+def next_run(task: PeriodicTask, now: datetime) -> datetime | None:
+    """When the task is due, which may be in the past if no beat runs; None if never."""
+    if not task.enabled:
+        return None
+    if task.clocked is not None:
+        clocked: datetime = task.clocked.clocked_time
+        return clocked
+    last = min(task.last_run_at or task.date_changed or now, now)
+    if task.start_time is not None and task.start_time > now:
+        last = task.start_time
+    try:
+        return schedules.following(task.schedule, last)
+    except Exception:  # a crontab that never comes, an interval beyond the calendar, the sun without its library
+        return None
+
+
+def refuse_for_users(schedule: IntervalSchedule | CrontabSchedule) -> None:
+    """Raises CannotRun if a row that uses a schedule could not run once the schedule is as it is here, unsaved."""
+    kind = "crontab" if isinstance(schedule, CrontabSchedule) else "interval"
+    schedules.runnable(schedule, kind)
+    for task in PeriodicTask.objects.filter(**{f"{kind}_id": schedule.pk}) if schedule.pk else ():
+        setattr(task, kind, schedule)
+        try:
+            refuse_never(task)
+        except CannotRun as error:
+            raise CannotRun(error.field, f"“{task.name}” uses it. {error}") from error
 
 
 class TaskSelect(UnfoldAdminSelectWidget, beat.TaskSelectWidget):
@@ -94,7 +135,7 @@ class ScheduleForm(forms.ModelForm):
         if self.errors:
             return
         try:
-            schedules.refuse_for_users(copy(self.instance))
+            refuse_for_users(copy(self.instance))
         except CannotRun as error:
             self.add_error(None, str(error))
 
@@ -114,7 +155,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: PeriodicTask | None = None) -> Any:
         """Of the system's own tasks only the schedule can be changed."""
-        if obj is None or obj.name not in schedules.own():
+        if obj is None or obj.name not in periodic.by_title():
             return super().get_fieldsets(request, obj)
         return (
             (None, {"fields": OWN_FIELDS}),
@@ -123,7 +164,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
-        return fields if obj is None or obj.name not in schedules.own() else (*fields, *OWN_FIELDS)
+        return fields if obj is None or obj.name not in periodic.by_title() else (*fields, *OWN_FIELDS)
 
     def crontab_translation(self, obj: PeriodicTask) -> str:
         return obj.crontab.human_readable if obj.crontab else ""
@@ -140,10 +181,10 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         obj.save()  # the whole row, which is locked: form and model derive columns from other fields
 
     def has_delete_permission(self, request: HttpRequest, obj: PeriodicTask | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and (obj is None or obj.name not in schedules.own())
+        return super().has_delete_permission(request, obj) and (obj is None or obj.name not in periodic.by_title())
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        sweep = {"sweep_is_paused": schedules.sweep_is_paused(), "may_pause": self.has_change_permission(request)}
+        sweep = {"sweep_is_paused": sweep_is_paused(), "may_pause": self.has_change_permission(request)}
         return super().changelist_view(request, {**sweep, **(extra_context or {})})
 
     def pause(self, request: HttpRequest) -> HttpResponse:
@@ -153,12 +194,12 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         if request.method == "POST":
             paused = request.POST.get("paused") == "yes"
             done = "paused" if paused else "resumed"
-            if schedules.pause_sweep(paused=paused):
-                task = PeriodicTask.objects.get(name=schedules.SWEEP)
+            if pause_sweep(paused=paused):
+                task = PeriodicTask.objects.get(name=SWEEP)
                 self.log_change(request, task, f"It was {done}.")
-                messages.success(request, f"“{schedules.SWEEP}” was {done}.")
+                messages.success(request, f"“{SWEEP}” was {done}.")
             else:
-                messages.info(request, f"“{schedules.SWEEP}” was {done} already.")
+                messages.info(request, f"“{SWEEP}” was {done} already.")
         return HttpResponseRedirect(reverse("admin:django_celery_beat_periodictask_changelist"))
 
     @admin.action(description="Enable selected tasks")
@@ -196,20 +237,18 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
 
     @admin.action(description="Disable selected tasks")
     def disable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        own = list(queryset.filter(name__in=schedules.own()).values_list("name", flat=True))
+        own = list(queryset.filter(name__in=periodic.by_title().keys()).values_list("name", flat=True))
         if own:
             names = ", ".join(f"“{name}”" for name in own)
             messages.error(request, f"The shop cannot do without {names}: nothing was disabled.")
         else:
             super().disable_tasks(request, queryset)
 
-    @display(description="last run", ordering="last_run_at")
-    def last_run(self, task: PeriodicTask) -> str | None:
-        return stamp(task.last_run_at)
+    last_run = time("last_run_at", "last run")
 
     @display(description="next run")
     def next_run(self, task: PeriodicTask) -> str | None:
-        return stamp(schedules.next_run(task, timezone.now()))
+        return stamp(next_run(task, timezone.now()))
 
 
 class PeriodicTaskInline(TabularInline):
@@ -233,50 +272,6 @@ class PeriodicTaskInline(TabularInline):
 class IntervalScheduleAdmin(EditableModelAdmin):
     form = ScheduleForm
     inlines = (PeriodicTaskInline,)
-
-
-@admin.register(DailySales)
-class DailySalesAdmin(ReadOnlyModelAdmin):
-    """What was ordered on each day, and what has become of it: today's every minute, others for a week."""
-
-    nothing_yet = "The orders of today are counted every minute, and those of other days once a day."
-
-    list_display = ("day", "orders", "paid", "rejected", "cancelled", "refunded", "amount", "counted")
-    list_filter = ("currency",)
-    ordering = ("-day", "-id")
-
-    @display(description="revenue")
-    def amount(self, sales: DailySales) -> str:
-        return f"{sales.revenue / 100:,.2f} {sales.currency}"
-
-    @display(description="counted at")
-    def counted(self, sales: DailySales) -> str | None:
-        return stamp(sales.counted_at)
-
-
-@admin.register(StuckOrder)
-class StuckOrderAdmin(ReadOnlyModelAdmin):
-    """Orders that nobody has confirmed or rejected for a minute, looked for every minute."""
-
-    list_display = ("order", "placed", "waits_for", "reported")
-    list_display_links = None
-    ordering = ("-placed_at", "-order_id")
-
-    @display(description="order")
-    def order(self, stuck: StuckOrder) -> str | None:
-        return order_link(stuck.order_id)
-
-    @display(description="placed")
-    def placed(self, stuck: StuckOrder) -> str | None:
-        return stamp(stuck.placed_at)
-
-    @display(description="waits for")
-    def waits_for(self, stuck: StuckOrder) -> str:
-        return format_html_join(mark_safe("<br>"), "{}", ((reason,) for reason in stuck.waiting_for.splitlines()))
-
-    @display(description="as of")
-    def reported(self, stuck: StuckOrder) -> str | None:
-        return stamp(stuck.reported_at)
 
 
 @admin.register(CrontabSchedule)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
-from django.contrib.admin.models import ADDITION, LogEntry
+from django.contrib import messages
+from django.contrib.admin.models import ADDITION
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.response import TemplateResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from backoffice.base import log, render_page
 from eventing.queues import BrokerUnavailable
 from monitoring import audit_rounds, audit_runs
 from monitoring.audit_runs import AlreadyRunning
@@ -20,12 +20,20 @@ from monitoring.models import AuditRun
 SHOWN = 20  # offenders of a check, and earlier runs
 
 
+def sees_audits(request: HttpRequest) -> bool:
+    return request.user.has_perm("monitoring.view_auditrun")
+
+
+def may_run(request: HttpRequest) -> bool:
+    return request.user.has_perm("monitoring.add_auditrun")
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def audits(request: HttpRequest) -> HttpResponse:
     """The newest audit and the ones before; POST starts another."""
-    _require(request, "view")
     if request.method == "POST":
-        _require(request, "add")
+        if not may_run(request):
+            raise PermissionDenied
         _start(request)
         return redirect("audit")
     return _page(request, AuditRun.objects.first())
@@ -34,16 +42,10 @@ def audits(request: HttpRequest) -> HttpResponse:
 @require_safe
 def audit_run(request: HttpRequest, run_id: int) -> HttpResponse:
     """One audit; for htmx its results alone."""
-    _require(request, "view")
     run = get_object_or_404(AuditRun, pk=run_id)
     if request.headers.get("HX-Request"):
         return render(request, "admin/monitoring/audit_run.html", _results(run))
     return _page(request, run)
-
-
-def _require(request: HttpRequest, verb: str) -> None:
-    if not request.user.has_perm(f"monitoring.{verb}_auditrun"):
-        raise PermissionDenied
 
 
 def _start(request: HttpRequest) -> None:
@@ -54,19 +56,17 @@ def _start(request: HttpRequest) -> None:
     except BrokerUnavailable:
         messages.error(request, "The broker does not answer, so no worker can be asked. `manage.py audit` needs none.")
     else:
-        LogEntry.objects.log_actions(request.user.pk or 0, [run], ADDITION, "Started.", single_object=True)
+        log(request, run, "Started.", ADDITION)
 
 
 def _page(request: HttpRequest, run: AuditRun | None) -> HttpResponse:
     context = {
-        **admin.site.each_context(request),
         **_results(run),
-        "title": "Audit",
         "runs": AuditRun.objects.defer("report")[:SHOWN],
         "known": audit_rounds.known(),
-        "may_run": request.user.has_perm("monitoring.add_auditrun"),
+        "may_run": may_run(request),
     }
-    return TemplateResponse(request, "admin/monitoring/audits.html", context)
+    return render_page(request, "monitoring/audits", "Audit", context)
 
 
 def _results(run: AuditRun | None) -> dict[str, Any]:

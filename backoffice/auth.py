@@ -1,4 +1,4 @@
-"""Users and groups under the theme of the other pages, and what links the backbone's pages to the shop's."""
+"""Users and groups for operators, and what operators have done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -21,30 +20,14 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from accounts.identity import AccountNameField
 from accounts.registration import PERSON_NAME
 from backoffice import rights
-from backoffice.base import ReadOnlyModelAdmin, order_link
-from backoffice.deadletters import DeadLetterAdmin
+from backoffice.base import ReadOnlyList, time
 from backoffice.editing import EditableModelAdmin
-from backoffice.keyset import KeysetPaging
-from backoffice.shards import BucketMoveAdmin
-from coupons.events import REDEMPTION
-from eventing.deadletters import UNREADABLE
-from eventing.models import DeadLetter
-from inventory.events import RESERVATION
-from orders.events import CATEGORY as ORDER
-from payments.events import CATEGORY as PAYMENT
-from sharding.models import BucketMove
 from values.fields import TextField
-from values.filters import stamp
 from values.text import Text
 
 GROUP_NAME = Text(longest=150)
-OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 
-admin.site.index_template = "admin/backoffice/index.html"
-admin.site.index_title = "Dashboard"
-
-for model in (User, Group, DeadLetter, BucketMove):
-    admin.site.unregister(model)
+admin.site.unregister((User, Group))
 
 
 class NewPersonForm(UserCreationForm):
@@ -132,57 +115,30 @@ class GroupAdmin(DjangoGroupAdmin, EditableModelAdmin):
         return super().formfield_for_manytomany(db_field, request, **_givable(db_field, request), **kwargs)
 
 
-@admin.register(DeadLetter)
-class ShopDeadLetterAdmin(KeysetPaging, DeadLetterAdmin):
-    """The streams of an order, its reservation, redemption and payments all have the order's id."""
-
-    list_display = (*DeadLetterAdmin.list_display, "order")
-    summary = (*DeadLetterAdmin.summary, "order")
-
-    @display(description="order")
-    def order(self, letter: DeadLetter) -> str | None:
-        return order_link(letter.stream_id if letter.category in OF_ORDERS else None)
-
-    @display(description="id")
-    def event(self, letter: DeadLetter) -> str:
-        if letter.category == UNREADABLE:
-            return super().event(letter)
-        return format_html(
-            '<a class="bo-number" href="{}">{}</a>', reverse("event", args=[letter.event_id]), letter.event_id
-        )
-
-
-@admin.register(BucketMove)
-class ShopBucketMoveAdmin(KeysetPaging, BucketMoveAdmin):
-    """Moves, paged as the other lists are."""
-
-
 @admin.register(LogEntry)
-class LogEntryAdmin(ReadOnlyModelAdmin):
+class LogEntryAdmin(ReadOnlyList):
     """What operators have done in the back office."""
 
-    list_display = ("time", "operator", "did", "what", "message")
-    list_display_links = ("time",)
+    list_display = ("at", "operator", "action", "what", "message")
+    list_display_links = ("at",)
     list_filter = ("action_flag", "content_type")
     list_select_related = ("user", "content_type")
     search_fields = ("user__username", "object_repr", "object_id")
     search_help_text = "Operator, or name or number of what was changed"
     ordering = ("-id",)
-    fields = ("action_time", "operator", "did", "what", "content_type", "message")
+    fields = ("action_time", "operator", "action", "what", "content_type", "message")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[LogEntry]:
         return super().get_queryset(request).select_related("user", "content_type")
 
-    @display(description="time")
-    def time(self, entry: LogEntry) -> str | None:
-        return stamp(entry.action_time)
+    at = time("action_time", "time")
 
     @display(description="operator")
     def operator(self, entry: LogEntry) -> str:
         return entry.user.get_username()
 
-    @display(description="did", label={"added": "success", "changed": "info", "deleted": "danger"})
-    def did(self, entry: LogEntry) -> str:
+    @display(description="action", label={"added": "success", "changed": "info", "deleted": "danger"})
+    def action(self, entry: LogEntry) -> str:
         return {ADDITION: "added", CHANGE: "changed"}.get(entry.action_flag, "deleted")
 
     @display(description="what")

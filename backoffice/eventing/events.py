@@ -8,30 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 
 from backoffice import keyset
-from backoffice.base import order_link
-from coupons.events import REDEMPTION
+from backoffice.base import order_link, render_page
 from eventing import browser, registry
 from eventing.browser import Key, Only
 from eventing.recorded import event_id, stream_name
-from inventory.events import PRODUCT, RESERVATION
+from inventory.events import PRODUCT
 from notifications.events import CATEGORY as MESSAGE
-from orders.events import CATEGORY as ORDER
-from payments.events import CATEGORY as PAYMENT
 from sharding import numbers
 from timeline.json_html import pretty_json
+from values.contexts import order_streams
 
 PAGE_SIZE = 50
 OUTBOX_ROWS = 20
-OF_ORDERS = (ORDER, RESERVATION, REDEMPTION, PAYMENT)
 SUBJECTS = {PRODUCT: "inventory_product", MESSAGE: "notifications_message"}
 
 
@@ -82,10 +76,16 @@ class EventFilter(forms.Form):
         return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
 
 
+def sees_events(request: HttpRequest) -> bool:
+    return request.user.has_perm("eventing.view_event")
+
+
+def sees_outbox(request: HttpRequest) -> bool:
+    return request.user.has_perm("eventing.view_outboxmessage")
+
+
 def events(request: HttpRequest) -> HttpResponse:
     """The events of all databases, newest first."""
-    if not request.user.has_perm("eventing.view_event"):
-        raise PermissionDenied
     narrow = EventFilter(request.GET)
     only = narrow.only()
     stream = narrow.cleaned_data.get("stream")
@@ -95,8 +95,6 @@ def events(request: HttpRequest) -> HttpResponse:
     shown = page.items[:PAGE_SIZE]
     filters = narrow.parameters()
     context = {
-        **admin.site.each_context(request),
-        "title": "Events",
         "rows": shown,
         "unavailable": page.unavailable,
         "filter": narrow,
@@ -106,13 +104,11 @@ def events(request: HttpRequest) -> HttpResponse:
         if len(page.items) > PAGE_SIZE
         else None,
     }
-    return TemplateResponse(request, "admin/monitoring/events.html", context)
+    return render_page(request, "eventing/events", "Events", context)
 
 
 def event(request: HttpRequest, name: str) -> HttpResponse:
     """One event: what it says, what caused it, what it caused, and where it has gone."""
-    if not request.user.has_perm("eventing.view_event"):
-        raise PermissionDenied
     key = browser.parse(name)
     journey = browser.journey(*key) if key else None
     if journey is None or key is None:
@@ -120,8 +116,6 @@ def event(request: HttpRequest, name: str) -> HttpResponse:
     category, stream_id, version = key
     cause = journey.event.metadata.get("causation_id") or ""
     context = {
-        **admin.site.each_context(request),
-        "title": journey.event.type,
         "journey": journey,
         "event": journey.event,
         "stream": stream_name(category, stream_id),
@@ -130,25 +124,18 @@ def event(request: HttpRequest, name: str) -> HttpResponse:
         "data": pretty_json(journey.event.data),
         "metadata": pretty_json(journey.event.metadata),
         "order": order_link(stream_id)
-        if category in OF_ORDERS and request.user.has_perm("orders.view_order")
+        if category in order_streams() and request.user.has_perm("orders.view_order")
         else None,
         "subject": reverse(f"admin:{SUBJECTS[category]}_change", args=[stream_id]) if category in SUBJECTS else None,
-        "bucket": numbers.bucket_of(stream_id) if category in OF_ORDERS else None,
+        "bucket": numbers.bucket_of(stream_id) if category in order_streams() else None,
     }
-    return TemplateResponse(request, "admin/monitoring/event.html", context)
+    return render_page(request, "eventing/event", journey.event.type, context)
 
 
 def outbox(request: HttpRequest) -> HttpResponse:
     """What is committed and not yet published, database by database."""
-    if not request.user.has_perm("eventing.view_outboxmessage"):
-        raise PermissionDenied
-    context = {
-        **admin.site.each_context(request),
-        "title": "Outbox",
-        "outboxes": browser.outboxes(limit=OUTBOX_ROWS),
-        "now": timezone.now(),
-    }
-    return TemplateResponse(request, "admin/monitoring/outbox.html", context)
+    context = {"outboxes": browser.outboxes(limit=OUTBOX_ROWS), "now": timezone.now()}
+    return render_page(request, "eventing/outbox", "Outbox", context)
 
 
 def _written(key: Key) -> str:

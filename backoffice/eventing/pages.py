@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Max
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -19,6 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from backoffice.base import guarded, log, render_page
 from eventing import deadletters, redrives
 from eventing.models import DeadLetter, RedriveRun
 
@@ -32,12 +32,7 @@ def urls(letters: Any) -> list[URLPattern]:
     """The addresses below the list of `letters`, a DeadLetterAdmin."""
 
     def address(route: str, view: Callable[..., HttpResponse], name: str, may: Callable[[HttpRequest], bool]) -> Any:
-        def guarded(request: HttpRequest, **arguments: Any) -> HttpResponse:
-            if not may(request):
-                raise PermissionDenied
-            return view(letters, request, **arguments)
-
-        return path(route, letters.admin_site.admin_view(guarded), name=f"eventing_deadletter_{name}")
+        return path(route, guarded(partial(view, letters), may), name=f"eventing_deadletter_{name}")
 
     sees, settles = letters.has_view_permission, letters.has_settle_permission
     return [
@@ -180,7 +175,7 @@ def redrive_all(letters: Any, request: HttpRequest) -> HttpResponse:
     form = RunForm(request.POST or None)
     if form.is_valid() and matching:
         run = redrives.start(selection, form.cleaned_data["rate"], by=request.user.get_username())
-        _log(request, run, f"Started: {matching} letters, {run.rate} a second, {_words(selection)}.")
+        log(request, run, f"Started: {matching} letters, {run.rate} a second, {_words(selection)}.")
         return HttpResponseRedirect(reverse("admin:eventing_deadletter_run", args=[run.pk]))
     context = {
         "title": "Redrive all that match",
@@ -215,7 +210,7 @@ def move(letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
             raise Http404(f"A run cannot be told to {action}.")
         act, done = actions[action]
         if act(run, by=request.user.get_username()):
-            _log(request, run, f"{done}.")
+            log(request, run, f"{done}.")
         else:
             messages.warning(request, f"The run is {_shown(run)['state']}; there is nothing to {action}.")
     return HttpResponseRedirect(reverse("admin:eventing_deadletter_run", args=[pk]))
@@ -245,16 +240,5 @@ def _words(selection: dict[str, str]) -> str:
     return ", ".join(f"{word} {selection[name]}" for name, word in named.items() if name in selection)
 
 
-def _log(request: HttpRequest, run: RedriveRun, message: str) -> None:
-    LogEntry.objects.log_actions(
-        user_id=int(request.user.pk or 0),
-        queryset=RedriveRun.objects.filter(pk=run.pk),
-        action_flag=CHANGE,
-        change_message=message,
-        single_object=True,
-    )
-
-
 def _page(letters: Any, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-    everywhere = {**letters.admin_site.each_context(request), "opts": letters.opts}
-    return TemplateResponse(request, f"admin/eventing/deadletter/{name}.html", everywhere | context)
+    return render_page(request, f"eventing/deadletter/{name}", context.pop("title"), context, of=letters)

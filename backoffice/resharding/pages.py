@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.admin.models import ADDITION
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
-from backoffice.shards import picture
+from backoffice.base import guarded, log, render_page
+from backoffice.resharding import picture
 from eventing.queues import BrokerUnavailable
 from resharding import background, moving
 from resharding.background import Act
@@ -43,24 +45,12 @@ def may_move(request: HttpRequest) -> bool:
     return request.user.has_perm("sharding.add_bucketmove")
 
 
-def _guarded(
-    admin: Any, may: Callable[[HttpRequest], bool], view: Callable[..., HttpResponse], **more: Any
-) -> Callable[..., HttpResponse]:
-    def guarded(request: HttpRequest, pk: int) -> HttpResponse:
-        if not may(request):
-            raise PermissionDenied
-        return view(admin, request, pk, **more)
-
-    view_of_site: Callable[..., HttpResponse] = admin.admin_site.admin_view(guarded)
-    return view_of_site
-
-
 # --- Buckets ---------------------------------------------------------------------------------------------------------
 
 
 def urls_of_buckets(buckets: Any) -> list[URLPattern]:
     """The addresses below the list of `buckets`, a BucketAdmin."""
-    return [path("<int:pk>/move/", _guarded(buckets, may_move, move_bucket), name="sharding_bucket_move")]
+    return [path("<int:pk>/move/", guarded(partial(move_bucket, buckets), may_move), name="sharding_bucket_move")]
 
 
 def about_bucket(request: HttpRequest, bucket: Bucket) -> dict[str, Any]:
@@ -105,7 +95,7 @@ def move_bucket(buckets: Any, request: HttpRequest, pk: int) -> HttpResponse:
         except BrokerUnavailable:
             messages.error(request, _no_broker(f"reshard move --bucket {pk} --to {target}"))
         else:
-            _log(request, move, ADDITION, f"Started: from {move.source} to {move.target}.")
+            log(request, move, f"Started: from {move.source} to {move.target}.", ADDITION)
             return HttpResponseRedirect(_address(move))
         return HttpResponseRedirect(back)
     context = {
@@ -125,7 +115,9 @@ def urls_of_moves(moves: Any) -> list[URLPattern]:
     """The addresses below the list of `moves`, a BucketMoveAdmin."""
 
     def address(route: str, name: str, may: Callable[[HttpRequest], bool], view: Any, **more: Any) -> URLPattern:
-        return path(f"<int:pk>/{route}/", _guarded(moves, may, view, **more), name=f"sharding_bucketmove_{name}")
+        return path(
+            f"<int:pk>/{route}/", guarded(partial(view, moves, **more), may), name=f"sharding_bucketmove_{name}"
+        )
 
     return [
         address("change", "change", moves.has_view_permission, move_page),
@@ -156,7 +148,7 @@ def act(moves: Any, request: HttpRequest, pk: int, *, wanted: Act) -> HttpRespon
     try:
         if request.method == "POST":
             background.ask(wanted, move)
-            _log(request, move, CHANGE, f"{label}.")
+            log(request, move, f"{label}.")
             messages.success(request, asked)
             return HttpResponseRedirect(_address(move))
         background.refuse_nonsense(wanted, move)
@@ -259,10 +251,5 @@ def _no_broker(command: str) -> str:
     return f"The broker does not answer, so no worker can be asked. `manage.py {command}` needs none."
 
 
-def _log(request: HttpRequest, move: BucketMove, flag: int, message: str) -> None:
-    LogEntry.objects.log_actions(request.user.pk or 0, [move], flag, message, single_object=True)
-
-
 def _page(admin: Any, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-    everywhere = {**admin.admin_site.each_context(request), "opts": admin.opts}
-    return TemplateResponse(request, f"admin/sharding/{name}.html", everywhere | context)
+    return render_page(request, f"sharding/{name}", context.pop("title"), context, of=admin)

@@ -1,50 +1,54 @@
-"""Dead letters for operators: what failed and why, to be repaired, sent once more or put aside."""
+"""Events, the outbox and dead letters for operators: what failed and why, to be edited, redriven or archived."""
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import URLPattern
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from backoffice.deadletters import pages
+from backoffice.base import ReadOnlyList, guarded, order_link, render_page, time
+from backoffice.eventing import events, pages
 from eventing import deadletters
 from eventing.databases import give_back_connections
 from eventing.errors import NotRedrivable
 from eventing.models import DeadLetter
 from eventing.publishing import PATIENCE_SECONDS, Publisher
 from timeline.json_html import pretty_json
-from values.filters import stamp
+from values.contexts import order_streams
 from values.text import InvalidText, Text
 
 ACTION_SECONDS = 10.0
 NOTE = Text(longest=500)  # of an operator
 
 
+urlpatterns = [
+    path("eventing/event/", guarded(events.events, events.sees_events), name="events"),
+    path("eventing/event/<str:name>/", guarded(events.event, events.sees_events), name="event"),
+    path("eventing/outbox/", guarded(events.outbox, events.sees_outbox), name="outbox"),
+]
+
+
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ModelAdmin):
+class DeadLetterAdmin(ReadOnlyList):
     """The admin's own form edits nothing; the actions and the pages beside it ask for the permission to change."""
 
-    list_display: tuple[str, ...] = ("failed", "event_type", "event", "subscriber", "short_error", "attempts", "state")
+    list_display = ("failed", "event_type", "event", "subscriber", "short_error", "attempts", "state", "order")
     list_display_links = ("failed", "event_type")
     list_filter = ("status", "subscriber", "type", "error")
-    list_filter_sheet = False
-    list_per_page = 50
     list_before_template = "admin/eventing/deadletter/summary.html"
     search_fields = ("stream_id", "type", "message")
     search_help_text = "Type or message"
     ordering = ("-failed_at", "-id")
     actions = ("redrive", "archive")
     change_form_outer_before_template = "admin/eventing/deadletter/settle.html"
-    summary: tuple[str, ...] = ("state", "subscriber", "attempts", "failed_at", "settled_at")
+    summary = ("state", "subscriber", "attempts", "failed_at", "settled_at", "order")
 
     def get_urls(self) -> list[URLPattern]:
         return [*pages.urls(self), *super().get_urls()]
@@ -68,25 +72,29 @@ class DeadLetterAdmin(ModelAdmin):
         deadletters.note_handled(self.list_per_page)
         return super().change_view(request, object_id, form_url, extra_context)
 
-    @display(description="failed", ordering="failed_at")
-    def failed(self, letter: DeadLetter) -> str | None:
-        return stamp(letter.failed_at)
+    failed = time("failed_at", "failed")
 
-    @display(description="event", ordering="type")
+    @display(description="event")
     def event_type(self, letter: DeadLetter) -> str:
         return letter.type
 
     @display(description="id")
     def event(self, letter: DeadLetter) -> str:
-        return format_html('<span class="bo-number">{}</span>', letter.event_id)
+        if letter.category == deadletters.UNREADABLE:
+            return format_html('<span class="bo-number">{}</span>', letter.event_id)
+        url = reverse("event", args=[letter.event_id])
+        return format_html('<a class="bo-number" href="{}">{}</a>', url, letter.event_id)
 
-    @display(description="error", ordering="error")
+    @display(description="order")
+    def order(self, letter: DeadLetter) -> str | None:
+        return order_link(letter.stream_id if letter.category in order_streams() else None)
+
+    @display(description="error")
     def short_error(self, letter: DeadLetter) -> str:
         return format_html('<span title="{}">{}</span>', letter.message, letter.error)
 
     @display(
         description="status",
-        ordering="status",
         label={
             DeadLetter.Status.OPEN: "danger",
             DeadLetter.Status.REDRIVEN: "info",
@@ -123,12 +131,12 @@ class DeadLetterAdmin(ModelAdmin):
     @admin.action(description="Redrive: send to the subscriber once more", permissions=["settle"])
     def redrive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         sent = []
-        until = time.monotonic() + ACTION_SECONDS
+        until = monotonic() + ACTION_SECONDS
         letters = list(queryset.order_by("id"))
         with Publisher(seconds=PATIENCE_SECONDS) as publisher:
             try:
                 for letter in letters:
-                    if time.monotonic() > until:
+                    if monotonic() > until:
                         messages.warning(request, "That took too long for a page. The others are as they were.")
                         break
                     give_back_connections()  # whoever waits for the broker keeps none from others
@@ -153,37 +161,16 @@ class DeadLetterAdmin(ModelAdmin):
         except InvalidText as error:
             if "reason" in request.POST:
                 messages.error(request, f"The reason was not taken: {error}.")
-            return TemplateResponse(request, "admin/eventing/deadletter/archive.html", self._asking(request, letters))
+            context = {"letters": letters, "longest": NOTE.longest}
+            return render_page(request, "eventing/deadletter/archive", "Archive dead letters", context, of=self)
         for letter in letters:
             deadletters.archive(letter, by=request.user.get_username(), reason=reason)
             self.log_change(request, letter, f"Archived: {reason}")
         messages.success(request, f"{_letters(len(letters))} archived.")
         return None
 
-    def _asking(self, request: HttpRequest, letters: list[DeadLetter]) -> dict[str, Any]:
-        context: dict[str, Any] = self.admin_site.each_context(request)
-        return {
-            **context,
-            "opts": self.opts,
-            "title": "Archive dead letters",
-            "letters": letters,
-            "longest": NOTE.longest,
-        }
-
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("eventing.change_deadletter")
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return request.user.has_perm("eventing.view_deadletter") or self.has_settle_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 def _letters(count: int) -> str:
