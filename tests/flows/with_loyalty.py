@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from celery import current_app
 from django.apps import apps
+from django.contrib.auth.models import User
+from django.test import Client
 from django_celery_beat.models import PeriodicTask
 
 from eventing import periodic, schedules, topology
@@ -81,3 +83,16 @@ def test_loyalty_has_a_schedule(db: None) -> None:
     assert periodic.by_title()["Expire loyalty points"].task == "loyalty.tasks.expire_points"
     schedules.install()
     assert PeriodicTask.objects.filter(name="Expire loyalty points", enabled=True).exists()
+
+
+def test_loyalty_has_a_page_in_the_navigation(points: Any, client: Client) -> None:
+    client.force_login(User.objects.create_superuser("operator"))
+    page = "/admin/loyalty/points/"
+    assert {"title": "Loyalty points", "link": page}.items() <= {
+        key: value
+        for group in client.get("/admin/").context["sidebar_navigation"]
+        for item in group["items"]
+        if item["link"] == page
+        for key, value in item.items()
+    }.items()
+    assert numbers.to_text(points.order_id) in client.get(page).content.decode()

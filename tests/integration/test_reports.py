@@ -121,7 +121,7 @@ def test_operators_read_both_reports(client: Client) -> None:
     stuck.report_stuck_orders(now)
     client.force_login(OperatorFactory.create())
 
-    assert "21.00 EUR" in client.get("/admin/monitoring/dailysales/").content.decode()
+    assert "€21.00" in client.get("/admin/monitoring/dailysales/").content.decode()
     assert "The stock check, by inventory." in client.get("/admin/monitoring/stuckorder/").content.decode()
 
 
