@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from lab.figures import Figure, missed, write
+from lab.harness.probes import Unusable
+from lab.harness.shell import ShellError
+from lab.harness.stack import StackError
+from lab.harness.system import NotQuiet, say
 
 
 def parser(name: str, description: str | None, *, json: bool = True, **options: object) -> argparse.ArgumentParser:
@@ -33,7 +40,16 @@ def number(
 
 
 def positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    return number(float, 0, above=True)(text)
+
+
+def report(measure: Callable[[Path], list[Figure]], json: Path | None, *, strict: bool = True, **facts: object) -> int:
+    """Measure in a temporary folder, and show the figures. Exit code 1: it failed or, if `strict`, missed a limit."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
+            figures = measure(Path(folder))
+    except (Unusable, StackError, ShellError, NotQuiet) as error:
+        say(str(error))
+        return 1
+    write(figures, json, **facts)
+    return 1 if strict and missed(figures) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,7 +40,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Something that was measured once or several times; `unit` such as "orders/s", `note` names offenders."""
+    """Something that was measured in one or several runs; `unit` such as "orders/s", `note` names offenders."""
 
     name: str
     runs: Sequence[float]
@@ -67,6 +67,14 @@ class Figure:
         return None if self.asked is None else self.asked.is_met(self.value, floor)
 
 
+def figure(
+    name: str, runs: float | Sequence[float], unit: str = "", asked: Asked | None = None, note: str = ""
+) -> Figure:
+    """A figure of several runs, or of one."""
+    values = runs if isinstance(runs, Sequence) else [float(runs)]
+    return Figure(name=name, runs=values, unit=unit, asked=asked, note=note)
+
+
 def at_least(limit: float, **options: bool) -> Asked:
     return Asked(limit=limit, **options)
 
@@ -82,8 +90,11 @@ def some(offenders: Sequence[object]) -> str:
 
 def none(name: str, offenders: Sequence[object], number: int | None = None) -> Figure:
     """There should be none of these."""
-    runs = [float(len(offenders) if number is None else number)]
-    return Figure(name=name, runs=runs, asked=at_most(0), note=some(offenders))
+    return figure(name, len(offenders) if number is None else number, asked=at_most(0), note=some(offenders))
+
+
+def clean(audit: Mapping[str, Any], note: str = "") -> Figure:
+    return figure("audit", audit["clean"], "clean", at_least(1), note)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -7,18 +7,16 @@ CPU time of everything that belongs to it, the services included, until the last
 from __future__ import annotations
 
 import os
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
 from lab import command
 from lab.bench.command import UNLIMITED, Bench, Effort
-from lab.figures import Figure, write
+from lab.figures import Figure, figure
 from lab.harness.installations import production
 from lab.harness.stack import Processes
 from lab.harness.system import say, temporary_system
@@ -49,21 +47,17 @@ def measure(shards: int, concurrency: int, rate: float, seconds: int, folder: Pa
     spent = {name: 1000 * used_seconds / orders for name, used_seconds in used.most_common()}
     total = sum(spent.values())
     shop = f"{shards} order shards, {concurrency} processes a worker"
-    one = partial(_figure, shop)
-    return [
-        one("orders taken", answered.rate, "orders/s"),
-        one("placed → confirmed, p50", confirmed, "ms"),
-        one("transactions", transactions),
-        one("databases grow by", disk / 1024, "KiB"),
-        one("write-ahead log", log / 1024, "KiB"),
-        *(one(f"  CPU of {name}", milliseconds, "ms") for name, milliseconds in spent.items()),
-        one("CPU of an order", total, "ms"),
-        one("orders a day and core", SECONDS_A_DAY * 1000 / total, "orders"),
+    found = [
+        ("orders taken", answered.rate, "orders/s"),
+        ("placed → confirmed, p50", confirmed, "ms"),
+        ("transactions", transactions, ""),
+        ("databases grow by", disk / 1024, "KiB"),
+        ("write-ahead log", log / 1024, "KiB"),
+        *((f"  CPU of {name}", milliseconds, "ms") for name, milliseconds in spent.items()),
+        ("CPU of an order", total, "ms"),
+        ("orders a day and core", SECONDS_A_DAY * 1000 / total, "orders"),
     ]
-
-
-def _figure(shop: str, name: str, value: float, unit: str = "") -> Figure:
-    return Figure(name=f"{shop}: {name}", runs=[value], unit=unit)
+    return [figure(f"{shop}: {name}", value, unit) for name, value, unit in found]
 
 
 def cpu_seconds(processes: Processes) -> Counter[str]:
@@ -91,13 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--shards", type=int, nargs="+", default=[1, 4, 8], help="order shards (default: 1 4 8)")
     add("--concurrency", type=int, nargs="+", default=[2], help="processes of each worker (default: 2)")
     options = parser.parse_args(arguments)
-    figures: list[Figure] = []
-    for shards in options.shards:
-        for concurrency in options.concurrency:
+
+    def measure_each(folder: Path) -> list[Figure]:
+        figures = []
+        for shards, concurrency in product(options.shards, options.concurrency):
             say(f"{shards} order shards, {concurrency} processes a worker …")
-            with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-                started = time.monotonic()
-                figures += measure(shards, concurrency, options.rate, options.seconds, Path(folder))
-                say(f"{time.monotonic() - started:.0f} s")
-    write(figures, options.json)
-    return 0
+            figures += measure(shards, concurrency, options.rate, options.seconds, folder / f"{shards}-{concurrency}")
+        return figures
+
+    return command.report(measure_each, options.json)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -22,12 +21,11 @@ from statistics import quantiles
 from lab import command
 from lab.bench import compiled, reading, shards
 from lab.client import Client
-from lab.figures import FLOOR, Asked, Figure, at_least, at_most, write
+from lab.figures import FLOOR, Asked, Figure, at_least, at_most, clean, figure
 from lab.harness.installations import production, temporary_installation
 from lab.harness.probes import Unusable
-from lab.harness.shell import Shell, ShellError
-from lab.harness.stack import StackError
-from lab.harness.system import NotQuiet, System, say, temporary_system
+from lab.harness.shell import Shell
+from lab.harness.system import System, say, temporary_system
 from lab.programs import parts, questions, shop
 from lab.traffic import Traffic
 
@@ -88,7 +86,7 @@ def _alone(groups: Sequence[str], effort: Effort, folder: Path, shards: int) -> 
         if "floor" in groups:
             say("the floor: pgbench …")
             rates = [compiled.floor(env["DATABASE_URL"], seconds=effort.seconds) for _ in range(effort.runs)]
-            figures.append(Figure(name=FLOOR, unit="orders/s", runs=rates))
+            figures.append(figure(FLOOR, rates, "orders/s"))
         if "parts" in groups:
             say("parts of the pipeline …")
             figures += _parts(shell.call(parts.measure, effort.share, effort.runs))
@@ -98,21 +96,16 @@ def _alone(groups: Sequence[str], effort: Effort, folder: Path, shards: int) -> 
 def _parts(found: dict[str, list[float]]) -> list[Figure]:
     ratios = [batch / single for batch, single in zip(found["consume 64"], found["consume 1"], strict=True)]
     consumed = [
-        Figure(
-            name=f"inventory consumes, batches of {size}",
-            unit="events/s",
-            runs=found[f"consume {size}"],
-            asked=at_least(15_200) if size == 64 else None,
-        )
-        for size in parts.EVENTS
+        figure(f"inventory consumes, batches of {size}", found[f"consume {size}"], "events/s", asked)
+        for size, asked in {**dict.fromkeys(parts.EVENTS), 64: at_least(15_200)}.items()
     ]
     return [
-        Figure(name="broker: publish, confirmed one by one", unit="messages/s", runs=found["broker publish"]),
-        Figure(name="broker: consume, acknowledged one by one", unit="messages/s", runs=found["broker consume"]),
-        Figure(name="relay publishes", unit="events/s", runs=found["relay"], asked=at_least(10_000)),
+        figure("broker: publish, confirmed one by one", found["broker publish"], "messages/s"),
+        figure("broker: consume, acknowledged one by one", found["broker consume"], "messages/s"),
+        figure("relay publishes", found["relay"], "events/s", at_least(10_000)),
         *consumed,
-        Figure(name="batches of 64 against single events", unit="times", runs=ratios, asked=at_least(8)),
-        Figure(name="reservations of one hot product", unit="reservations/s", runs=found["hot"], asked=at_least(2_000)),
+        figure("batches of 64 against single events", ratios, "times", at_least(8)),
+        figure("reservations of one hot product", found["hot"], "reservations/s", at_least(2_000)),
     ]
 
 
@@ -177,8 +170,7 @@ class Bench:
             figures += self._memory()
         if "accept" in groups or "flow" in groups:
             say("auditing …")
-            clean = self.system.call(questions.audit)["clean"]
-            figures.append(Figure(name="audit", unit="clean", runs=[float(clean)], asked=at_least(1)))
+            figures.append(clean(self.system.call(questions.audit)))
         return figures
 
     def drain(self) -> None:
@@ -200,7 +192,7 @@ class Bench:
         for name, path, headers, asked in pages:
             ask = partial(compiled.get, self.system.url + path, seconds=self.effort.seconds, headers=headers)
             runs = [ask().rate for _ in range(self.effort.runs)]
-            figures.append(Figure(name=name, unit="requests/s", runs=runs, asked=asked))
+            figures.append(figure(name, runs, "requests/s", asked))
         return figures
 
     def _accept(self) -> list[Figure]:
@@ -221,11 +213,11 @@ class Bench:
         handled = accepted / (time.monotonic() - began)
         asked = at_least(0.20, of_floor=True)
         return [
-            Figure(name="orders accepted over HTTP", unit="orders/s", runs=[one.rate for one in at_best], asked=asked),
-            Figure(name="  p50", unit="ms", runs=[one.p50 for one in at_best]),
-            Figure(name="  p99", unit="ms", runs=[one.p99 for one in at_best]),
-            Figure(name="  p99 at 70 % of that rate", unit="ms", runs=[o.p99 for o in at_ease], asked=at_most(50)),
-            Figure(name="  these orders handled by everybody afterwards", unit="orders/s", runs=[handled]),
+            figure("orders accepted over HTTP", [one.rate for one in at_best], "orders/s", asked),
+            figure("  p50", [one.p50 for one in at_best], "ms"),
+            figure("  p99", [one.p99 for one in at_best], "ms"),
+            figure("  p99 at 70 % of that rate", [one.p99 for one in at_ease], "ms", at_most(50)),
+            figure("  these orders handled by everybody afterwards", handled, "orders/s"),
         ]
 
     def _highest_rate(self) -> tuple[float, list[Figure]]:
@@ -243,12 +235,11 @@ class Bench:
         while not (kept := self._sustain(good, effort.sustain)).up:
             good *= 0.9
         name = f"orders confirmed as they come, for {effort.sustain} s"
-        asked, oldest = at_least(0.12, of_floor=True), at_most(BEHIND_SECONDS)
         return good, [
-            Figure(name=name, unit="orders/s", runs=[kept.rate], asked=asked),
-            Figure(name="  placed → confirmed: p50", unit="ms", runs=[kept.p50]),
-            Figure(name="  placed → confirmed: p99", unit="ms", runs=[kept.p99]),
-            Figure(name="  oldest unpublished event", unit="s", runs=[kept.oldest], asked=oldest),
+            figure(name, kept.rate, "orders/s", at_least(0.12, of_floor=True)),
+            figure("  placed → confirmed: p50", kept.p50, "ms"),
+            figure("  placed → confirmed: p99", kept.p99, "ms"),
+            figure("  oldest unpublished event", kept.oldest, "s", at_most(BEHIND_SECONDS)),
         ]
 
     def _sustain(self, rate: float, seconds: int) -> Kept:
@@ -303,8 +294,8 @@ class Bench:
             high.append(milliseconds[percentile - 1])
         name = f"placed → confirmed {when}"
         return [
-            Figure(name=f"{name}: p50", unit="ms", runs=middle),
-            Figure(name=f"{name}: p{percentile}", unit="ms", runs=high, asked=asked),
+            figure(f"{name}: p50", middle, "ms"),
+            figure(f"{name}: p{percentile}", high, "ms", asked),
         ]
 
     def _memory(self) -> list[Figure]:
@@ -316,9 +307,7 @@ class Bench:
             first = psutil.Process(leader)
             largest = max(one.memory_full_info().pss for one in (first, *first.children(recursive=True)))
             asked = at_most(120 if name == "web" else 100)
-            figures.append(
-                Figure(name=f"memory, {name}: largest process", unit="MiB", runs=[largest / 2**20], asked=asked)
-            )
+            figures.append(figure(f"memory, {name}: largest process", largest / 2**20, "MiB", asked))
         return figures
 
 
@@ -351,12 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = {name: getattr(options, name) for name in ("seconds", "sustain", "share", "precision")}
     effort = replace(QUICK if options.quick else Effort(), **{k: v for k, v in chosen.items() if v is not None})
     started = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-            figures = measure(options.only, effort, Path(folder), options.shards)
-    except (Unusable, StackError, ShellError, NotQuiet) as error:
-        say(str(error))
-        return 1
-    write(figures, options.json, shards=options.shards)
+    measured = partial(measure, options.only, effort, shards=options.shards)
+    code = command.report(measured, options.json, strict=False, shards=options.shards)
     say(f"{time.monotonic() - started:.0f} s in all")
-    return 0
+    return code

@@ -6,14 +6,14 @@ common deadline, and watches the sweep, the returning stock and coupons, and the
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from lab import command
-from lab.figures import Figure, at_least, missed, none, some, write
+from lab.figures import Figure, at_least, clean, figure, none, some
 from lab.harness.system import NotQuiet, say, temporary_system
 from lab.programs import questions, shop
 
@@ -79,16 +79,16 @@ def measure(orders: int, log_dir: Path) -> list[Figure]:
         audit = system.call(questions.audit)
     violated = [check["name"] for check in audit["checks"] if check["violations"]] + audit["unavailable"]
     return [
-        Figure(name="orders due together", runs=[orders]),
-        Figure(name="  confirmed by then", runs=[confirmed]),
-        Figure(name="cancelled", runs=[cancelled], asked=at_least(orders)),
-        Figure(name="lateness, half of them", runs=[late[len(late) // 2]], unit="s"),
-        Figure(name="lateness, the last one", runs=[late[-1]], unit="s"),
-        Figure(name="all stock and coupons back after", runs=[returned_after], unit="s"),
-        Figure(name="every event handled after", runs=[quiet_after], unit="s", note=left),
+        figure("orders due together", orders),
+        figure("  confirmed by then", confirmed),
+        figure("cancelled", cancelled, asked=at_least(orders)),
+        figure("lateness, half of them", late[len(late) // 2], "s"),
+        figure("lateness, the last one", late[-1], "s"),
+        figure("all stock and coupons back after", returned_after, "s"),
+        figure("every event handled after", quiet_after, "s", note=left),
         none("pieces still reserved", [], reserved - before[0]),
         none("coupons still redeemed", [], redeemed - before[1]),
-        Figure(name="audit", runs=[float(audit["clean"])], unit="clean", asked=at_least(1), note=some(violated)),
+        clean(audit, some(violated)),
     ]
 
 
@@ -97,7 +97,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     orders = "orders that become due together (default: %(default)s)"
     parser.add_argument("--orders", type=command.number(int, 1), default=10_000, help=orders)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-        figures = measure(options.orders, Path(folder))
-    write(figures, options.json)
-    return 1 if missed(figures) else 0
+    return command.report(partial(measure, options.orders), options.json)

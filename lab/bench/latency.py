@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +11,7 @@ from statistics import median, quantiles
 
 from lab import command
 from lab.client import Client
-from lab.figures import Figure, at_most, write
+from lab.figures import Figure, at_most, figure
 from lab.harness.stack import Embedded
 from lab.harness.system import System, say, temporary_system
 
@@ -45,14 +44,12 @@ def measure(url: str, profile: str, *, orders: int, rate: float) -> list[Figure]
         read.append((time.perf_counter() - started) * 1000)
     target = at_most(TARGET_P95_MS[profile])
     return [
-        Figure(name=f"{profile}: order read, p50", runs=[median(read)], unit="ms"),
-        Figure(name=f"{profile}: order accepted, p50", runs=[median(accepted)], unit="ms"),
-        Figure(name=f"{profile}: order accepted, p95", runs=[quantiles(accepted, n=20)[-1]], unit="ms"),
-        Figure(name=f"{profile}: placed → confirmed, p50", runs=[median(confirmed)], unit="ms"),
-        Figure(
-            name=f"{profile}: placed → confirmed, p95", runs=[quantiles(confirmed, n=20)[-1]], unit="ms", asked=target
-        ),
-        Figure(name=f"{profile}: placed → confirmed, longest", runs=[max(confirmed)], unit="ms"),
+        figure(f"{profile}: order read, p50", median(read), "ms"),
+        figure(f"{profile}: order accepted, p50", median(accepted), "ms"),
+        figure(f"{profile}: order accepted, p95", quantiles(accepted, n=20)[-1], "ms"),
+        figure(f"{profile}: placed → confirmed, p50", median(confirmed), "ms"),
+        figure(f"{profile}: placed → confirmed, p95", quantiles(confirmed, n=20)[-1], "ms", target),
+        figure(f"{profile}: placed → confirmed, longest", max(confirmed), "ms"),
     ]
 
 
@@ -76,10 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--orders", type=command.number(int, 2), default=200, help="orders to measure (default: %(default)s)")
     add("--rate", type=command.positive, default=10, help="orders per second (default: %(default)s)")
     options = parser.parse_args(arguments)
-    figures = []
-    for profile in ["embedded", "services"] if options.profile == "both" else [options.profile]:
-        say(f"{profile}: starting a shop of its own, then {options.orders} orders at {options.rate:.0f}/s …")
-        with tempfile.TemporaryDirectory(prefix="wharf-") as folder, _shop(profile, Path(folder)) as shop:
-            figures += measure(shop.url, profile, orders=options.orders, rate=options.rate)
-    write(figures, options.json, orders=options.orders, rate=options.rate)
-    return 0
+
+    def measure_each(folder: Path) -> list[Figure]:
+        figures = []
+        for profile in ["embedded", "services"] if options.profile == "both" else [options.profile]:
+            say(f"{profile}: starting a shop of its own, then {options.orders} orders at {options.rate:.0f}/s …")
+            with _shop(profile, folder / profile) as shop:
+                figures += measure(shop.url, profile, orders=options.orders, rate=options.rate)
+        return figures
+
+    return command.report(measure_each, options.json, strict=False, orders=options.orders, rate=options.rate)

@@ -8,16 +8,16 @@ Before each move it looks at the same flow without one; after it the flow pauses
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
 from lab import command
 from lab.client import Customer
-from lab.figures import Asked, Figure, at_most, missed, none, write
+from lab.figures import Figure, at_most, figure, none
 from lab.harness.installations import SHARDS, production
 from lab.harness.shell import Shell, ShellError
 from lab.harness.system import NotQuiet, System, say, temporary_system
@@ -93,29 +93,23 @@ def measure(orders: int, moves: int, kills: int, folder: Path) -> list[Figure]:
     closed = [float(closed_ms) for _, closed_ms, _ in results]
     p99s = [_p99_ms(before), _p99_ms(meanwhile)]
     return [
-        _one("rows of the bucket that moves", max(rows for rows, _, _ in results)),
-        _one("moves", moves),
-        _one("  of these with a mover killed", kills),
-        _one("orders a second, half of capacity", capacity / 2, "orders/s"),
-        _one("requests", len(before) + len(meanwhile) + len(killed)),
+        figure("rows of the bucket that moves", max(rows for rows, _, _ in results)),
+        figure("moves", moves),
+        figure("  of these with a mover killed", kills),
+        figure("orders a second, half of capacity", capacity / 2, "orders/s"),
+        figure("requests", len(before) + len(meanwhile) + len(killed)),
         none("failed requests", sorted(set(failures)), len(failures)),
-        _one("failed requests while a mover was dead", sum(bool(request.failure) for request in killed)),
+        figure("failed requests while a mover was dead", sum(bool(request.failure) for request in killed)),
         none("orders lost", [finding for one in harm for finding in one.findings], sum(one.lost for one in harm)),
         none("moves after which a promise was broken", [], len(harm)),
-        _one("a move, p50", median(seconds for _, _, seconds in results), "s"),
-        _one("bucket closed for writes, p50", median(closed), "ms"),
-        Figure(
-            name="bucket closed for writes, longest", runs=[max(closed)], unit="ms", asked=at_most(ASKED_BLOCKED_MS)
-        ),
-        _one("slowest request to the bucket", max(of_bucket, default=0.0), "ms"),
-        _one("other buckets' p99 before", p99s[0], "ms"),
-        _one("other buckets' p99 while it moves", p99s[1], "ms"),
-        _one("ratio of these", p99s[1] / p99s[0], "times", at_most(ASKED_RATIO)),
+        figure("a move, p50", median(seconds for _, _, seconds in results), "s"),
+        figure("bucket closed for writes, p50", median(closed), "ms"),
+        figure("bucket closed for writes, longest", max(closed), "ms", at_most(ASKED_BLOCKED_MS)),
+        figure("slowest request to the bucket", max(of_bucket, default=0.0), "ms"),
+        figure("other buckets' p99 before", p99s[0], "ms"),
+        figure("other buckets' p99 while it moves", p99s[1], "ms"),
+        figure("ratio of these", p99s[1] / p99s[0], "times", at_most(ASKED_RATIO)),
     ]
-
-
-def _one(name: str, value: float, unit: str = "", asked: Asked | None = None) -> Figure:
-    return Figure(name=name, runs=[float(value)], unit=unit, asked=asked)
 
 
 def _order(customer: Customer) -> None:
@@ -178,11 +172,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_arguments(parser, "--orders")
     options = parser.parse_args(arguments)
     check_arguments(parser, options)
-    with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-        try:
-            figures = measure(options.orders, options.moves, options.kills, Path(folder))
-        except (ShellError, NotQuiet) as error:
-            say(str(error))
-            return 1
-    write(figures, options.json)
-    return 1 if missed(figures) else 0
+    return command.report(partial(measure, options.orders, options.moves, options.kills), options.json)

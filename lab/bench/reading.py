@@ -12,24 +12,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from statistics import median, quantiles
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
-from wsgiref.util import setup_testing_defaults
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.handlers.wsgi import WSGIHandler
+from django.db import close_old_connections
+from django.test import Client
 
 from backoffice import keyset
 from backoffice import orders as admin
 from lab import command
-from lab.figures import Figure, at_most, missed, write
+from lab.figures import Figure, at_most, figure, missed, write
 from lab.programs import shop
 from lab.programs.questions import rows_of_shards
 from orders import selectors
@@ -52,38 +51,16 @@ class BadPage(Exception):
     """A page was not what it should be, so how long it took says nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visitor:
+class Visitor(Client):
     """Somebody who is signed in."""
 
-    application: WSGIHandler
-    cookie: str
-
-    def get(self, address: str) -> str:
-        """Fetch a page to its end and return where it leads to, if anywhere; raises BadPage."""
-        path, _, query = address.partition("?")
-        environ: dict[str, Any] = {"PATH_INFO": path, "QUERY_STRING": query, "HTTP_COOKIE": self.cookie}
-        if settings.HTTPS:
-            environ["HTTPS"] = "on"
-        if settings.ALLOWED_HOSTS and settings.ALLOWED_HOSTS[0] != "*":
-            environ["HTTP_HOST"] = settings.ALLOWED_HOSTS[0].removeprefix(".")
-        setup_testing_defaults(environ)
-        answer: dict[str, Any] = {}
-
-        def start(status: str, headers: list[tuple[str, str]], error: Any = None) -> Any:
-            answer.update(headers, status=status)
-
-        response = self.application(environ, start)
-        page = b"".join(response)
-        response.close()  # gives the connections back
-        if answer["status"][:3] not in ("200", "302") or b"did not answer" in page:
-            raise BadPage(f"{address}: {answer['status']}, or a database did not answer")
-        return str(answer.get("Location", ""))
-
-    def follow(self, address: str) -> None:
-        """Fetch a page, and those that it leads to."""
-        while address:
-            address = self.get(address)
+    def page(self, address: str) -> None:
+        """Fetch a page to its end, and those that it leads to; raises BadPage."""
+        response = self.get(address, secure=settings.HTTPS, follow=True)
+        page = response.getvalue()
+        close_old_connections()  # as at the end of each request, which Django's client leaves out
+        if response.status_code != 200 or b"did not answer" in page:
+            raise BadPage(f"{address}: {response.status_code}, or a database did not answer")
 
 
 def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]:
@@ -95,14 +72,9 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
     fewest = max(2, rounds // 5)
     customers = User.objects.in_bulk({order.customer_id for order in some})
     known = [order for order in some if order.customer_id in customers]
-    application = WSGIHandler()
     with ExitStack() as signed_in:
-
-        def sign_in(user: User) -> Visitor:
-            return Visitor(application=application, cookie=signed_in.enter_context(session(user)))
-
-        shoppers = {pk: sign_in(user) for pk, user in customers.items()}
-        operator = sign_in(signed_in.enter_context(somebody_of_the_office()))
+        shoppers = {pk: signed_in.enter_context(visitor(user)) for pk, user in customers.items()}
+        operator = signed_in.enter_context(visitor(signed_in.enter_context(somebody_of_the_office())))
         yield from spread(
             "history of a customer, in the database",
             [partial(selectors.orders_of, one.customer_id, limit=PAGE_OF_ORDERS + 1) for one in some],
@@ -110,22 +82,22 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
         )
         yield from spread(
             "history of a customer, whole request",
-            [partial(shoppers[one.customer_id].get, "/orders/") for one in known],
+            [partial(shoppers[one.customer_id].page, "/orders/") for one in known],
             asked=25,
             fewest=fewest,
         )
-        first = [partial(operator.get, LIST)] * len(some)
+        first = [partial(operator.page, LIST)] * len(some)
         yield from spread("back office: first page", first, asked=150)
         place = place_of_page(FAR, admin.PAGE_SIZE)
         if place is not None:
-            far = partial(operator.get, f"{LIST}?{urlencode({'before': place})}")
+            far = partial(operator.page, f"{LIST}?{urlencode({'before': place})}")
             # In turns, because a machine is not equally fast all the time.
             times = timed([page for near in first for page in (near, far)])
             yield from figures_of(f"back office: page {FAR:,}", times[1::2], asked=None)
             ratio = median(times[1::2]) / median(times[::2])
-            yield Figure(name=f"page {FAR:,} against page 1, p50", runs=[ratio], unit="times", asked=at_most(1.3))
+            yield figure(f"page {FAR:,} against page 1, p50", ratio, "times", at_most(1.3))
         for what, looked_for in searches(some, [customers[one.customer_id] for one in known]).items():
-            pages = [partial(operator.follow, f"{LIST}?{urlencode(one)}") for one in looked_for]
+            pages = [partial(operator.page, f"{LIST}?{urlencode(one)}") for one in looked_for]
             yield from spread(what, pages, fewest=fewest)
 
 
@@ -173,11 +145,13 @@ def place_of_page(number: int, size: int) -> str | None:
 
 
 @contextmanager
-def session(user: User) -> Iterator[str]:
-    """The cookie of somebody who is signed in, until the end. The time of their last visit stays as it was."""
-    key = shop.session(user.pk)
+def visitor(user: User) -> Iterator[Visitor]:
+    """A user who is signed in until the end. The time of their last visit stays as it was."""
+    host = settings.ALLOWED_HOSTS[0].removeprefix(".") if settings.ALLOWED_HOSTS else "127.0.0.1"
+    made = Visitor(SERVER_NAME="127.0.0.1" if host == "*" else host)
+    key = made.cookies[settings.SESSION_COOKIE_NAME] = shop.session(user.pk)
     try:
-        yield f"{settings.SESSION_COOKIE_NAME}={key}"
+        yield made
     finally:
         Session.objects.filter(pk=key).delete()
 
@@ -217,13 +191,8 @@ def timed(actions: Sequence[Callable[[], object]]) -> list[float]:
 def figures_of(what: str, times: Sequence[float], asked: float | None) -> list[Figure]:
     """`asked` is for 95 of 100."""
     return [
-        Figure(name=f"{what}, p50", runs=[median(times)], unit="ms"),
-        Figure(
-            name=f"{what}, p95",
-            runs=[quantiles(times, n=20)[-1]],
-            unit="ms",
-            asked=None if asked is None else at_most(asked),
-        ),
+        figure(f"{what}, p50", median(times), "ms"),
+        figure(f"{what}, p95", quantiles(times, n=20)[-1], "ms", None if asked is None else at_most(asked)),
     ]
 
 

@@ -5,14 +5,13 @@ It makes databases of its own on the services, fills them, measures, and removes
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab import command
 from lab.bench import moves, reading
-from lab.figures import Figure, at_least, missed, write
+from lab.figures import Figure, at_least, clean, figure
 from lab.harness.installations import temporary_installation
 from lab.harness.shell import Shell
 from lab.harness.stack import Stack
@@ -45,7 +44,7 @@ def _run(shell: Shell, *arguments: str) -> float:
 
 
 def _rate(name: str, number: int, seconds: float, unit: str, asked: float | None = None) -> Figure:
-    return Figure(name=name, runs=[number / seconds], unit=unit, asked=None if asked is None else at_least(asked))
+    return figure(name, number / seconds, unit, None if asked is None else at_least(asked))
 
 
 def measure(orders: int, folder: Path) -> list[Figure]:
@@ -57,10 +56,8 @@ def measure(orders: int, folder: Path) -> list[Figure]:
         with Stack(env=env, log_dir=folder / "log") as stack:
             System(stack, shell).wait_until_quiet(REST_SECONDS, has_past=True)
         started = time.monotonic()
-        clean = shell.call(questions.audit)["clean"]
-        figures.append(_rate("audited", orders, time.monotonic() - started, "orders/s"))
-        figures.append(Figure(name="audit", runs=[float(clean)], unit="clean", asked=at_least(1)))
-    return figures
+        audit = shell.call(questions.audit)
+        return [*figures, _rate("audited", orders, time.monotonic() - started, "orders/s"), clean(audit)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,10 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moves.add_arguments(parser, "--bucket-orders")
     options = parser.parse_args(arguments)
     moves.check_arguments(parser, options)
-    with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-        figures = measure(options.orders, Path(folder))
-    if options.moves:
-        with tempfile.TemporaryDirectory(prefix="wharf-") as folder:
-            figures += moves.measure(options.bucket_orders, options.moves, options.kills, Path(folder))
-    write(figures, options.json)
-    return 1 if missed(figures) else 0
+
+    def measure_both(folder: Path) -> list[Figure]:
+        figures = measure(options.orders, folder)
+        if options.moves:
+            figures += moves.measure(options.bucket_orders, options.moves, options.kills, folder / "moves")
+        return figures
+
+    return command.report(measure_both, options.json)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.handlers.wsgi import WSGIHandler
 from django.test import Client
 
 from backoffice import orders as orders_admin
@@ -95,8 +94,8 @@ def test_few_orders_are_refused_in_plain_words(capsys: pytest.CaptureFixture[str
 @committed
 @pytest.mark.usefixtures("office")
 def test_a_page_that_failed_is_no_figure() -> None:
-    with reading.session(User.objects.get()) as cookie, pytest.raises(BadPage, match="404"):
-        reading.Visitor(application=WSGIHandler(), cookie=cookie).get("/nowhere/")
+    with reading.visitor(User.objects.get()) as visitor, pytest.raises(BadPage, match="404"):
+        visitor.page("/nowhere/")
 
 
 def test_figures_can_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
