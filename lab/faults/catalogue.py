@@ -43,10 +43,13 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
+def add(name: str, summary: str, stage: Stage, missing: Callable[[], str] = str) -> None:
+    FAULTS[name] = Fault(name=name, summary=summary, stage=stage, missing=missing)
+
+
 def fault(stage: Stage) -> Stage:
-    """Enter a fault under the name of its function; its docstring is the summary."""
-    name = stage.__name__.replace("_", "-")
-    FAULTS[name] = Fault(name=name, summary=(stage.__doc__ or "").strip().rstrip("."), stage=stage)
+    """Add a fault under the name of its function; its docstring is the summary."""
+    add(stage.__name__.replace("_", "-"), (stage.__doc__ or "").strip().rstrip("."), stage)
     return stage
 
 

@@ -13,17 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from lab.faults.catalogue import (
-    FAULTS,
-    WAIT_SECONDS,
-    Fault,
-    FaultFailed,
-    Stage,
-    Staging,
-    new_customers,
-    require,
-    wait_for,
-)
+from lab.faults.catalogue import WAIT_SECONDS, FaultFailed, Stage, Staging, add, new_customers, require, wait_for
 from lab.faults.infrastructure import ORDERS, TRIES, place_due_soon
 from lab.faults.lab import Lab
 from lab.harness.instances import faketime_library
@@ -188,7 +178,6 @@ def runs_after(lab: Lab, moment: datetime) -> Mapping[str, float]:
 
 for service, process in {"beat": "beat", "web": "web", "worker-notifications": "notifications"}.items():
     summary = f"the clock of {service} is {SKEW} s ahead of all others, then as much behind"
-    name = f"{service}-skewed"
-    FAULTS[name] = Fault(name=name, summary=summary, stage=skewed(service, process), missing=missing)
+    add(f"{service}-skewed", summary, skewed(service, process), missing)
 summary = "the clocks of beat and of the worker of periodic tasks are set 37 h ahead, then right again"
-FAULTS["clocks-stepped"] = Fault(name="clocks-stepped", summary=summary, stage=stepped, missing=missing)
+add("clocks-stepped", summary, stepped, missing)

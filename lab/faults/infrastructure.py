@@ -6,7 +6,9 @@ import shutil
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,14 +17,13 @@ import redis
 from config.roles import PROCESSES
 from lab.client import Customer
 from lab.faults.catalogue import (
-    FAULTS,
     HEALED,
     SKUS,
     WAIT_SECONDS,
-    Fault,
     FaultFailed,
     Stage,
     Staging,
+    add,
     fault,
     new_customers,
     require,
@@ -40,6 +41,7 @@ TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+AFTER_COMMIT = "after their commit and before the acknowledgement"
 ORDERS = 3
 TRIES = 5  # on a busy machine an order may be due before it can be paid
 LONGEST_TERM = 12.0
@@ -48,51 +50,47 @@ LONGEST_TERM = 12.0
 # --- Processes ------------------------------------------------------------------------------------------------------
 
 
-def deaths(lab: Lab, point: str, seconds: float, *, every: float) -> Staging:
-    """Processes die at a point again and again: now alone, now with their whole service."""
-    before = lab.deaths(point)
-    stop = threading.Event()
+def deaths(point: str) -> Stage:
+    """For 6 s processes die at a point every 2 s: now alone, now with their whole service."""
 
-    def kill() -> None:
-        whole_service = True
-        while not stop.is_set():
-            lab.order_death(point, whole_service=whole_service)
-            whole_service = not whole_service
-            stop.wait(every)
+    def stage(lab: Lab, ledger: Ledger) -> Staging:
+        before = lab.deaths(point)
+        over = threading.Event()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        yield seconds
-        wait_for(lambda: lab.deaths(point) > before, f"a death at {point}")
-    finally:
-        stop.set()
-        killer.join()
-        lab.cancel("die-*")
+        def kill() -> None:
+            for whole_service in cycle((True, False)):
+                lab.order_death(point, whole_service=whole_service)
+                if over.wait(2):
+                    return
 
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            yield 6
+            wait_for(lambda: lab.deaths(point) > before, f"a death at {point}")
+        finally:
+            over.set()
+            killer.join()
+            lab.cancel("die-*")
 
-@fault
-def web_killed(lab: Lab, ledger: Ledger) -> Staging:
-    """The web server is killed between commit and answer."""
-    yield from deaths(lab, "web-after-commit", 6, every=2)
+    return stage
 
 
-@fault
-def worker_killed_before_commit(lab: Lab, ledger: Ledger) -> Staging:
-    """Workers are killed before their commit, every 2 s."""
-    yield from deaths(lab, "worker-before-commit", 6, every=2)
+for name, point, summary in (
+    ("web-killed", "web-after-commit", "The web server is killed between commit and answer"),
+    ("worker-killed-before-commit", "worker-before-commit", "Workers are killed before their commit, every 2 s"),
+    ("worker-killed-after-commit", "worker-after-commit", f"Workers are killed {AFTER_COMMIT}, every 2 s"),
+    ("relay-killed", "relay-before-delete", "The relay is killed between publishing and deleting"),
+):
+    add(name, summary, deaths(point))
 
 
-@fault
-def worker_killed_after_commit(lab: Lab, ledger: Ledger) -> Staging:
-    """Workers are killed after their commit and before the acknowledgement, every 2 s."""
-    yield from deaths(lab, "worker-after-commit", 6, every=2)
-
-
-@fault
-def relay_killed(lab: Lab, ledger: Ledger) -> Staging:
-    """The relay is killed between publishing and deleting."""
-    yield from deaths(lab, "relay-before-delete", 6, every=2)
+@contextmanager
+def orders_accepted(ledger: Ledger, without: str) -> Iterator[None]:
+    """Raises FaultFailed if no order is accepted meanwhile."""
+    before = len(ledger)
+    yield
+    require(len(ledger) > before, f"no order was accepted {without}")
 
 
 # --- Broker ---------------------------------------------------------------------------------------------------------
@@ -101,25 +99,18 @@ def relay_killed(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def broker_stopped(lab: Lab, ledger: Ledger) -> Staging:
     """The broker is stopped for 20 s, then started again; orders are accepted meanwhile."""
-    lab.services.broker.stop()
-    before = len(ledger)
-    try:
+    with lab.services.broker.stopped(), orders_accepted(ledger, "without the broker"):
         yield 20
-        require(len(ledger) > before, "no order was accepted without the broker")
-    finally:
-        lab.services.broker.start()
 
 
 @fault
 def broker_killed(lab: Lab, ledger: Ledger) -> Staging:
     """The broker is killed with messages in its queues and in flight, then started again."""
-    with lab.frozen("worker-inventory"):
-        wait_for(lambda: lab.pending()["messages"] > 0, "a message in a queue")
-        lab.services.broker.kill()
-    try:
+    with ExitStack() as away:
+        with lab.frozen("worker-inventory"):
+            wait_for(lambda: lab.pending()["messages"] > 0, "a message in a queue")
+            away.enter_context(lab.services.broker.stopped(by_force=True))
         yield 2
-    finally:
-        lab.services.broker.start()
 
 
 @fault
@@ -153,14 +144,10 @@ def delivered_thrice(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def broker_alarm(lab: Lab, ledger: Ledger) -> Staging:
     """The broker is under a memory alarm for 15 s and takes no messages; orders are accepted meanwhile."""
-    directory = lab.services.broker.directory
-    before = len(ledger)
-    set_memory_alarm(directory, on=True)
-    try:
+    with ExitStack() as alarm, orders_accepted(ledger, "under the alarm"):
+        alarm.callback(set_memory_alarm, lab.services.broker.directory, on=False)
+        set_memory_alarm(lab.services.broker.directory, on=True)
         yield 15
-        require(len(ledger) > before, "no order was accepted under the alarm")
-    finally:
-        set_memory_alarm(directory, on=False)
 
 
 @fault
@@ -168,9 +155,8 @@ def broker_emptied(lab: Lab, ledger: Ledger) -> Staging:
     """The broker loses all that it has while its queues are empty, and comes back without queues and exchanges."""
     with lab.frozen("relay"):  # what is in a queue would be lost with it; events wait in the outboxes
         wait_for(lambda: lab.call(questions.in_queues, delayed=True) == 0, "empty queues")
-        lab.services.broker.kill()
-        shutil.rmtree(lab.services.broker.directory / "mnesia")
-        lab.services.broker.start()
+        with lab.services.broker.stopped(by_force=True):
+            shutil.rmtree(lab.services.broker.directory / "mnesia")
     yield 5
     yield HEALED
     missing = lab.call(questions.missing_topology)
@@ -183,11 +169,8 @@ def broker_emptied(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def shards_restarted(lab: Lab, ledger: Ledger) -> Staging:
     """The PostgreSQL server of half of the shards is killed, and restarted after 3 s."""
-    lab.services.shards.kill()
-    try:
+    with lab.services.shards.stopped(by_force=True):
         yield 3
-    finally:
-        lab.services.shards.start()
 
 
 @fault
@@ -258,13 +241,8 @@ def redis_flushed(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def redis_stopped(lab: Lab, ledger: Ledger) -> Staging:
     """Redis is stopped for 5 s; orders are accepted meanwhile."""
-    lab.services.redis.stop()
-    before = len(ledger)
-    try:
+    with lab.services.redis.stopped(), orders_accepted(ledger, "without Redis"):
         yield 5
-        require(len(ledger) > before, "no order was accepted without Redis")
-    finally:
-        lab.services.redis.start()
 
 
 @fault
@@ -320,5 +298,4 @@ def freezing(service: str) -> Stage:
 
 
 for name in PROCESSES:
-    summary = f"{name} is frozen for 40 s, over the deadline of orders that are being paid"
-    FAULTS[f"{name}-frozen"] = Fault(name=f"{name}-frozen", summary=summary, stage=freezing(name))
+    add(f"{name}-frozen", f"{name} is frozen for 40 s, over the deadline of orders that are being paid", freezing(name))

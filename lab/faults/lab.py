@@ -45,23 +45,28 @@ class Server:
     port: int
     instance: Instance | None = None
 
-    def start(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self.instance = self.begin(self.directory, port=self.port)
-
     @property
     def url(self) -> str:
         if self.instance is None:
             raise RuntimeError(f"the server in {self.directory} was never started")
         return self.instance.url
 
-    def stop(self) -> None:
-        if self.instance is not None:
-            stop(self.instance)
+    def start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.instance = self.begin(self.directory, port=self.port)
 
-    def kill(self) -> None:
+    def stop(self, *, by_force: bool = False) -> None:
         if self.instance is not None:
-            kill(self.instance)
+            (kill if by_force else stop)(self.instance)
+
+    @contextmanager
+    def stopped(self, *, by_force: bool = False) -> Iterator[None]:
+        """It is away meanwhile."""
+        self.stop(by_force=by_force)
+        try:
+            yield
+        finally:
+            self.start()
 
 
 @dataclass(slots=True)

@@ -20,7 +20,6 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from config.roles import PROCESSES
@@ -30,7 +29,6 @@ from lab.harness.instances import free_port
 from lab.harness.interrupts import Interrupts
 
 HOST = "127.0.0.1"
-START_SECONDS = 180
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 LOG_LINES = 25
@@ -79,6 +77,8 @@ class Processes:
     env: Mapping[str, str] = field(default_factory=dict)
     log_dir: Path = ROOT / "var" / "stack"
     port: int = 0
+    ready_path: str = "/readyz"
+    start_seconds: float = 180
     own_env: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
     running: dict[str, Running] = field(init=False, default_factory=dict)
 
@@ -182,21 +182,22 @@ class Processes:
             raise StackError(f"{name} failed with code {code}:\n{self.tail(name)}")
 
     def _wait_until_ready(self, web: str) -> None:
-        """Wait for `/readyz` of the service `web` while all services live. Impaired is ready enough."""
-        deadline = time.monotonic() + START_SECONDS
+        """Wait for an answer to `ready_path` of the service `web` while all services live. Impaired is ready enough."""
+        deadline = time.monotonic() + self.start_seconds
         while not self._is_ready():
             if name := self.failed():
                 code = self.running[name].process.returncode
                 raise StackError(f"{name} ended with code {code} while starting:\n{self.tail(name)}")
             if time.monotonic() > deadline:
-                raise StackError(f"{self.url}/readyz was not ready within {START_SECONDS} s:\n{self.tail(web)}")
+                late = f"{self.url}{self.ready_path} was not ready within {self.start_seconds:.0f} s"
+                raise StackError(f"{late}:\n{self.tail(web)}")
             time.sleep(POLL_SECONDS)
 
     def _is_ready(self) -> bool:
         try:
-            with urlopen(f"{self.url}/readyz", timeout=5) as response:  # noqa: S310  (our own http URL)
+            with urlopen(f"{self.url}{self.ready_path}", timeout=5) as response:  # noqa: S310  (our own http URL)
                 return bool(response.status == HTTPStatus.OK)
-        except (HTTPError, URLError, OSError):
+        except OSError:
             return False
 
     def _check_port(self) -> None:

@@ -154,11 +154,10 @@ def _line(section: Section) -> str:
     recording = section.recording
     values = ["0", *[""] * 6]
     if recording.requests:
-        row = series.rows(recording.requests)[-1]
         answered = [request.answered_at for request in recording.requests]
-        rate = row.count / max(1.0, max(answered) - (recording.started_at or min(answered)))
-        times = [f"{value:,.0f}" for value in (row.p50, row.p95, row.p99, row.longest)]
-        values = [f"{row.count:,}", f"{row.failed:,}", f"{rate:,.1f}", *times]
+        seconds = max(1.0, max(answered) - (recording.started_at or min(answered)))
+        count, failed, *times = series.rows(recording.requests)[-1].texts()
+        values = [count, failed, f"{len(answered) / seconds:,.1f}", *times]
     verdict = "passed" if section.good else "FAILED"
     return f"{section.name:<17}{''.join(f'{value:>9}' for value in values)}  {verdict}"
 

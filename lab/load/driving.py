@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from urllib.request import urlopen
 
 from lab.harness import ROOT
 from lab.harness.stack import HOST, Processes
 from lab.load.recording import Reader, Recording
 
 CUSTOMERS_SECONDS = 20  # in which they may finish what they are at
-START_SECONDS = 30
-POLL_SECONDS = 0.1
 
 
 class LoadFailed(Exception):
@@ -38,6 +34,8 @@ class Driver(Processes):
     minutes: float
     page: bool
     plan: Path
+    ready_path: str = "/"
+    start_seconds: float = 30
     _reader: Reader = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,21 +63,7 @@ class Driver(Processes):
         env = {"LOADTEST_PLAN": str(self.plan), "LOADTEST_RECORDING": recording, "PYTHONPATH": str(ROOT)}
         self._spawn("locust", [*command, *self.customers], env)
         if self.page:
-            self._wait_for_page()
-
-    def _wait_for_page(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self.failed() or time.monotonic() > deadline:
-                raise LoadFailed(f"Locust's page did not come up:\n{self.tail('locust')}")
-            time.sleep(POLL_SECONDS)
-
-    def _answers(self) -> bool:
-        try:
-            with urlopen(self.url, timeout=5):  # noqa: S310 (our own http URL)
-                return True
-        except OSError:
-            return False
+            self._wait_until_ready("locust")
 
     @property
     def recording(self) -> Recording:

@@ -76,15 +76,10 @@ def _section(section: Section) -> dict[str, Any]:
         "lists": [(title, texts) for title, texts in lists if texts],
         "charts": mark_safe(_charts(section, clock)),  # noqa: S308 (it escapes what it is given)
         "columns": COLUMNS,
-        "requests": [(row.name, _values(row)) for row in series.rows(section.recording.requests)],
+        "requests": [(row.name, row.texts(" ms")) for row in series.rows(section.recording.requests)],
         "failures": [(*what, f"{number:,}") for what, number in counts.most_common(FAILURES_SHOWN)],
         "more": max(0, len(counts) - FAILURES_SHOWN),
     }
-
-
-def _values(row: series.Row) -> list[str]:
-    times = [f"{value:,.0f} ms" for value in (row.p50, row.p95, row.p99, row.longest)]
-    return [f"{row.count:,}", f"{row.failed:,}", *times]
 
 
 def _charts(section: Section, clock: Clock) -> str:

@@ -19,7 +19,7 @@ ANSWER_SECONDS = 2.0  # within which every buyer of a flash sale is answered
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything that is judged. `buyers` is how many people there were in a burst, who wanted the product `rare`.
+    """Everything that is judged. `buyers` is how many people wanted one of the `pieces` in a burst.
 
     `drained` are the seconds until outboxes and queues were empty; `left` is what was still on its way when they were
     not in time. `ended` are processes that ended by themselves. With a fault, requests may fail.
@@ -32,7 +32,6 @@ class Observed:
     drain_limit: float = 600.0
     left: str = ""
     buyers: int = 0
-    rare: str = ""
     pieces: int = 0
     ended: Sequence[str] = ()
     fault: str = ""

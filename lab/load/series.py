@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lab.figures import percentile
@@ -51,6 +51,11 @@ class Row:
     p99: float
     longest: float
 
+    def texts(self, unit: str = "") -> list[str]:
+        """As columns of a table: answers, failed, p50, p95, p99, longest."""
+        times = [f"{value:,.0f}{unit}" for value in (self.p50, self.p95, self.p99, self.longest)]
+        return [f"{self.count:,}", f"{self.failed:,}", *times]
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -70,22 +75,20 @@ class Clock:
     def bin_of(self, moment: float) -> int:
         return min(self.bins - 1, max(0, int((moment - self.begin) / self.seconds)))
 
-    def middle_of(self, number: int) -> float:
-        return (number + 0.5) * self.seconds
+    def points(self, values: Mapping[int, float], otherwise: float | None = None) -> list[Point]:
+        """A point in the middle of each bin."""
+        return [((number + 0.5) * self.seconds, values.get(number, otherwise)) for number in range(self.bins)]
 
 
 def throughput(requests: Sequence[Request], clock: Clock) -> list[Series]:
     """Answers a second, and those among them that are failures."""
-    answered = Counter(clock.bin_of(request.answered_at) for request in requests)
-    failed = Counter(clock.bin_of(request.answered_at) for request in requests if request.failure)
-    return [
-        Series(name="answers", points=_rates(answered, clock)),
-        Series(name="failures", points=_rates(failed, clock), color=4),
-    ]
 
+    def rates(answered: Iterable[Request]) -> list[Point]:
+        counts = Counter(clock.bin_of(request.answered_at) for request in answered)
+        return clock.points({number: count / clock.seconds for number, count in counts.items()}, 0.0)
 
-def _rates(counts: Counter[int], clock: Clock) -> list[Point]:
-    return [(clock.middle_of(number), counts[number] / clock.seconds) for number in range(clock.bins)]
+    failed = [request for request in requests if request.failure]
+    return [Series(name="answers", points=rates(requests)), Series(name="failures", points=rates(failed), color=4)]
 
 
 def latencies(requests: Sequence[Request], clock: Clock) -> list[Series]:
@@ -93,41 +96,36 @@ def latencies(requests: Sequence[Request], clock: Clock) -> list[Series]:
     bins: dict[int, list[float]] = defaultdict(list)
     for request in requests:
         bins[clock.bin_of(request.answered_at)].append(request.seconds * 1000)
-    return [
-        Series(
-            name=f"p{round(share * 100)}",
-            points=[
-                (clock.middle_of(number), percentile(bins[number], share) if number in bins else None)
-                for number in range(clock.bins)
-            ],
-            color=color,
-        )
-        for color, share in enumerate((0.50, 0.95, 0.99), start=1)
-    ]
+    lines = []
+    for color, share in enumerate((0.50, 0.95, 0.99), start=1):
+        points = clock.points({number: percentile(times, share) for number, times in bins.items()})
+        lines.append(Series(name=f"p{round(share * 100)}", points=points, color=color))
+    return lines
 
 
 def sampled(samples: Sequence[Sample], clock: Clock, lines: Mapping[str, str]) -> list[Series]:
     """What was sampled, `lines` by title and attribute; nothing is known of a bin without a sample."""
     bins = {clock.bin_of(sample.at): sample for sample in samples}
-    result = []
-    for color, (name, attribute) in enumerate(lines.items(), start=1):
-        values = {number: float(getattr(sample, attribute)) for number, sample in bins.items()}
-        points = [(clock.middle_of(number), values.get(number)) for number in range(clock.bins)]
-        result.append(Series(name=name, points=points, color=color))
-    return result
+    return [
+        Series(
+            name=name,
+            points=clock.points({number: float(getattr(sample, attribute)) for number, sample in bins.items()}),
+            color=color,
+        )
+        for color, (name, attribute) in enumerate(lines.items(), start=1)
+    ]
 
 
 def users(counts: Sequence[tuple[float, int]], clock: Clock) -> Series:
     bins = {clock.bin_of(at): float(number) for at, number in counts}
-    points: list[Point] = [(clock.middle_of(number), bins.get(number)) for number in range(clock.bins)]
-    return Series(name="users", points=points, color=3)
+    return Series(name="users", points=clock.points(bins), color=3)
 
 
 def waiting(requests: Sequence[Request], clock: Clock) -> Series:
     """How many requests are sent and not answered yet."""
     sent = sorted(request.sent_at - clock.begin for request in requests)
     answered = sorted(request.answered_at - clock.begin for request in requests)
-    middles = [clock.middle_of(number) for number in range(clock.bins)]
+    middles = [at for at, _ in clock.points({})]
     points = [(at, float(bisect_right(sent, at) - bisect_right(answered, at))) for at in middles]
     return Series(name="waiting for an answer", points=points, color=2)
 

@@ -201,7 +201,6 @@ def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interr
         drain_limit=effort.drain,
         left=left,
         buyers=len(prepared.people) if scenario.burst else 0,
-        rare=prepared.rare,
         pieces=prepared.stock.get(prepared.rare, 0),
         ended=[failed] if failed else [],
         fault=effort.fault.name if effort.fault else "",

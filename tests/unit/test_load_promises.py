@@ -119,7 +119,7 @@ def flash(confirmed: int, seconds: float = 0.5, buyers: int = 3, failure: str = 
     placements.append(Request(10.0, seconds, PLACE, failure))
     orders = {number << 56: CONFIRMED if number < confirmed else REJECTED for number in range(buyers)}
     known = seen(
-        recording=recorded(*placements), facts=facts(orders=orders), pieces=2, rare="R", buyers=buyers, fault=fault
+        recording=recorded(*placements), facts=facts(orders=orders), pieces=2, buyers=buyers, fault=fault
     )
     return broken(scenarios.flash_sale(known))
 
@@ -142,7 +142,7 @@ def test_with_a_fault_a_flash_sale_may_keep_buyers_waiting_but_sells_no_more_tha
 
 def test_being_told_to_come_back_later_is_an_answer() -> None:
     placements = [Request(10.0, 0.1, PLACE), Request(10.0, 3.0, f"{PLACE}: {LATER}")]
-    known = seen(recording=recorded(*placements), facts=facts(orders={A: CONFIRMED}), pieces=1, rare="R", buyers=2)
+    known = seen(recording=recorded(*placements), facts=facts(orders={A: CONFIRMED}), pieces=1, buyers=2)
     assert broken(scenarios.flash_sale(known)) == ["longest answer"]
 
 
