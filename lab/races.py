@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,7 @@ class Prize:
 Act = Callable[[Prize], bool | None]  # whether it has won; None if that shows later
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Race:
     """`prepare` makes so many orders ready to start; `final` are the ways in which the race for one may end.
 
@@ -77,7 +77,7 @@ class Race:
     name: str
     prepare: Callable[[int], list[Prize]]
     sides: tuple[Act, Act]
-    final: frozenset[tuple[str, ...]]
+    final: Set[tuple[str, ...]]
     has_payments: bool = False
     gateway: str = "payments.gateway.SandboxGateway"
 
@@ -272,63 +272,55 @@ class ForgetfulGateway(SandboxGateway):
         return answer
 
 
-PAID_OR_CANCELLED = frozenset({("paid",), ("cancelled",)})
+def cancel_as_customer(prize: Prize) -> bool:
+    return wins(cancel(prize, CancelReason.CUSTOMER, timezone.now()))
+
+
+PAID, CANCELLED, SHIPPED, REFUNDED = ("paid",), ("cancelled",), ("paid", "shipped"), ("paid", "refunded")
 
 RACES = (
-    Race(name="payment against timeout", prepare=confirmed, sides=(payment, time_out), final=PAID_OR_CANCELLED),
+    Race("payment against timeout", confirmed, (payment, time_out), {PAID, CANCELLED}),
+    Race("payment against timeout, clock 5 min off", confirmed, (payment, sweep_by_a_wrong_clock), {PAID, CANCELLED}),
     Race(
-        name="payment against timeout, clock 5 min off",
-        prepare=confirmed,
-        sides=(payment, sweep_by_a_wrong_clock),
-        final=PAID_OR_CANCELLED,
+        "customer's cancel against payment and shipping",
+        confirmed,
+        (cancel_as_customer, lambda prize: wins(pay(prize), ship(prize, "T1"))),
+        {CANCELLED, SHIPPED},
     ),
     Race(
-        name="customer's cancel against payment and shipping",
-        prepare=confirmed,
-        sides=(
-            lambda prize: wins(cancel(prize, CancelReason.CUSTOMER, timezone.now())),
-            lambda prize: wins(pay(prize), ship(prize, "T1")),
-        ),
-        final=frozenset({("cancelled",), ("paid", "shipped")}),
-    ),
-    Race(
-        name="two operators: ship against refund",
-        prepare=paid,
-        sides=(
+        "two operators: ship against refund",
+        paid,
+        (
             lambda prize: wins(ship(prize, "T1")),
             lambda prize: wins(RefundOrder(order_id=prize.order_id, at=timezone.now())),
         ),
-        final=frozenset({("paid", "shipped"), ("paid", "refunded")}),
+        {SHIPPED, REFUNDED},
     ),
     Race(
-        name="two operators: two tracking numbers",
-        prepare=paid,
-        sides=(lambda prize: wins(ship(prize, "T1")), lambda prize: wins(ship(prize, "T2"))),
-        final=frozenset({("paid", "shipped")}),
+        "two operators: two tracking numbers",
+        paid,
+        (lambda prize: wins(ship(prize, "T1")), lambda prize: wins(ship(prize, "T2"))),
+        {SHIPPED},
     ),
     Race(
-        name="gateway's capture against cancel",
-        prepare=paying,
+        "gateway's capture against cancel", paying, (capture, cancel_as_customer), {PAID, CANCELLED}, has_payments=True
+    ),
+    Race(
+        "request before the deadline against timeout",
+        confirmed,
+        (request, time_out),
+        {PAID, CANCELLED},
         has_payments=True,
-        sides=(capture, lambda prize: wins(cancel(prize, CancelReason.CUSTOMER, timezone.now()))),
-        final=PAID_OR_CANCELLED,
     ),
     Race(
-        name="request before the deadline against timeout",
-        prepare=confirmed,
-        sides=(request, time_out),
+        "gateway's lost answer against timeout",
+        paying,
+        (capture, time_out),
+        {PAID},
         has_payments=True,
-        final=PAID_OR_CANCELLED,
-    ),
-    Race(
-        name="gateway's lost answer against timeout",
-        prepare=paying,
-        has_payments=True,
-        sides=(capture, time_out),
-        final=frozenset({("paid",)}),
         gateway="lab.races.ForgetfulGateway",
     ),
-    Race(name="two sweeps at once", prepare=confirmed, sides=(sweep, sweep), final=frozenset({("cancelled",)})),
+    Race("two sweeps at once", confirmed, (sweep, sweep), {CANCELLED}),
 )
 
 

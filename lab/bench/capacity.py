@@ -14,6 +14,8 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 from lab import command
 from lab.bench.command import UNLIMITED, Bench, Effort
 from lab.figures import Figure, figure
@@ -62,8 +64,6 @@ def measure(shards: int, concurrency: int, rate: float, seconds: int, folder: Pa
 
 def cpu_seconds(processes: Processes) -> Counter[str]:
     """CPU seconds so far of the shop's services, and of those that they use."""
-    import psutil  # which --help does not need
-
     leaders = {pid: name for name, pid in processes.pids.items()}
     used: Counter[str] = Counter()
     for process in psutil.process_iter(["name", "cpu_times"]):

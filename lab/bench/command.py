@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from statistics import quantiles
 
+import psutil
+
 from lab import command
 from lab.bench import compiled, reading, shards
 from lab.client import Client
@@ -300,8 +302,6 @@ class Bench:
 
     def _memory(self) -> list[Figure]:
         """The largest process of each service, its share of what processes have in common included only once (PSS)."""
-        import psutil  # which --help does not need
-
         figures = []
         for name, leader in self.system.processes.pids.items():
             first = psutil.Process(leader)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.request import urlopen
 
 from lab.faults.catalogue import WAIT_SECONDS, FaultFailed, Stage, Staging, add, new_customers, require, wait_for
@@ -116,15 +116,10 @@ class DueSoon:
         require(status == "confirmed" or early < timedelta(0), f"{number} was {status} {early} before its deadline")
         return bool(status == "cancelled")
 
-    def _ask(self, columns: str, promise: Promise) -> Any:
-        for alias in self._lab.databases:
-            if alias != "default":
-                with self._lab.connect(alias) as shard:
-                    row = shard.execute(
-                        f"SELECT {columns} FROM orders_order WHERE id = %s", [promise.order_id]
-                    ).fetchone()
-                if row is not None:
-                    return row
+    def _ask(self, columns: LiteralString, promise: Promise) -> Any:
+        query: LiteralString = f"SELECT {columns} FROM orders_order WHERE id = %s"
+        for row in self._lab.query(query, promise.order_id, aliases=self._lab.shards):
+            return row
         raise FaultFailed(f"order {numbers.to_text(promise.order_id)} is missing")
 
 

@@ -187,7 +187,7 @@ def connections_terminated(lab: Lab, ledger: Ledger) -> Staging:
 @fault
 def databases_read_only(lab: Lab, ledger: Ledger) -> Staging:
     """The default database and half of the shards can only be read for 10 s, as after a failover."""
-    aliases = ["default", *[alias for alias in lab.databases if alias != "default"][1::2]]
+    aliases = ["default", *lab.shards[1::2]]
 
     def let(value: str) -> None:
         for alias in aliases:
@@ -219,10 +219,8 @@ def transaction_held_open(lab: Lab, ledger: Ledger) -> Staging:
     (customer_id, order_id, total), (_, rolled_back, _) = held
     ledger.accept(Promise(order_id=order_id, customer_id=customer_id, items={SKUS[0]: 1}, total=total))
     yield HEALED
-    for alias in lab.databases:
-        with lab.connect(alias) as database:
-            row = database.execute("SELECT 1 FROM eventing_event WHERE stream_id = %s", [rolled_back]).fetchone()
-            require(row is None, f"order {numbers.to_text(rolled_back)} was rolled back and is there")
+    events = lab.query("SELECT 1 FROM eventing_event WHERE stream_id = %s", rolled_back, aliases=[*lab.databases])
+    require(not events, f"order {numbers.to_text(rolled_back)} was rolled back and is there")
 
 
 # --- Redis ----------------------------------------------------------------------------------------------------------
@@ -255,11 +253,11 @@ def slow_clients(lab: Lab, ledger: Ledger) -> Staging:
             for _ in range(slow.clients):
                 clients.enter_context(slow.connect(proxy.url))
         [customer] = new_customers(lab, ledger, 1)
-        behind = Customer(proxy.url, customer.customer_id, customer.token, ledger)
+        through_proxy = Customer(proxy.url, customer.customer_id, customer.token, ledger)
         for _ in range(10):
-            behind.place({SKUS[0]: 1})
+            through_proxy.place({SKUS[0]: 1})
         yield 5
-        behind.place({SKUS[0]: 1})
+        through_proxy.place({SKUS[0]: 1})
 
 
 # --- Processes that are alive and do nothing, over the deadline of orders that are paid ------------------------------

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
 import psycopg
@@ -137,7 +137,7 @@ class Lab(System):
         env = production(
             PROFILE="services",
             DATABASE_URL=main,
-            ORDER_SHARD_URLS=",".join(url for alias, url in self.databases.items() if alias != "default"),
+            ORDER_SHARD_URLS=",".join(self.databases[alias] for alias in self.shards),
             CELERY_BROKER_URL=broker._replace(netloc=f"{login}@127.0.0.1:{self.broker_proxy.port}").geturl(),
             REDIS_URL=services.redis.url,
             EVENTING_NAMESPACE=name,
@@ -186,6 +186,18 @@ class Lab(System):
     def connect(self, alias: str = "default") -> psycopg.Connection[Any]:
         """A connection of our own to one of the shop's databases; each statement commits."""
         return psycopg.connect(self.databases[alias], autocommit=True)
+
+    def query(self, text: LiteralString, *parameters: object, aliases: Sequence[str] = ("default",)) -> list[Any]:
+        """The rows of one or several databases."""
+        rows: list[Any] = []
+        for alias in aliases:
+            with self.connect(alias) as connection:
+                rows += connection.execute(text, parameters).fetchall()
+        return rows
+
+    @property
+    def shards(self) -> list[str]:
+        return [alias for alias in self.databases if alias != "default"]
 
     # --- Faults of processes ---
 

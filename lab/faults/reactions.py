@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from typing import Final
 from uuid import uuid4
 
 from lab.client import Customer, RequestFailed
@@ -123,9 +123,8 @@ def replay_killed(lab: Lab, ledger: Ledger) -> Staging:
 
 
 def messages_of(lab: Lab, customer: Customer) -> list[tuple[str, str]]:
-    with lab.connect() as default:
-        query = "SELECT event_id, channel FROM notifications_message WHERE customer_id = %s ORDER BY event_id, channel"
-        return default.execute(query, [customer.customer_id]).fetchall()
+    query: Final = "SELECT event_id, channel FROM notifications_message WHERE customer_id = %s ORDER BY 1, 2"
+    return lab.query(query, customer.customer_id)
 
 
 # --- Crowds ---------------------------------------------------------------------------------------------------------
@@ -149,9 +148,8 @@ def coupon_rush(lab: Lab, ledger: Ledger) -> Staging:
     require(placed > 0, "nobody could place an order with the coupon")
     yield 0
     yield HEALED
-    with lab.connect() as default:
-        row = default.execute("SELECT redeemed FROM coupons_coupon WHERE code = %s", [code]).fetchone()
-        require(row == (1,), f"the coupon is redeemed {row} times")
+    redeemed = lab.query("SELECT redeemed FROM coupons_coupon WHERE code = %s", code)
+    require(redeemed == [(1,)], f"the coupon is redeemed {redeemed} times")
 
 
 @fault
@@ -162,25 +160,19 @@ def stock_rush(lab: Lab, ledger: Ledger) -> Staging:
     def place(customer: Customer) -> list[Promise]:
         return [customer.place({sku: 1}, may_be_rejected=True) for _ in range(-(-RUSH_REQUESTS // RUSH_CUSTOMERS))]
 
-    promises = [promise for mine in all_at_once(new_customers(lab, ledger, RUSH_CUSTOMERS), place) for promise in mine]
+    promises = all_at_once(new_customers(lab, ledger, RUSH_CUSTOMERS), place)
+    orders = [promise.order_id for mine in promises for promise in mine]
     yield 0
     # Five thousand orders are work, not damage: the rush lasts until each of them is decided.
-    wait_for(lambda: all_decided(lab, promises), "an answer to every order of the rush", seconds=5 * WAIT_SECONDS)
+    query: Final = "SELECT 1 FROM orders_order WHERE id = ANY(%s) AND status = 'placed' LIMIT 1"
+    wait_for(
+        lambda: not lab.query(query, orders, aliases=lab.shards),
+        "an answer to every order of the rush",
+        seconds=5 * WAIT_SECONDS,
+    )
     yield HEALED
-    with lab.connect() as default:
-        row = default.execute("SELECT reserved FROM inventory_stock WHERE sku = %s", [sku]).fetchone()
-    require(row == (RUSH_PIECES,), f"{row} of {RUSH_PIECES} pieces are reserved after {len(promises)} orders")
-
-
-def all_decided(lab: Lab, promises: Sequence[Promise]) -> bool:
-    orders = [promise.order_id for promise in promises]
-    for alias in lab.databases:
-        if alias != "default":
-            with lab.connect(alias) as shard:
-                query = "SELECT 1 FROM orders_order WHERE id = ANY(%s) AND status = 'placed' LIMIT 1"
-                if shard.execute(query, [orders]).fetchone() is not None:
-                    return False
-    return True
+    reserved = lab.query("SELECT reserved FROM inventory_stock WHERE sku = %s", sku)
+    require(reserved == [(RUSH_PIECES,)], f"{reserved} of {RUSH_PIECES} pieces are reserved for {len(orders)} orders")
 
 
 @fault
@@ -202,11 +194,10 @@ def same_key(lab: Lab, ledger: Ledger) -> Staging:
 def mover_killed(lab: Lab, ledger: Ledger) -> Staging:
     """A bucket is moved under its customers, its mover killed at each step; the next one goes on or gives up."""
     bucket = numbers.bucket_of_customer(max(ledger.customers))  # that of somebody who is ordering just now
-    aliases = [alias for alias in lab.databases if alias != "default"]
     with Shell(lab.env) as mover:
         for number, (step, give_up) in enumerate(TRIALS):
             home = lab.call(breaking.end_moves, bucket)
-            target = next(alias for alias in aliases[number % len(aliases) :] + aliases if alias != home)
+            target = next(alias for alias in lab.shards[number % len(lab.shards) :] + lab.shards if alias != home)
             code = mover.call_within(WAIT_SECONDS, breaking.move_and_die, bucket, target, step)
             require(code == -signal.SIGKILL, f"the mover ended with {code} instead of dying at {step.value}")
             owner = lab.call(breaking.end_moves, bucket, give_up=give_up)

@@ -18,9 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.request import urlopen
+
+import psutil
 
 from config.roles import PROCESSES
 from lab.harness import ROOT
@@ -33,6 +34,7 @@ STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 LOG_LINES = 25
 MANAGE = (sys.executable, "manage.py")
+SERVERS = {"--database-url": "DATABASE_URL", "--broker-url": "CELERY_BROKER_URL", "--redis-url": "REDIS_URL"}
 REQUIRED = ("DATABASE_URL", "CELERY_BROKER_URL")
 
 
@@ -58,12 +60,11 @@ class Running:
 
     def has_group(self) -> bool:
         """Whether any process of the group lives. Zombies do not count: some containers have nobody to bury them."""
-        if not Path("/proc/self/stat").exists():
+        for process in psutil.process_iter(["status"]):
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, 0)
-                return True
-            return False
-        return any(_is_living_member(stat, self.process.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
+                if os.getpgid(process.pid) == self.process.pid and process.info["status"] != psutil.STATUS_ZOMBIE:
+                    return True
+        return False
 
 
 @dataclass(kw_only=True)
@@ -90,9 +91,7 @@ class Processes:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     @property
@@ -296,15 +295,6 @@ def _end(running: Running, deadline: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _is_living_member(stat: Path, group: int) -> bool:
-    try:
-        # After the name, which is in brackets and may hold anything: state, parent, group.
-        state, _, member_of, *_ = stat.read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX" and int(member_of) == group
-
-
 # --- Command line --------------------------------------------------------------------------------------------------
 
 
@@ -319,19 +309,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--port", type=port, default=values.integer("PORT"), help="of the web server (default: $PORT, 8000)"
     )
-    parser.add_argument("--database-url", help="default: $DATABASE_URL, else what script/services finds")
-    parser.add_argument("--broker-url", help="default: $CELERY_BROKER_URL, else what script/services finds")
-    parser.add_argument("--redis-url", help="default: $REDIS_URL, else what script/services finds")
+    for option, variable in SERVERS.items():
+        text = f"default: ${variable}, else what script/services finds"
+        parser.add_argument(option, dest=variable, metavar="URL", help=text)
     parser.add_argument(
         "--service", action="append", metavar="NAME", help=f"only this one; may be repeated ({', '.join(PROCESSES)})"
     )
     parser.add_argument("--log-dir", type=Path, default=ROOT / "var" / "stack", help="default: var/stack")
     options = parser.parse_args(arguments)
-    named = {
-        "DATABASE_URL": options.database_url,
-        "CELERY_BROKER_URL": options.broker_url,
-        "REDIS_URL": options.redis_url,
-    }
+    named = {variable: getattr(options, variable) for variable in SERVERS.values()}
     stack = None
     Interrupts().install()
     try:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from lab.harness import ROOT
 from lab.harness.stack import HOST, Processes
@@ -42,10 +41,8 @@ class Driver(Processes):
         super().__post_init__()
         self._reader = Reader(self.log_dir / "recording.jsonl")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is not None and "locust" in self.running:
+    def __exit__(self, *error: object) -> None:
+        if any(error) and "locust" in self.running:
             self.kill("locust", signal.SIGKILL)
         self.stop()
 

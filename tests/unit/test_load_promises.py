@@ -118,9 +118,7 @@ def flash(confirmed: int, seconds: float = 0.5, buyers: int = 3, failure: str = 
     placements = [Request(10.0 + number, seconds, PLACE) for number in range(buyers - 1)]
     placements.append(Request(10.0, seconds, PLACE, failure))
     orders = {number << 56: CONFIRMED if number < confirmed else REJECTED for number in range(buyers)}
-    known = seen(
-        recording=recorded(*placements), facts=facts(orders=orders), pieces=2, buyers=buyers, fault=fault
-    )
+    known = seen(recording=recorded(*placements), facts=facts(orders=orders), pieces=2, buyers=buyers, fault=fault)
     return broken(scenarios.flash_sale(known))
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 FOLDER = Path(os.environ["INJECTED_DIR"])
@@ -75,18 +75,23 @@ def fail(subscriber: str, recorded: Any) -> None:
     raise Transient(f"failure {count} of {order['times']}")
 
 
-def patch_placing(module: ModuleType) -> None:
-    place = module.place_order
+def let_die(owner: Any, name: str, point: str, *, before: bool = False) -> None:
+    """Processes may die at the point that is right after a function of a class or module, or right before it."""
+    function = getattr(owner, name)
 
-    def place_order(*args: Any, **options: Any) -> Any:
-        placement = place(*args, **options)
-        die("web-after-commit")
-        return placement
+    @functools.wraps(function)
+    def deadly(*args: Any, **options: Any) -> Any:
+        if before:
+            die(point)
+        result = function(*args, **options)
+        if not before:
+            die(point)
+        return result
 
-    module.place_order = place_order  # type: ignore[attr-defined]
+    setattr(owner, name, deadly)
 
 
-def patch_subscribers(module: ModuleType) -> None:
+def patch_subscribers(module: Any) -> None:
     handler_of = module.Subscriber.handler_of
 
     @functools.cache  # a batch is grouped by handler
@@ -102,36 +107,13 @@ def patch_subscribers(module: ModuleType) -> None:
     module.Subscriber.handler_of = lambda self, event_type: injected(self.name, handler_of(self, event_type))
 
 
-def patch_delivery(module: ModuleType) -> None:
-    deliver = module.deliver
-
-    def deliver_and_die(*args: Any, **options: Any) -> Any:
-        outcome = deliver(*args, **options)
-        die("worker-after-commit")
-        return outcome
-
-    module.deliver = deliver_and_die  # type: ignore[attr-defined]
-    claim = module._claim
-
-    def claim_everything(alias: str, batch: Sequence[Any], delivery: Any) -> Any:
-        if MUTATION != "no-inbox":
-            return claim(alias, batch, delivery)
-        return list({recorded.key: recorded for recorded in batch}.values())
-
-    module._claim = claim_everything  # type: ignore[attr-defined]
+def patch_delivery(module: Any) -> None:
+    let_die(module, "deliver", "worker-after-commit")
+    if MUTATION == "no-inbox":
+        module._claim = lambda alias, batch, delivery: list({recorded.key: recorded for recorded in batch}.values())
 
 
-def patch_relay(module: ModuleType) -> None:
-    delete = module.Relay._delete
-
-    def die_or_delete(self: Any, outbox_ids: Any) -> None:
-        die("relay-before-delete")
-        delete(self, outbox_ids)
-
-    module.Relay._delete = die_or_delete
-
-
-def patch_publishing(module: ModuleType) -> None:
+def patch_publishing(module: Any) -> None:
     send_all = module.Publisher.send_all
 
     def send_thrice(self: Any, wanted: Mapping[str, Sequence[Any]], **options: Any) -> None:
@@ -146,12 +128,12 @@ def patch_publishing(module: ModuleType) -> None:
     module.Publisher.send_all = send_thrice
 
 
-def patch_settings(module: ModuleType) -> None:
+def patch_settings(module: Any) -> None:
     if MUTATION == "early-ack":
-        module.CELERY_TASK_ACKS_LATE = False  # type: ignore[attr-defined]
+        module.CELERY_TASK_ACKS_LATE = False
 
 
-def patch_store(module: ModuleType) -> None:
+def patch_store(module: Any) -> None:
     if MUTATION != "late-outbox":
         return
     append = module.append
@@ -177,17 +159,17 @@ def patch_store(module: ModuleType) -> None:
             transaction.on_commit(publish, using=using)
         return recorded
 
-    module.append = append_and_publish_later  # type: ignore[attr-defined]
+    module.append = append_and_publish_later
 
 
-def patch_sweep(module: ModuleType) -> None:
+def patch_sweep(module: Any) -> None:
     if MUTATION == "workers-clock":
         from django.utils import timezone
 
-        module.clocks = SimpleNamespace(database_time=lambda alias: timezone.now())  # type: ignore[attr-defined]
+        module.clocks = SimpleNamespace(database_time=lambda alias: timezone.now())
 
 
-def patch_schedules(module: ModuleType) -> None:
+def patch_schedules(module: Any) -> None:
     begin, send_options = module.Entry.__init__, module.Entry.send_options
 
     def begin_believing(self: Any, model: Any, app: Any = None) -> None:
@@ -205,15 +187,15 @@ def patch_schedules(module: ModuleType) -> None:
         module.Entry.send_options = send_with_expiry
 
 
-PATCHES: dict[str, Callable[[ModuleType], None]] = {
+PATCHES: dict[str, Callable[[Any], None]] = {
     "config.settings": patch_settings,
     "eventing.delivery": patch_delivery,
     "eventing.publishing": patch_publishing,
-    "eventing.relay": patch_relay,
+    "eventing.relay": lambda module: let_die(module.Relay, "_delete", "relay-before-delete", before=True),
     "eventing.schedules": patch_schedules,
     "eventing.store": patch_store,
     "eventing.subscribers": patch_subscribers,
-    "orders.handlers": patch_placing,
+    "orders.handlers": lambda module: let_die(module, "place_order", "web-after-commit"),
     "orders.tasks": patch_sweep,
 }
 
@@ -228,7 +210,7 @@ class Patcher(MetaPathFinder):
             return None
         execute = spec.loader.exec_module
 
-        def execute_and_patch(module: ModuleType) -> None:
+        def execute_and_patch(module: Any) -> None:
             execute(module)
             patch(module)
 
