@@ -13,13 +13,13 @@ from django.db import connections
 from django.db.models import Count, F
 
 from coupons import domain
-from coupons.commands import Command, RedeemCoupon, ReleaseCoupon
+from coupons.commands import Command, RedeemCoupon
 from coupons.domain import Kind, Status
 from coupons.events import REDEMPTION
 from coupons.models import Coupon, Redemption
 from eventing import store
 from eventing.databases import Insertion, insert, relation
-from eventing.recorded import Metadata, NewEvents, Recorded
+from eventing.recorded import Metadata, NewEvents
 from sharding.router import database_of
 
 VOID_TYPES = {
@@ -171,31 +171,6 @@ def _write_redemptions(
             f" FROM {change} WHERE coupons_redemption.order_id = change.order_id",
             parameters,
         )
-
-
-def row_of(history: Sequence[Recorded[domain.Event]]) -> Redemption:
-    """The row about the order whose redemption has these events."""
-    redemption = domain.Redemption()
-    for recorded in history:
-        redemption = domain.evolve(redemption, recorded.event)
-    last = history[-1]
-    coupon = Coupon.objects.using(database_of("coupons")).filter(code=redemption.code).first()
-    return Redemption(
-        order_id=last.stream_id,
-        customer_id=redemption.customer_id,
-        coupon=coupon,
-        status=str(redemption.status),
-        discount=redemption.discount,
-        version=last.version,
-        at=last.event.at,
-    )
-
-
-def tombstone(command: ReleaseCoupon) -> Redemption:
-    """The row about an order that ended and had no coupon."""
-    return Redemption(
-        order_id=command.order_id, customer_id=command.customer_id, status=Status.VOID.value, version=0, at=command.at
-    )
 
 
 def count_uses(uses: Mapping[str, int]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import connections, models, transaction
+from django.db import connections, transaction
 from django.db.models import F
 
 from eventing import store
@@ -26,8 +26,6 @@ from inventory.events import (
     ReservedItem,
     StockAdjusted,
     StockReceived,
-    StockRefused,
-    StockReleased,
     StockReserved,
     StockShipped,
 )
@@ -201,49 +199,6 @@ def _rows_about(recorded: Sequence[Recorded[domain.Event]]) -> list[Insertion]:
         Insertion(table="inventory_stockmovement", columns=MOVEMENT_TYPES, rows=movements),
     ]
     return [insertion for insertion in insertions if insertion.rows]
-
-
-RESERVATION_STATUS = {
-    StockReserved: Status.RESERVED,
-    StockRefused: Status.REFUSED,
-    StockReleased: Status.RELEASED,
-    StockShipped: Status.SHIPPED,
-}
-
-
-def rows_of(history: Sequence[Recorded[domain.Event]]) -> list[models.Model]:
-    """What stands in the tables, apart from stock, about the order whose reservation has these events."""
-    first, last = history[0], history[-1]
-    order_id = last.stream_id
-    status = RESERVATION_STATUS[type(last.event)]
-    rows: list[models.Model] = [
-        Reservation(
-            order_id=order_id,
-            status=status.value,
-            version=last.version,
-            created_at=first.event.at,
-            updated_at=last.event.at,
-        )
-    ]
-    for recorded in history:
-        match recorded.event:
-            case StockReserved(items=items):
-                rows += [
-                    ReservationLine(reservation_id=order_id, sku=item.sku, quantity=item.quantity) for item in items
-                ]
-            case StockShipped(items=items, at=at):
-                rows += [
-                    StockMovement(
-                        sku=item.sku,
-                        kind=StockMovement.Kind.SHIPPED.value,
-                        quantity=item.quantity,
-                        reason=SHIPPED,
-                        order_id=order_id,
-                        at=at,
-                    )
-                    for item in items
-                ]
-    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

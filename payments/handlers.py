@@ -6,13 +6,13 @@ account gets exactly one refund.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import assert_never
 
-from django.db import models, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from eventing.recorded import Event, Metadata, NewEvents, Recorded
@@ -27,7 +27,7 @@ from payments.events import (
     PaymentRequested,
     RefundRequested,
 )
-from payments.models import Account, Payment, SandboxCharge
+from payments.models import Account, Payment
 from sharding.router import database_of
 from values.errors import RuleError
 from values.text import InvalidText, Text
@@ -249,67 +249,6 @@ def record_refund(requested: Recorded[RefundRequested], reference: str) -> None:
     _append(account, [refunded], Metadata.caused_by(requested, actor=ACTOR), alias)
     account.save(using=alias, update_fields=["version", "refunded_total"])
     payment.save(using=alias, update_fields=["status", "refund_reference", "refunded_at"])
-
-
-def rows_of(
-    order_id: int, customer_id: int, history: Sequence[Recorded[Event]], tokens: Mapping[str, str], closed_reason: str
-) -> list[models.Model]:
-    """What stands in the tables, the sandbox gateway's among them, about an order whose payments have these events.
-
-    `tokens` are those that its payments, by id, were made with; `closed_reason` is empty unless it came to nothing.
-    """
-    account = Account(
-        order_id=order_id,
-        customer_id=customer_id,
-        version=len(history),
-        closed=bool(closed_reason),
-        closed_reason=closed_reason,
-    )
-    payments: dict[str, Payment] = {}
-    charges: dict[str, SandboxCharge] = {}
-    for recorded in history:
-        match recorded.event:
-            case PaymentRequested() as event:
-                payments[event.payment_id] = payment = Payment(
-                    id=event.payment_id,
-                    order_id=order_id,
-                    attempt=len(payments) + 1,
-                    amount=event.amount,
-                    currency=event.currency,
-                    token=tokens[event.payment_id],
-                    requested_at=event.at,
-                )
-                charges[f"capture-{payment.id}"] = SandboxCharge(
-                    kind=SandboxCharge.Kind.CAPTURE, reference=gateway.new_reference("ch")
-                )
-            case PaymentCaptured() as event:
-                payment, charge = payments[event.payment_id], charges[f"capture-{event.payment_id}"]
-                payment.status, payment.settled_at = Payment.Status.CAPTURED, event.at
-                payment.gateway_reference = charge.reference
-                charge.result = SandboxCharge.Result.CAPTURED
-                account.captured_total += payment.amount
-            case PaymentDeclined() as event:
-                payment, charge = payments[event.payment_id], charges[f"capture-{event.payment_id}"]
-                payment.status, payment.settled_at = Payment.Status.DECLINED, event.at
-                payment.decline_reason = charge.reason = event.reason
-                charge.result = SandboxCharge.Result.DECLINED
-            case RefundRequested() as event:
-                charges[f"refund-{event.payment_id}"] = SandboxCharge(
-                    kind=SandboxCharge.Kind.REFUND,
-                    reference=gateway.new_reference("re"),
-                    refund_of=payments[event.payment_id].gateway_reference,
-                )
-            case PaymentRefunded() as event:
-                payment, charge = payments[event.payment_id], charges[f"refund-{event.payment_id}"]
-                payment.status, payment.refunded_at = Payment.Status.REFUNDED, event.at
-                payment.refund_reference = charge.reference
-                charge.result = SandboxCharge.Result.REFUNDED
-                account.refunded_total += payment.amount
-    for key, charge in charges.items():
-        payment = payments[key.partition("-")[2]]
-        charge.key, charge.calls = key, 1
-        charge.token, charge.amount, charge.currency = payment.token, payment.amount, payment.currency
-    return [account, *payments.values(), *charges.values()]
 
 
 def _open_accounts(customers: dict[int, int], alias: str) -> dict[int, Account]:

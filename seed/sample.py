@@ -26,15 +26,13 @@ from eventing.recorded import Metadata
 from inventory import handlers as inventory
 from inventory import selectors as catalogue
 from inventory.domain import InventoryError
-from orders import handlers, selectors
-from orders.commands import CancelOrder, Command, DeliverOrder, RefundOrder, ShipOrder
+from orders import selectors
 from orders.domain import OrderError, Status
-from orders.events import CancelReason
 from payments import selectors as payments
 from payments.handlers import PaymentError
 from payments.selectors import Progress
-from seed.data import CATALOGUE, COUPONS, CUSTOMERS, EVERYDAY_COUPONS, SCARCE, SCARCE_COUPON, Product
-from sharding import shards
+from seed.data import CATALOGUE, COUPONS, CUSTOMERS, EVERYDAY_COUPONS, SCARCE, Product
+from seed.scenarios import SCENARIOS, Scenario, take
 from sharding.router import database_of
 
 SEED = "wharf"
@@ -45,37 +43,9 @@ LOGINS = (OPERATOR, SHOPPER, *ROLES)
 DOMAIN = "example.com"  # reserved: nobody ever receives mail there
 DAYS = 14  # over which the orders are spread
 PATIENCE_SECONDS = 30.0  # with other processes that deliver events
-OVERDUE_BATCH = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What becomes of an order. The steps are taken one after another, each when the one before has had its effect."""
-
-    name: str
-    steps: tuple[str, ...] = ()
-    share: int
-    scarce: bool = False  # asks for more pieces than there are
-    coupon: str | None = None
-
-
-STORIES = (
-    Story(name="delivered", steps=("pay", "ship", "deliver"), share=56),
-    Story(name="shipped", steps=("pay", "ship"), share=28),
-    Story(name="paid", steps=("pay",), share=25),
-    Story(name="paid with the last coupon", steps=("pay",), share=1, coupon=SCARCE_COUPON),
-    Story(name="awaiting payment", share=20),
-    Story(name="payment declined", steps=("decline",), share=8),
-    Story(name="paid at the second attempt", steps=("decline", "pay"), share=6),
-    Story(name="refunded", steps=("pay", "refund"), share=12),
-    Story(name="cancelled by the customer", steps=("cancel",), share=12),
-    Story(name="cancelled by an operator", steps=("withdraw",), share=6),
-    Story(name="cancelled by the clock", steps=("expire",), share=12),
-    Story(name="out of stock", share=10, scarce=True),
-    Story(name="coupon refused", share=4, coupon=SCARCE_COUPON),
-)
-
-
+PLAYED = tuple(scenario for scenario in SCENARIOS if scenario.share)
 DONE = {
     "pay": "paid",
     "decline": "declined",
@@ -90,11 +60,11 @@ DONE = {
 
 @dataclass(slots=True)
 class Seeded:
-    """An order of the seed on its way through its story."""
+    """An order of the seed on its way through its scenario."""
 
     order_id: int
     customer_id: int
-    story: Story
+    scenario: Scenario
     chance: random.Random
     over: bool = False
 
@@ -209,61 +179,59 @@ class Seeding:
     # --- Orders -------------------------------------------------------------------------------------------------------
 
     def add_orders(self, count: int) -> Counter[Status]:
-        """Place the orders that are missing from the first `count`, and play their stories; returns their states."""
-        wishes = self._missing(count)
-        if not wishes:
+        """Place the orders that are missing from the first `count`, and play their scenarios; returns their states."""
+        missing = self._missing(count)
+        if not missing:
             return Counter()
         _people().filter(email__endswith=f"@{DOMAIN}").update(email="")  # until `add_addresses`
         with _pipeline() as settle:
-            orders = [order for wish in wishes if (order := self._place(*wish)) is not None]
+            orders = [order for one in missing if (order := self._place(*one)) is not None]
             self.say(f"  {len(orders)} orders placed")
             settle([partial(_is_checked, order) for order in orders])
             self.say("  checked by inventory and coupons")
-            for step in range(max(len(story.steps) for story in STORIES)):
-                taken = [(order, order.story.steps[step]) for order in orders if _can_go_on(order, step)]
+            for step in range(max(len(scenario.steps) for scenario in PLAYED)):
+                taken = [(order, order.scenario.steps[step]) for order in orders if _can_go_on(order, step)]
                 for order, name in taken:
                     self._take(order, name)
-                if any(name == "expire" for _, name in taken):
-                    self._pass_deadlines()
                 settle([partial(_has_effect, order, name) for order, name in taken])
-                told = Counter(DONE[name] for _, name in taken)
-                self.say("  " + ", ".join(f"{number} {done}" for done, number in told.items()))
+                done = Counter(DONE[name] for _, name in taken)
+                self.say("  " + ", ".join(f"{number} {what}" for what, number in done.items()))
         return Counter(status for order in orders if (status := order.status) is not None)
 
-    def _missing(self, count: int) -> list[tuple[int, Story, User]]:
+    def _missing(self, count: int) -> list[tuple[int, Scenario, User]]:
         """The orders to place, by number: a customer of the seed gets as many as are missing, in the same sequence."""
         customers = {user.username: user for user in User.objects.filter(username__in=map(_username, CUSTOMERS))}
         people = [customers[_username(name)] for name in CUSTOMERS]
         shopper = User.objects.filter(username=SHOPPER).first()
-        wishes: dict[User, list[tuple[int, Story, User]]] = {}
-        for number, story in enumerate(islice(_stories(), count)):
+        planned: dict[User, list[tuple[int, Scenario, User]]] = {}
+        for number, scenario in enumerate(islice(_scenarios(), count)):
             # The shopper that everybody signs in as has a history, too.
             customer = shopper if shopper and number % 20 == 7 else random.Random(f"{SEED}/who/{number}").choice(people)
-            wishes.setdefault(customer, []).append((number, story, customer))
+            planned.setdefault(customer, []).append((number, scenario, customer))
         missing = []
-        for customer, wanted in wishes.items():
+        for customer, wanted in planned.items():
             placed = len(selectors.orders_of(customer.pk, limit=len(wanted)))
             # Real people order as this shopper as well, so nobody can tell which orders are missing.
             missing += [] if customer == shopper and placed else wanted[placed:]
-        return sorted(missing, key=lambda wish: wish[0])
+        return sorted(missing, key=lambda one: one[0])
 
-    def _place(self, number: int, story: Story, customer: User) -> Seeded | None:
-        """None if the shop does not sell what the story needs any more."""
+    def _place(self, number: int, scenario: Scenario, customer: User) -> Seeded | None:
+        """None if the shop does not sell what the scenario needs any more."""
         chance = random.Random(f"{SEED}/order/{number}")
-        lasts = "expire" not in story.steps
-        finished = bool(story.steps) and story.steps[-1] in ("deliver", "refund", "cancel", "withdraw", "expire")
+        lasts = "expire" not in scenario.steps
+        finished = bool(scenario.steps) and scenario.steps[-1] in ("deliver", "refund", "cancel", "withdraw", "expire")
         age = timedelta(hours=chance.uniform(4, 24 * DAYS) if finished else chance.uniform(0.1, 30))
         place = partial(
             checkout.place,
             customer.pk,
-            self._lines(story, chance),
+            self._lines(scenario, chance),
             key=f"{SEED}-{number}-{self.now:%Y%m%d%H%M%S}",
             metadata=_metadata(chance, f"customer:{customer.pk}"),
             at=self.now - age,
-            # Longer than usual, so that no clock comes between an order and its story.
+            # Longer than usual, so that no clock comes between an order and its scenario.
             payment_term=age + timedelta(days=chance.uniform(1, 4)) if lasts else None,
         )
-        coupon = story.coupon or (chance.choice(EVERYDAY_COUPONS) if chance.random() < 0.3 else None)
+        coupon = scenario.coupon or (chance.choice(EVERYDAY_COUPONS) if chance.random() < 0.3 else None)
         try:
             try:
                 placement = place(coupon_code=coupon)
@@ -271,14 +239,14 @@ class Seeding:
                 placement = place(coupon_code=None)
         except InventoryError:
             return None
-        return Seeded(order_id=placement.order_id, customer_id=customer.pk, story=story, chance=chance)
+        return Seeded(order_id=placement.order_id, customer_id=customer.pk, scenario=scenario, chance=chance)
 
-    def _lines(self, story: Story, chance: random.Random) -> Sequence[tuple[str, int]]:
+    def _lines(self, scenario: Scenario, chance: random.Random) -> Sequence[tuple[str, int]]:
         products = [product for group in CATALOGUE.values() for product in group]
         plenty = [product for product in products if product.stock > SCARCE]
         picked = chance.sample(plenty, chance.randint(1, 4))
         lines = [(product.sku, chance.choice((1, 1, 1, 2, 3))) for product in picked]
-        if story.scarce:
+        if scenario.short:
             scarce = chance.choice([product for product in products if product.stock <= SCARCE])
             lines.append((scarce.sku, scarce.stock + chance.randint(1, 9)))
         return lines
@@ -286,48 +254,26 @@ class Seeding:
     # --- Steps --------------------------------------------------------------------------------------------------------
 
     def _take(self, order: Seeded, step: str) -> None:
-        """Ask for the next step. An order that has gone another way meanwhile refuses, and its story is over."""
-        at = timezone.now()
-        customer = _metadata(order.chance, f"customer:{order.customer_id}")
+        """Ask for the next step. An order that has gone another way meanwhile refuses, and its scenario is over."""
+        chance = order.chance
         try:
-            match step:
-                case "pay":
-                    token = order.chance.choice(("tok_ok", "tok_ok", "tok_ok", "tok_error_then_ok"))
-                    checkout.pay(order.order_id, order.customer_id, token, customer)
-                case "decline":
-                    checkout.pay(order.order_id, order.customer_id, "tok_declined", customer)
-                case "cancel":
-                    checkout.cancel(order.order_id, order.customer_id, customer)
-                case "ship":
-                    tracking = f"WH{order.chance.randrange(10**9):09d}"
-                    self._operate(order, ShipOrder(order_id=order.order_id, tracking=tracking, at=at))
-                case "deliver":
-                    self._operate(order, DeliverOrder(order_id=order.order_id, at=at))
-                case "refund":
-                    self._operate(order, RefundOrder(order_id=order.order_id, at=at))
-                case "withdraw":
-                    self._operate(order, CancelOrder(order_id=order.order_id, reason=CancelReason.OPERATOR, at=at))
-                case "expire":
-                    pass  # all of them at once, by the clock
-                case _:
-                    raise ValueError(f"there is no step {step!r}")
+            take(
+                step,
+                order.order_id,
+                order.customer_id,
+                correlation_id=f"{chance.getrandbits(128):032x}",
+                card=chance.choice(("tok_ok", "tok_ok", "tok_ok", "tok_error_then_ok")),
+                tracking=f"WH{chance.randrange(10**9):09d}",
+            )
         except (OrderError, PaymentError):
             order.over = True
 
-    def _operate(self, order: Seeded, command: Command) -> None:
-        handlers.handle(command, _metadata(order.chance, "operator:seed"))
 
-    def _pass_deadlines(self) -> None:
-        for alias in shards.aliases():
-            while handlers.cancel_overdue(timezone.now(), alias, OVERDUE_BATCH) == OVERDUE_BATCH:
-                pass
-
-
-def _stories() -> Iterator[Story]:
-    """Stories without an end: each kind once, then all of them by their share, shuffled once and for all."""
-    deck = [story for story in STORIES for _ in range(story.share - 1)]
-    random.Random(f"{SEED}/stories").shuffle(deck)
-    return cycle([*STORIES, *deck])
+def _scenarios() -> Iterator[Scenario]:
+    """Scenarios without an end: each once, then all of them by their share, shuffled once and for all."""
+    rest = [scenario for scenario in PLAYED for _ in range(scenario.share - 1)]
+    random.Random(f"{SEED}/stories").shuffle(rest)
+    return cycle([*PLAYED, *rest])
 
 
 def _people() -> QuerySet[User]:
@@ -371,7 +317,7 @@ def _pipeline() -> Iterator[Callable[[Iterable[Question]], None]]:
 
 
 def _can_go_on(order: Seeded, step: int) -> bool:
-    return not order.over and step < len(order.story.steps)
+    return not order.over and step < len(order.scenario.steps)
 
 
 def _is_checked(order: Seeded) -> bool:

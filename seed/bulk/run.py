@@ -24,12 +24,11 @@ from django.utils import timezone
 from eventing.crockford import encode
 from eventing.databases import SessionLock, is_postgresql
 from inventory import handlers as inventory
-from orders.domain import PAYMENT_HOLD
 from seed.bulk import writing
-from seed.bulk.deck import Deck
 from seed.bulk.errors import BulkError
-from seed.bulk.stories import MOMENTS, TERM
-from seed.bulk.templates import SHARD, Table, Template, in_words
+from seed.bulk.mix import OrderMix
+from seed.bulk.played import SHARD, TERM
+from seed.bulk.templates import Table, Template, in_words
 from seed.bulk.writing import Batch, Writer
 from seed.data import CUSTOMERS
 from seed.models import BulkBatch
@@ -47,7 +46,6 @@ REST = timedelta(hours=1)  # before now, by which everything has happened
 LONGEST = timedelta(hours=131)  # from the end of the payment term to the delivery
 SWITCH_SECONDS = 0.0005
 TERM_SECONDS = int(TERM.total_seconds())
-HOLD_SECONDS = int(PAYMENT_HOLD.total_seconds())
 
 Person = tuple[int, str]  # id and first name
 DAY_0 = date(1970, 1, 1).toordinal()
@@ -107,13 +105,13 @@ class Run:
             lock.release()
 
     def _write(self, hot: int, others: int) -> None:
-        deck = Deck(hot + others)
+        mix = OrderMix(hot + others)
         written = 0
         tables: dict[str, set[str]] = defaultdict(set)
         connections.close_all()  # the writing threads need what the pool has
         with _eager_threads(), Writer(self.now) as writer:
             for piece in self._pieces(hot, others):
-                batch = self._batch(piece, deck)
+                batch = self._batch(piece, mix)
                 for where, table, _ in batch.texts:
                     tables[piece.alias if where == SHARD else where].add(table)
                 written += writer.write(batch)
@@ -182,14 +180,14 @@ class Run:
 
     # --- One batch ----------------------------------------------------------------------------------------------------
 
-    def _batch(self, piece: Piece, deck: Deck) -> Batch:
+    def _batch(self, piece: Piece, mix: OrderMix) -> Batch:
         """The texts of the orders, by their number: so the databases add to their tables and indexes in sequence."""
         chance = self.chance
-        hand = deck.hand(chance)
+        sample = mix.sample(chance)
         orders: dict[int, tuple[int, Person, int, Template]] = {}
         for bucket, count in piece.counts.items():
             people = [self.hot_person] if piece.hot else self.people[bucket]
-            for template in hand.deal(count, chance):
+            for template in sample.choose(count, chance):
                 second = chance.randrange(piece.begin, piece.end)
                 millisecond = (second - EPOCH) * 1000 + template.millisecond
                 person = people[int(len(people) * chance.random() ** SKEW)]
@@ -216,25 +214,20 @@ class Run:
         due = second + TERM_SECONDS
         left = self.now.timestamp() - REST.total_seconds() - due
         scale = 3600 * min(1.0, left / LONGEST.total_seconds())  # an hour, or less if it is not long ago
-        paid = second + 30 + int(900 * draw())
-        paid_again = paid + 30 + int(600 * draw())
-        shipped = due + 1 + int((2 + 38 * draw()) * scale)
-        values = [str(order_id), encode(order_id), str(customer_id), name, f"WH{int(draw() * 10**9):09d}"]
-        moments = {
-            "placed": second,
-            "cancelled": second + 30 + int(1500 * draw()),
-            "paid": paid,
-            "paid_again": paid_again,
-            "due": due,
-            "held": paid + HOLD_SECONDS,
-            "held_again": paid_again + HOLD_SECONDS,
-            "expired": due + 1 + int(4 * draw()),
-            "refunded": due + 1 + int((1 + 29 * draw()) * scale),
-            "shipped": shipped,
-            "delivered": shipped + 1 + int((20 + 70 * draw()) * scale),
+        steps = {
+            "place": second,
+            "cancel": second + 30 + int(1500 * draw()),
+            "decline": second + 30 + int(900 * draw()),
+            "expire": due + 1 + int(4 * draw()),
+            "refund": due + 1 + int((1 + 29 * draw()) * scale),
+            "ship": due + 1 + int((2 + 38 * draw()) * scale),
         }
-        values += [_text(moments[moment]) for moment in MOMENTS]
+        steps["withdraw"] = steps["cancel"]
+        steps["pay"] = steps["decline"] + 30 + int(600 * draw())
+        steps["deliver"] = steps["ship"] + 1 + int((20 + 70 * draw()) * scale)
+        values = [str(order_id), encode(order_id), str(customer_id), name, f"WH{int(draw() * 10**9):09d}"]
         values.append(in_words(datetime.fromtimestamp(due, UTC)))
+        values += [_text(steps[step] + seconds) for step, seconds in template.times]
         values += [self._random_number(second, is_uuid) for is_uuid in template.randoms]
         return [value.encode() for value in values]
 

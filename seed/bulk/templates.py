@@ -1,15 +1,14 @@
-"""Orders as templates: the rows of a story in every table, as text for COPY with gaps for what is new each time.
+"""Orders as templates: the rows of a played order in every table, as text for COPY with gaps for what is new each time.
 
-Playing a story and finding out its rows takes ten milliseconds, filling the gaps of its template as many microseconds.
+Playing an order takes tens of milliseconds, filling the gaps of its template as many microseconds.
 """
 
 from __future__ import annotations
 
-import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from operator import itemgetter
@@ -17,35 +16,19 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models
 
-from coupons import handlers as coupons
-from coupons.commands import ReleaseCoupon
-from coupons.events import REDEMPTION
 from eventing import chain, store, subscribers
 from eventing.crockford import encode
 from eventing.models import InboxEntry
 from eventing.recorded import Recorded, short_hash
-from inventory import handlers as inventory
-from inventory.events import RESERVATION
-from notifications import handlers as notifications
-from notifications.handlers import Customer
-from orders import handlers as orders
+from inventory.handlers import Used
 from orders.events import CATEGORY as ORDER
-from payments import handlers as payments
-from payments.events import CATEGORY as PAYMENT
-from seed.bulk.stories import MOMENTS, Basket, Course
+from seed.bulk.played import NAME, SHARD, TERM, TRACKING, Played, place_of
 from sharding import shards
-
-SHARD = "shard"  # in place of the alias of the order's database
-
-# What stands in the rows of a story until its gaps are filled; no text of the shop has anything like it.
-ORDER_ID = (3 << 56) + 0x5A5A5A5A5A5A5A
-CUSTOMER_ID = 2_070_707_071
-NAME = "Xyzzyxyzzy"
-TRACKING = "WH-X-Y-Z-Z-Y"
 
 RANDOM = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"
 )
+TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)((?:\.\d+)?(?:Z|\+00:00))")
 HASH = b"\t\\\\x"  # between the other columns of an event and the digits of its hash
 PUBLISHED = timedelta(milliseconds=6)  # from an event to its message
 HANDLED = timedelta(milliseconds=18)  # from an event to its effect
@@ -56,17 +39,11 @@ def in_words(at: datetime) -> str:
     return f"{at.day} {at:%B %Y, %H:%M}"
 
 
-# Every template has these gaps, in this sequence; after them come its random numbers, see `Template.randoms`, and the
-# short hashes of its events.
-GAPS = (
-    str(ORDER_ID),
-    encode(ORDER_ID),
-    str(CUSTOMER_ID),
-    NAME,
-    TRACKING,
-    *(f"{at:%Y-%m-%dT%H:%M:%S}" for at in MOMENTS.values()),
-    in_words(MOMENTS["due"]),
-)
+def fixed_gaps(played: Played) -> tuple[str, ...]:
+    """Every template has these; after them come its times, its random numbers and the short hashes of its events."""
+    order_id, due = played.order_id, played.placed_at + TERM
+    return str(order_id), encode(order_id), str(played.customer_id), NAME, TRACKING, in_words(due)
+
 
 Table = tuple[str, str, str]  # where (SHARD or an alias), table, columns
 Pick = Callable[[Sequence[bytes]], Sequence[bytes]]  # the pieces of a text from what fills gaps and from literals
@@ -74,7 +51,7 @@ Pick = Callable[[Sequence[bytes]], Sequence[bytes]]  # the pieces of a text from
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Link:
-    """An event of a story: its row for COPY without the hash, and what is hashed of it. Streams differ by category."""
+    """An event: its row for COPY without the hash, and what is hashed of it. Streams differ by category."""
 
     table: Table
     category: str
@@ -84,23 +61,24 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Template:
-    """A story's rows. `inbox` are those that are pruned after a time.
+    """An order's rows. `inbox` are those that are pruned after a time.
 
-    `millisecond` is that within a second at which the order is placed. `randoms` says of each random number whether it
-    is a UUID, else it is 32 hexadecimal digits.
+    `millisecond` is that within a second at which the order is placed. `times` are so many seconds after a step.
+    `randoms` says of each random number whether it is a UUID, else it is 32 hexadecimal digits.
     """
 
     rows: tuple[tuple[Table, Pick], ...]
     events: tuple[Link, ...]
     inbox: tuple[tuple[Table, Pick], ...]
     literals: tuple[bytes, ...]
+    times: tuple[tuple[str, int], ...]
     randoms: tuple[bool, ...]
     millisecond: int
-    used: Mapping[str, inventory.Used]
-    coupons: Mapping[str, int]
+    used: Mapping[str, Used]
+    coupons: Sequence[str]
 
     def fill(self, texts: Mapping[Table, bytearray], values: Sequence[bytes], *, inbox: bool) -> None:
-        """Add the text of one order's rows to that of each table; `values` fill `GAPS` and `randoms`."""
+        """Add the text of one order's rows to that of each table; `values` fill all gaps but those of hashes."""
         pieces = [*values, *(b"" for _ in self.events), *self.literals]
         heads: dict[str, bytes] = {}
         for number, link in enumerate(self.events, start=len(values)):
@@ -115,18 +93,27 @@ class Template:
                 texts[table] += b"".join(pick(pieces))
 
 
-def template_of(steps: Sequence[str], basket: Basket, chance: random.Random) -> Template:
-    course = Course(order_id=ORDER_ID, customer_id=CUSTOMER_ID, tracking=TRACKING, basket=basket, chance=chance)
-    for step in ("place", *steps):
-        course.take(step)
-    course.events = with_hashes(course.events)
-    events = [(recorded, store.content_of(recorded)) for recorded in course.events]
-    lines = [copy_line(content)[:-1] for _, content in events]
-    rows, inbox = _texts(_rows(course)), _texts(_inbox(course))
-    randoms = list(
-        dict.fromkeys(found for text in (*lines, *rows.values(), *inbox.values()) for found in RANDOM.findall(text))
-    )
-    gaps = [*GAPS, *randoms, *(recorded.identity[3] for recorded in course.events)]
+def template_of(played: Played) -> Template:
+    times = _Times(played)
+    events = [(recorded, store.content_of(recorded)) for recorded in played.events]
+    lines = [times.mark(copy_line(content)[:-1]) for _, content in events]
+    hashed = [times.mark(chain.text_of(content).decode()) for _, content in events]
+    rows: dict[Table, str] = defaultdict(str)
+    for label, instances in played.rows.items():
+        for instance in instances:
+            table, values = _row_of(place_of(label), instance)
+            rows[table] += times.mark(copy_line(values))
+    inbox: dict[Table, str] = defaultdict(str)
+    for recorded in played.events:
+        for table, values in inbox_of(recorded):
+            inbox[table] += times.mark(copy_line(values), about=recorded.recorded_at)
+    randoms = list(dict.fromkeys(found for text in (*lines, *rows.values()) for found in RANDOM.findall(text)))
+    gaps = [
+        *fixed_gaps(played),
+        *times.marks,
+        *randoms,
+        *(short_hash(recorded.hash) or "" for recorded in played.events),
+    ]
     literals: list[bytes] = []
     return Template(
         rows=tuple((table, _pick(text, gaps, literals)) for table, text in rows.items()),
@@ -135,22 +122,49 @@ def template_of(steps: Sequence[str], basket: Basket, chance: random.Random) -> 
                 table=(SHARD if recorded.category == ORDER else DEFAULT_DB_ALIAS, "eventing_event", store.COLUMNS),
                 category=recorded.category,
                 row=_pick(line, gaps, literals),
-                text=_pick(chain.text_of(content).decode(), gaps, literals),
+                text=_pick(text, gaps, literals),
             )
-            for line, (recorded, content) in zip(lines, events, strict=True)
+            for (recorded, _), line, text in zip(events, lines, hashed, strict=True)
         ),
         inbox=tuple((table, _pick(text, gaps, literals)) for table, text in inbox.items()),
         literals=tuple(literals),
+        times=tuple(times.marks.values()),
         randoms=tuple("-" in found for found in randoms),
-        millisecond=course.fraction // timedelta(milliseconds=1),
-        used=_used(course),
-        coupons=_coupons(course),
+        millisecond=played.placed_at.microsecond // 1000,
+        used=_used(played.rows),
+        coupons=[one.coupon.code for one in played.rows["coupons.Redemption"] if one.status == "redeemed"],
     )
 
 
-def with_hashes(events: Iterable[Recorded[Any]]) -> list[Recorded[Any]]:
-    """Each with a hash that stands for the one that it will have."""
-    return [replace(event, hash=sha256(f"event {number}".encode()).digest()) for number, event in enumerate(events)]
+@dataclass(slots=True)
+class _Times:
+    """Puts a mark in place of every time: so many seconds after a step of the order. Its fraction stays as it is."""
+
+    played: Played
+    marks: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def mark(self, text: str, about: datetime | None = None) -> str:
+        """`about` is when what the whole text is about has happened, if it says when that has had its effect."""
+
+        def replace(found: re.Match[str]) -> str:
+            step, seconds = self._after_step(datetime.fromisoformat(found[0]), about)
+            mark = f"<{step}{seconds:+}>"
+            self.marks[mark] = step, seconds
+            return mark + found[2]
+
+        return TIME.sub(replace, text)
+
+    def _after_step(self, at: datetime, about: datetime | None) -> tuple[str, int]:
+        """What lies outside the time of playing, such as a deadline, depends on the time of the order's placement."""
+        steps, during = self.played.steps, about or at
+        if not steps["place"] <= during <= self.played.ended_at:
+            return "place", _seconds(at) - _seconds(self.played.placed_at)
+        step = [name for name, began in steps.items() if began <= during][-1]
+        return step, _seconds(at) - _seconds(steps[step])
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
 
 
 def _pick(text: str, gaps: Sequence[str], literals: list[bytes]) -> Pick:
@@ -166,68 +180,16 @@ def _pick(text: str, gaps: Sequence[str], literals: list[bytes]) -> Pick:
     return itemgetter(*picked)
 
 
-def _used(course: Course) -> dict[str, inventory.Used]:
+def _used(rows: Mapping[str, Sequence[Any]]) -> dict[str, Used]:
     """What the order has taken or still holds of each product."""
-    match course.reservation.status:
+    [reservation] = rows["inventory.Reservation"]
+    match reservation.status:
         case "shipped":
-            return {item.sku: inventory.Used(shipped=item.quantity) for item in course.reservation.items}
+            return {line.sku: Used(shipped=line.quantity) for line in rows["inventory.ReservationLine"]}
         case "reserved":
-            return {item.sku: inventory.Used(reserved=item.quantity) for item in course.reservation.items}
+            return {line.sku: Used(reserved=line.quantity) for line in rows["inventory.ReservationLine"]}
         case _:
             return {}
-
-
-def _coupons(course: Course) -> dict[str, int]:
-    redeemed = course.redemption.status == "redeemed" and course.redemption.code
-    return {redeemed: 1} if redeemed else {}
-
-
-def all_rows(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
-    """The order's rows in all tables of all databases; the rows of its events lack their hashes."""
-    for recorded in course.events:
-        where = SHARD if recorded.category == ORDER else DEFAULT_DB_ALIAS
-        yield (where, "eventing_event", ", ".join(store.CONTENT_TYPES)), store.content_of(recorded)
-    yield from _rows(course)
-    yield from _inbox(course)
-
-
-def _rows(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
-    """All but its events and their inbox rows."""
-    read_model = orders.rows_of(course.history(ORDER))
-    yield (SHARD, "orders_order", ", ".join(orders.ORDER_COLUMNS)), read_model.order
-    for line in read_model.lines:
-        yield (SHARD, "orders_orderline", ", ".join(orders.LINE_COLUMNS)), line
-    for instance in _instances(course):
-        yield _row_of(DEFAULT_DB_ALIAS, instance)
-    for message in _messages(course):
-        yield (DEFAULT_DB_ALIAS, "notifications_message", ", ".join(message)), list(message.values())
-
-
-def _instances(course: Course) -> Iterator[models.Model]:
-    yield from inventory.rows_of(course.history(RESERVATION))
-    if history := course.history(REDEMPTION):
-        yield coupons.row_of(history)
-    elif course.ended is not None:
-        at = course.ended.recorded_at + HANDLED
-        yield coupons.tombstone(ReleaseCoupon(order_id=course.order_id, customer_id=course.customer_id, at=at))
-    history = course.history(PAYMENT)
-    if history or course.ended is not None:
-        reason = course.ended.event.TYPE.replace(".", "_") if course.ended is not None else ""
-        yield from payments.rows_of(course.order_id, course.customer_id, history, course.tokens, reason)
-
-
-def _messages(course: Course) -> Iterator[dict[str, Any]]:
-    told = subscribers.get("notifications")
-    customers = {course.customer_id: Customer(name=NAME, email="")}
-    for recorded in course.events:
-        if told.wants(recorded.event.TYPE):
-            occasion = notifications.occasion_of(recorded)
-            yield from notifications.messages_about([occasion], customers, recorded.recorded_at + HANDLED)
-
-
-def _inbox(course: Course) -> Iterator[tuple[Table, Sequence[Any]]]:
-    for recorded in course.events:
-        yield from inbox_of(recorded)
 
 
 def inbox_of(recorded: Recorded[Any]) -> Iterator[tuple[Table, Sequence[Any]]]:
@@ -250,17 +212,10 @@ def inbox_of(recorded: Recorded[Any]) -> Iterator[tuple[Table, Sequence[Any]]]:
 
 def _row_of(where: str, instance: models.Model) -> tuple[Table, Sequence[Any]]:
     """The row of an instance; a number that the database gives is left to it."""
-    values = [(field, getattr(instance, field.attname)) for field in instance._meta.concrete_fields]
-    values = [(field, value) for field, value in values if value is not None or field.null]
-    columns = ", ".join(f'"{field.column}"' for field, _ in values)
-    return (where, instance._meta.db_table, columns), [value for _, value in values]
-
-
-def _texts(rows: Iterable[tuple[Table, Sequence[Any]]]) -> dict[Table, str]:
-    texts: dict[Table, str] = defaultdict(str)
-    for table, values in rows:
-        texts[table] += copy_line(values)
-    return texts
+    meta = instance._meta
+    fields = [field for field in meta.concrete_fields if field is not meta.auto_field]
+    columns = ", ".join(f'"{field.column}"' for field in fields)
+    return (where, meta.db_table, columns), [getattr(instance, field.attname) for field in fields]
 
 
 def copy_line(values: Iterable[Any]) -> str:

@@ -23,7 +23,8 @@ from eventing.databases import try_transaction_lock
 from eventing.recorded import Metadata
 from inventory import handlers as inventory
 from seed.bulk.errors import BulkError
-from seed.bulk.templates import SHARD, Table, copy_line, inbox_of
+from seed.bulk.played import SHARD
+from seed.bulk.templates import Table, copy_line, inbox_of
 from seed.models import BulkBatch
 from sharding import shards
 
