@@ -1,6 +1,6 @@
 """The headers of every answer, by its kind: one table for what Django answers and for what is answered before it.
 
-A header that an answer has already stays as it is; see docs/how-to/operations.md for the table in words.
+A header that an answer has already stays as it is; see docs/reference/operations.md for the table in words.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Chance(IntEnum):
     WHEN_BACK = 2  # whatever is asked of this database fails until it is back
 
 
-# What a SQLSTATE begins with; the longest that fits counts. docs/how-to/operations.md shows the same table.
+# What a SQLSTATE begins with; the longest that fits counts. docs/reference/operations.md shows the same table.
 SQLSTATES = {
     "08": Chance.WHEN_BACK,  # connection exception
     "25006": Chance.WHEN_BACK,  # read-only transaction: a standby, or a server that protects itself

@@ -85,7 +85,7 @@ def test_every_line_of_the_table_has_a_case() -> None:
 
 
 def test_the_documented_table_is_the_one_in_use() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "operations.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "operations.md").read_text()
     table = text.partition("| SQLSTATE |")[2].partition("\n\n")[0].splitlines()[2:]
     documented = {
         state.strip(" `"): row.split("|")[2].strip() for row in table for state in row.split("|")[1].split(",")
