@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 from django.db import DatabaseError, InterfaceError
@@ -20,10 +21,13 @@ from prometheus_client.registry import Collector
 from caching.breakers import State
 from eventing import queues
 from eventing.queues import BrokerUnavailable
+from eventing.relay import Lag
 from monitoring import audit_rounds, circuits, health, schedules, selectors
 
 BROKER_SECONDS = 1.0
 WAY_OF_DEAD_LETTERS = frozenset({"exchange domain.dead", "queue dead-letters"})
+
+T = TypeVar("T")
 
 logger = structlog.get_logger(__name__)
 
@@ -32,28 +36,53 @@ class Backbone(Collector):
     """How far events have come. What cannot be asked is left out, and `wharf_database_up` says why."""
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("wharf_database_up", "1 if the database answers.", labels=["database"])
-        waiting = GaugeMetricFamily("wharf_outbox_events", "Events not published yet.", labels=["database"])
-        age = GaugeMetricFamily(
-            "wharf_outbox_oldest_seconds", "Age of the oldest event not published yet.", labels=["database"]
+        lags = selectors.outbox_lags()
+        known = {alias: answer.value for alias, answer in lags.items() if answer.value is not None}
+        yield _gauge(
+            "wharf_database_up", "1 if the database answers.", "database", {alias: alias in known for alias in lags}
         )
-        led = GaugeMetricFamily("wharf_relay_leading", "1 if a relay is at work on it.", labels=["database"])
-        for alias, answer in selectors.outbox_lags().items():
-            up.add_metric([alias], 0 if answer.value is None else 1)
-            if answer.value is not None:
-                waiting.add_metric([alias], answer.value.waiting)
-                age.add_metric([alias], answer.value.seconds)
-                led.add_metric([alias], answer.value.led)
-        yield from (up, waiting, age, led)
-        works = GaugeMetricFamily("wharf_check_ok", "1 if what this check of /readyz looks at works.", labels=["check"])
-        for name, part in health.readiness().dependencies.items():
-            works.add_metric([name], part.ok)
-        yield works
+        for name, text, of in OF_OUTBOXES:
+            yield _gauge(name, text, "database", {alias: of(lag) for alias, lag in known.items()})
+        parts = health.readiness().dependencies
+        yield _gauge(
+            "wharf_check_ok",
+            "1 if what this check of /readyz looks at works.",
+            "check",
+            {name: part.ok for name, part in parts.items()},
+        )
         yield from _dead_letters()
         yield from _queues()
         yield from _circuits()
-        yield from _clocks()
+        yield _gauge(
+            "wharf_clock_ahead_seconds",
+            "How far a clock is ahead of the default database's.",
+            "process",
+            _asked(schedules.clocks_ahead) or {},
+        )
         yield from _audits()
+
+
+OF_OUTBOXES: tuple[tuple[str, str, Callable[[Lag], float]], ...] = (
+    ("wharf_outbox_events", "Events not published yet.", lambda lag: lag.waiting),
+    ("wharf_outbox_oldest_seconds", "Age of the oldest event not published yet.", lambda lag: lag.seconds),
+    ("wharf_relay_leading", "1 if a relay is at work on it.", lambda lag: lag.led),
+)
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for labelled, value in values.items():
+        family.add_metric([labelled], value)
+    return family
+
+
+def _asked(ask: Callable[[], T]) -> T | None:
+    """The answer; None if the database gives none."""
+    try:
+        return ask()
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("metrics.no_answer", asked=ask.__name__, error=str(error))
+        return None
 
 
 def _dead_letters() -> Iterator[Metric]:
@@ -61,73 +90,45 @@ def _dead_letters() -> Iterator[Metric]:
     with suppress(BrokerUnavailable):
         if WAY_OF_DEAD_LETTERS.intersection(queues.missing_topology(seconds=BROKER_SECONDS)):
             return
-    try:
-        dead = selectors.open_dead_letters()
-    except (DatabaseError, InterfaceError) as error:
-        logger.warning("metrics.no_dead_letters", error=str(error))
-    else:
+    dead = _asked(selectors.open_dead_letters)
+    if dead is not None:
         yield GaugeMetricFamily("wharf_dead_letters_open", "Events that wait for an operator.", value=dead)
 
 
 def _queues() -> Iterator[Metric]:
-    up = GaugeMetricFamily("wharf_broker_up", "1 if the broker answers.")
-    messages = GaugeMetricFamily("wharf_queue_messages", "Batches of events that wait for a worker.", labels=["queue"])
     try:
         depths = queues.depths(seconds=BROKER_SECONDS)
     except BrokerUnavailable:
-        up.add_metric([], 0)
-    else:
-        up.add_metric([], 1)
-        for depth in depths:
-            if depth.messages is not None:
-                messages.add_metric([depth.name], depth.messages)
-    yield from (up, messages)
+        depths = None
+    yield GaugeMetricFamily("wharf_broker_up", "1 if the broker answers.", value=depths is not None)
+    messages = {depth.name: depth.messages for depth in depths or () if depth.messages is not None}
+    yield _gauge("wharf_queue_messages", "Batches of events that wait for a worker.", "queue", messages)
 
 
 def _circuits() -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "wharf_circuits", "Processes whose circuit breaker for a service is not closed.", labels=["service", "state"]
     )
-    try:
-        for circuit in circuits.circuits():
-            family.add_metric([circuit.name, State.OPEN], circuit.open)
-            family.add_metric([circuit.name, State.HALF_OPEN], circuit.half_open)
-    except (DatabaseError, InterfaceError) as error:
-        logger.warning("metrics.no_circuits", error=str(error))
+    for circuit in _asked(circuits.circuits) or ():
+        family.add_metric([circuit.name, State.OPEN], circuit.open)
+        family.add_metric([circuit.name, State.HALF_OPEN], circuit.half_open)
     yield family
 
 
-def _clocks() -> Iterator[Metric]:
-    ahead = GaugeMetricFamily(
-        "wharf_clock_ahead_seconds", "How far a clock is ahead of the default database's.", labels=["process"]
-    )
-    try:
-        for process, seconds in schedules.clocks_ahead().items():
-            ahead.add_metric([process], seconds)
-    except (DatabaseError, InterfaceError) as error:
-        logger.warning("metrics.no_clocks", error=str(error))
-    yield ahead
-
-
 def _audits() -> Iterator[Metric]:
-    violations = GaugeMetricFamily(
-        "wharf_audit_violations", "Broken promises that the newest audits know of.", labels=["check"]
+    known = _asked(audit_rounds.known)
+    yield _gauge(
+        "wharf_audit_violations",
+        "Broken promises that the newest audits know of.",
+        "check",
+        known.violations if known else {},
     )
-    ran = GaugeMetricFamily(
+    yield _gauge(
         "wharf_audit_last_run_timestamp_seconds",
         "When an audit of everything, a round of portions, or a portion was done last.",
-        labels=["audit"],
+        "audit",
+        {audit: at.timestamp() for audit, at in known.at.items()} if known else {},
     )
-    try:
-        known = audit_rounds.known()
-    except (DatabaseError, InterfaceError) as error:
-        logger.warning("metrics.no_audits", error=str(error))
-    else:
-        for check, number in known.violations.items():
-            violations.add_metric([check], number)
-        for audit, at in known.at.items():
-            ran.add_metric([audit], at.timestamp())
-    yield from (violations, ran)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

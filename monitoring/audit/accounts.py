@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 
-from monitoring.audit.report import Check, Finding, Moment
+from monitoring.audit.report import Check, Finding, Scope
 from sharding import numbers, shards
 from sharding.router import database_of
 
@@ -19,7 +19,7 @@ CHUNK = 5_000
 SKEW = timedelta(minutes=5)  # that the clocks of two web servers may differ by
 
 
-def customers_have_accounts(alias: str, moment: Moment) -> Finding:
+def customers_have_accounts(alias: str, scope: Scope) -> Finding:
     first = _first_orders(alias)
     checked, offenders = 0, []
     while chunk := dict(islice(first, CHUNK)):
@@ -28,7 +28,7 @@ def customers_have_accounts(alias: str, moment: Moment) -> Finding:
         deleted = _deleted(chunk.keys() - joined.keys())
         for customer_id, order_id in chunk.items():
             at, what = numbers.placed_at(order_id), f"order {numbers.to_text(order_id)}"
-            if at > moment.cutoff or customer_id in deleted:
+            if at > scope.cutoff or customer_id in deleted:
                 continue
             if customer_id not in joined:
                 offenders.append(f"customer {customer_id} has {what} of {at:%Y-%m-%d %H:%M} and no account")

@@ -135,7 +135,7 @@ def _open(case: Case, horizon: datetime) -> None:
             continue
         for subscriber in wanting(row[3]):
             key = (recorded.category, recorded.version, subscriber.name)
-            if key not in handled and key not in case.letters:
+            if key not in handled and key not in case.dead_letters:
                 case.missing.append((subscriber.name, recorded))
     history = case.history()
     if history and not case.unreadable and all(item.version == at for at, item in enumerate(history, start=1)):

@@ -12,13 +12,13 @@ from eventing.databases import look_up, snapshot, time_from_db
 from eventing.errors import EventingError
 from eventing.recorded import stream_name
 from inventory.events import PRODUCT, StockAdjusted, StockReceived
-from monitoring.audit.report import Check, Finding, Moment
+from monitoring.audit.report import Check, Finding, Scope
 from sharding.router import database_of
 
 PRODUCTS = 200  # looked at together
 
 
-def ledger_matches_events(alias: str, moment: Moment) -> Finding:
+def ledger_matches_events(alias: str, scope: Scope) -> Finding:
     """What was received or adjusted has a row and an event; they have no number in common, so content is compared."""
     checked, wrong, after = 0, [], 0
     with snapshot(connections[alias]), connections[alias].cursor() as cursor:

@@ -7,21 +7,21 @@ from typing import Any
 from eventing import subscribers
 from eventing.databases import time_from_db
 from eventing.recorded import Recorded, is_among, short_hash
-from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from monitoring.audit.report import NOTHING, Check, Finding, Scope
 from monitoring.audit.rows import Case, Row
 from notifications import handlers as notifications
 from notifications.events import CATEGORY as MESSAGE
 from notifications.events import MessageFailed, MessageSent
 
 
-def handled_events_have_messages(case: Case, moment: Moment) -> Finding:
+def handled_events_have_messages(case: Case, scope: Scope) -> Finding:
     """An inbox row of notifications is written together with the messages; what they are about never changes."""
     told = subscribers.get("notifications")
     handled = {(category, version) for _, category, version, name in case.inbox if name == told.name}
     events = {item.id: item for history in case.events.values() for item in history}
     wrong = []
     for recorded in events.values():
-        if recorded.recorded_at < moment.horizon:
+        if recorded.recorded_at < scope.horizon:
             continue  # a replay may have handled it just now, and its messages are pruned by the event's age
         if (recorded.category, recorded.version) in handled and told.wants(recorded.event.TYPE):
             in_shop = _message(case, recorded, "inbox")
@@ -51,7 +51,7 @@ def _as_told(recorded: Recorded[Any]) -> tuple[Any, ...]:
     return occasion.customer_id, occasion.about, occasion.order_id, occasion.correlation_id, occasion.at
 
 
-def mails_match_events(case: Case, moment: Moment) -> Finding:
+def mails_match_events(case: Case, scope: Scope) -> Finding:
     """What became of a mail is in the stream that has its number."""
     history = case.history(MESSAGE)
     if case.mail is None:

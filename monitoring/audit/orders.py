@@ -13,7 +13,7 @@ from eventing.databases import time_from_db
 from eventing.recorded import Recorded, stream_name
 from inventory.events import RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
 from inventory.handlers import SHIPPED
-from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from monitoring.audit.report import NOTHING, Check, Finding, Scope
 from monitoring.audit.rows import Case, Payment
 from orders import handlers as orders
 from orders.domain import Order, Status
@@ -45,7 +45,7 @@ PAYMENT_STATUS = {
 CAPTURED = ("captured", "refund_requested", "refunded")
 
 
-def read_model(case: Case, moment: Moment) -> Finding:
+def read_model(case: Case, scope: Scope) -> Finding:
     """Read in one snapshot, so it must be right at any moment."""
     if not case.history():
         return (1, [case.name()]) if case.order is not None or case.lines else NOTHING
@@ -64,7 +64,7 @@ def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(columns)
 
 
-def tables_match_events(case: Case, moment: Moment) -> Finding:
+def tables_match_events(case: Case, scope: Scope) -> Finding:
     """The state that inventory, coupons and payments keep is what their events, written with it, come to."""
     if case.unreadable:
         return NOTHING
@@ -155,15 +155,15 @@ def _sum(payments: list[Payment], *statuses: str) -> int:
     return sum(payment.amount for payment in payments if payment.status in statuses)
 
 
-def end_in_time(case: Case, moment: Moment) -> Finding:
+def end_in_time(case: Case, scope: Scope) -> Finding:
     state = case.state
     if state is None or state.payment_due_at is None:
         return NOTHING
-    late = state.expires_at is not None and state.expires_at < moment.cutoff - SWEEP
+    late = state.expires_at is not None and state.expires_at < scope.cutoff - SWEEP
     return 1, [case.name()] if late else []
 
 
-def paid_in_time(case: Case, moment: Moment) -> Finding:
+def paid_in_time(case: Case, scope: Scope) -> Finding:
     """Of an order that the clock cancelled, no payment was requested before the deadline unless it has failed.
 
     Whether it failed before is told by the order's own events, or by times in orders that are older than those events.
@@ -183,8 +183,8 @@ def paid_in_time(case: Case, moment: Moment) -> Finding:
     return 1, [case.name()] if open_in_time - failed else []
 
 
-def stock_set_aside(case: Case, moment: Moment) -> Finding:
-    if not (case.history() or case.reservation) or not case.can_be_judged(moment.cutoff):
+def stock_set_aside(case: Case, scope: Scope) -> Finding:
+    if not (case.history() or case.reservation) or not case.can_be_judged(scope.cutoff):
         return NOTHING
     state = case.state
     status = None if case.reservation is None else case.reservation[1]
@@ -199,9 +199,9 @@ def stock_set_aside(case: Case, moment: Moment) -> Finding:
     return 1, [] if right else [case.name()]
 
 
-def coupon_redeemed(case: Case, moment: Moment) -> Finding:
+def coupon_redeemed(case: Case, scope: Scope) -> Finding:
     state = case.state
-    if (state is None and case.redemption is None) or not case.can_be_judged(moment.cutoff):
+    if (state is None and case.redemption is None) or not case.can_be_judged(scope.cutoff):
         return NOTHING
     status, discount, code, customer = (None, 0, None, None)
     if case.redemption is not None:
@@ -216,8 +216,8 @@ def coupon_redeemed(case: Case, moment: Moment) -> Finding:
     return 1, [] if right else [case.name()]
 
 
-def money_adds_up(case: Case, moment: Moment) -> Finding:
-    if (case.account is None and not case.history()) or not case.can_be_judged(moment.cutoff):
+def money_adds_up(case: Case, scope: Scope) -> Finding:
+    if (case.account is None and not case.history()) or not case.can_be_judged(scope.cutoff):
         return NOTHING
     state = case.state
     captured, refunded = _sum(case.payments, *CAPTURED), _sum(case.payments, "refunded")
@@ -246,7 +246,7 @@ def _is_paid_right(state: Order, case: Case, captured: int, refunded: int) -> bo
     return [payment.id for payment in taken] == [state.payment_id] and (captured, refunded) == (state.total, back)
 
 
-def gateway_agrees(case: Case, moment: Moment) -> Finding:
+def gateway_agrees(case: Case, scope: Scope) -> Finding:
     """The sandbox writes to its book before payments writes to its own, in the same database."""
     taken = [payment for payment in case.payments if payment.status in CAPTURED]
     wrong = [
@@ -258,7 +258,7 @@ def gateway_agrees(case: Case, moment: Moment) -> Finding:
     return len(taken), [f"payment {payment_id} of {case.name()}" for payment_id in wrong]
 
 
-def placement_keeps_its_key(case: Case, moment: Moment) -> Finding:
+def placement_keeps_its_key(case: Case, scope: Scope) -> Finding:
     """The request that placed an order finds it again for as long as keys are kept, less an hour for pruning."""
     history = case.history()
     if not history or history[0].version != 1:
@@ -274,7 +274,7 @@ def placement_keeps_its_key(case: Case, moment: Moment) -> Finding:
     ]
     if digest is UNSET:
         return len(keys), []  # placed without a key, or by a version that did not note it
-    if digest not in keys and placed.event.at > moment.now - orders.KEEP_KEYS + PRUNING:
+    if digest not in keys and placed.event.at > scope.now - orders.KEEP_KEYS + PRUNING:
         wrong.append(case.name())
     return 1, dict.fromkeys(wrong)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from monitoring.audit.report import NOTHING, Check, Finding, Scope
 from monitoring.audit.rows import Case
 from orders.events import CATEGORY as ORDER
 from sharding import numbers
 
 
-def everything_has_its_order(case: Case, moment: Moment) -> Finding:
+def everything_has_its_order(case: Case, scope: Scope) -> Finding:
     known = {
         "stock": case.reservation,
         "a coupon": case.redemption,

@@ -18,7 +18,7 @@ from django.db import OperationalError, connections
 from eventing.databases import time_limit
 from monitoring.audit.broker import Broker
 from monitoring.audit.cases import cases_between, ranges
-from monitoring.audit.report import OFFENDERS, DatabaseQuestion, Moment
+from monitoring.audit.report import OFFENDERS, DatabaseQuestion, Scope
 from monitoring.audit.running import CHECKS, Run, Tally
 from sharding.router import context_databases, database_of
 
@@ -57,7 +57,7 @@ class Round:
 def go_on(state: Round, now: datetime, *, seconds: float = SECONDS) -> bool:
     """Look at the next portion of everything; True if the round is complete with it."""
     deadline = time.monotonic() + seconds
-    run = Run(Moment(now=now, settle=SETTLE, broker=Broker()), [Tally(check) for check in CHECKS], lambda text: None)
+    run = Run(Scope(now=now, settle=SETTLE, broker=Broker()), [Tally(check) for check in CHECKS], lambda text: None)
     if not run.begin():
         return False
     _look_again(state, run)
@@ -81,7 +81,7 @@ def _look_again(state: Round, run: Run) -> None:
         return
     state.suspects = {}
     for tally in run.tallies:
-        _add(state, tally, run.moment.now)
+        _add(state, tally, run.scope.now)
         tally.suspects = {}
 
 
@@ -115,7 +115,7 @@ def _ask_databases(state: Round, run: Run, deadline: float) -> bool:
 def _ask(run: Run, tally: Tally, question: DatabaseQuestion, alias: str) -> bool:
     try:
         with time_limit(connections[alias], SECONDS):
-            tally.add(alias, *question(alias, run.moment))
+            tally.add(alias, *question(alias, run.scope))
     except OperationalError as error:
         logger.info("audit.left_to_the_night", check=tally.check.name, database=alias, error=str(error))
         return False
@@ -139,7 +139,7 @@ def _read_cases(state: Round, run: Run, deadline: float) -> bool:
 
 def _read(state: Round, run: Run, alias: str, low: int, high: int) -> bool:
     last = min(_ends(alias, low, high))
-    for case in cases_between(alias, low, last, run.moment.horizon):
+    for case in cases_between(alias, low, last, run.scope.horizon):
         run.judge(case)
         state.cases += 1
     state.after = last + 1

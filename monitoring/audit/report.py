@@ -20,8 +20,8 @@ NOTHING: Finding = (0, ())
 
 
 @dataclass(slots=True, kw_only=True)
-class Moment:
-    """The time that an audit is about. What was recorded after `cutoff` may still be under way and is left out."""
+class Scope:
+    """What an audit looks at. What was recorded after `cutoff` may still be under way and is left out."""
 
     now: datetime
     settle: timedelta
@@ -39,8 +39,8 @@ class Moment:
         return self.now - timedelta(days=settings.EVENTING_INBOX_RETENTION_DAYS)
 
 
-CaseQuestion = Callable[[Case, Moment], Finding]
-DatabaseQuestion = Callable[[str, Moment], Finding]
+CaseQuestion = Callable[[Case, Scope], Finding]
+DatabaseQuestion = Callable[[str, Scope], Finding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

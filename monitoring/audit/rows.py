@@ -34,7 +34,7 @@ def _moves_orders(subscriber: str) -> bool:
 class Case:
     """What the databases have under one id. `events` are those that can be read, by category, oldest first.
 
-    `inbox` and `letters` are about the stored events, or about none; `of_others` names what is about an event of
+    `inbox` and `dead_letters` are about the stored events, or about none; `of_others` names what is about an event of
     another hash: one that had the key before the shard was restored.
     `state` is the order as its events tell; None if there is none, or its events cannot be read or have gaps.
     """
@@ -44,7 +44,7 @@ class Case:
     hashes: dict[Key, str | None] = field(default_factory=dict)  # short ones, of what is stored
     outbox: set[Key] = field(default_factory=set)
     inbox: list[tuple[str, str, int, str]] = field(default_factory=list)  # (alias, category, version, subscriber)
-    letters: dict[Trace, Letter] = field(default_factory=dict)
+    dead_letters: dict[Trace, DeadLetter] = field(default_factory=dict)
     of_others: list[Trace] = field(default_factory=list)
     order: Row | None = None
     lines: list[Row] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Case:
             and not any(_moves_orders(name) for name, _ in self.missing)
             and not any(
                 _moves_orders(name) and letter.status != "archived" and not self.has(category, version, name)
-                for (category, version, name), letter in self.letters.items()
+                for (category, version, name), letter in self.dead_letters.items()
             )
         )
 
@@ -92,7 +92,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class DeadLetter:
     """A dead letter. `content` is what arrived: type, schema version, data, metadata."""
 
     status: str
@@ -116,9 +116,12 @@ class Payment:
     refunded: tuple[int | None, str | None, str | None]
 
 
+Take = Callable[[Case, str, list[Row]], None]  # puts rows of a database into a case
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows that begin with the id of their case, and where they go in it. `where` is filled in by the reader.
+    """Rows that begin with the id of their case, and where they go in it.
 
     With a `category` they begin with the id of one of its events, which has the id of the case in it.
     """
@@ -126,7 +129,7 @@ class Table:
     app: str  # whose database; "" is that of the shard, "*" every one that can have something about the case
     sql: str
     key: str
-    take: Callable[[Case, str, list[Row]], None]
+    take: Take
     category: str = ""
 
     def within(self, stretches: Sequence[tuple[int, int]]) -> tuple[str, list[Any]]:
@@ -139,6 +142,16 @@ class Table:
             # No version is as large as a letter, whatever the database makes of the @.
             ends = [f"{stream_name(self.category, end)}{'@Z' * (number % 2)}" for number, end in enumerate(ends)]
         return f"({' OR '.join([f'{column} BETWEEN %s AND %s'] * len(stretches))})", ends
+
+
+def _one(name: str) -> Take:
+    """The only row there is goes into this attribute of the case."""
+    return lambda case, alias, rows: setattr(case, name, rows[0])
+
+
+def _all(name: str) -> Take:
+    """All rows go into this attribute of the case."""
+    return lambda case, alias, rows: setattr(case, name, rows)
 
 
 def _take_events(case: Case, alias: str, rows: list[Row]) -> None:
@@ -169,49 +182,17 @@ def _take_letters(case: Case, alias: str, rows: list[Row]) -> None:
             content = [first["type"], first["schema_version"], first["data"], first["metadata"]]
         else:
             content[2:] = map(msgspec.json.decode, content[2:])
-        case.letters[category, version, subscriber] = Letter(
+        case.dead_letters[category, version, subscriber] = DeadLetter(
             status=status, content=tuple(content), settled_at=settled_at and time_from_db(settled_at)
         )
-
-
-def _take_order(case: Case, alias: str, rows: list[Row]) -> None:
-    case.order = rows[0]
-
-
-def _take_lines(case: Case, alias: str, rows: list[Row]) -> None:
-    case.lines = rows
-
-
-def _take_keys(case: Case, alias: str, rows: list[Row]) -> None:
-    case.keys = rows
-
-
-def _take_shipped(case: Case, alias: str, rows: list[Row]) -> None:
-    case.shipped = rows
 
 
 def _take_messages(case: Case, alias: str, rows: list[Row]) -> None:
     case.messages |= {(row[1], row[2], row[9]): row for row in rows}
 
 
-def _take_mail(case: Case, alias: str, rows: list[Row]) -> None:
-    case.mail = rows[0]
-
-
-def _take_reservation(case: Case, alias: str, rows: list[Row]) -> None:
-    case.reservation = rows[0]
-
-
 def _take_reserved(case: Case, alias: str, rows: list[Row]) -> None:
     case.reserved = {sku: quantity for _, sku, quantity in rows}
-
-
-def _take_redemption(case: Case, alias: str, rows: list[Row]) -> None:
-    case.redemption = rows[0]
-
-
-def _take_account(case: Case, alias: str, rows: list[Row]) -> None:
-    case.account = rows[0]
 
 
 def _take_payments(case: Case, alias: str, rows: list[Row]) -> None:
@@ -248,19 +229,19 @@ TABLES = (
         "stream_id, category, version, subscriber, id",
         _take_letters,
     ),
-    Table("", f"SELECT {', '.join(orders.ORDER_COLUMNS)} FROM orders_order", "id", _take_order),
-    Table("", f"SELECT {', '.join(orders.LINE_COLUMNS)} FROM orders_orderline", "order_id, position", _take_lines),
+    Table("", f"SELECT {', '.join(orders.ORDER_COLUMNS)} FROM orders_order", "id", _one("order")),
+    Table("", f"SELECT {', '.join(orders.LINE_COLUMNS)} FROM orders_orderline", "order_id, position", _all("lines")),
     Table(
         "",
         "SELECT order_id, customer_id, key, fingerprint, created_at FROM orders_idempotencykey",
         "order_id",
-        _take_keys,
+        _all("keys"),
     ),
     Table(
         "inventory",
         "SELECT order_id, status, version, updated_at FROM inventory_reservation",
         "order_id",
-        _take_reservation,
+        _one("reservation"),
     ),
     Table(
         "inventory", "SELECT order_id, sku, quantity FROM inventory_reservationline", "order_id, sku", _take_reserved
@@ -269,21 +250,21 @@ TABLES = (
         "inventory",
         "SELECT order_id, sku, kind, quantity, reason, at FROM inventory_stockmovement",
         "order_id, sku",
-        _take_shipped,
+        _all("shipped"),
     ),
     Table(
         "coupons",
         "SELECT order_id, status, version, discount, code, customer_id, at FROM coupons_redemption"
         " LEFT JOIN coupons_coupon ON coupons_coupon.id = coupon_id",
         "order_id",
-        _take_redemption,
+        _one("redemption"),
     ),
     Table(
         "payments",
         "SELECT order_id, version, captured_total, refunded_total, customer_id, closed, closed_reason"
         " FROM payments_account",
         "order_id",
-        _take_account,
+        _one("account"),
     ),
     Table(
         "payments",
@@ -313,6 +294,6 @@ TABLES = (
         "SELECT id, version, status FROM"
         " (SELECT id, version, status FROM notifications_message WHERE channel = 'email') AS mail",
         "id",
-        _take_mail,
+        _one("mail"),
     ),
 )

@@ -21,7 +21,7 @@ from monitoring import selectors
 from monitoring.audit import accounts, ledger, messages, orders, orphans, streams, tables
 from monitoring.audit.broker import Broker
 from monitoring.audit.cases import cases_between, cases_of, ranges
-from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Moment, Report, Result
+from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Report, Result, Scope
 from monitoring.audit.rows import Case
 from sharding import shards
 from sharding.router import context_databases, database_of
@@ -35,7 +35,7 @@ def _check(label: str, promise: Promise) -> Check:
         title=promise.title,
         counts=promise.counts,
         hint=promise.hint,
-        of_database=lambda alias, moment: promise.find(alias, moment.cutoff),
+        of_database=lambda alias, scope: promise.find(alias, scope.cutoff),
         databases=lambda: (database_of(label),),
         at_once=promise.at_once,
     )
@@ -117,11 +117,11 @@ def audit(
     if unknown := set(only) - {check.name for check in CHECKS}:
         raise UnknownCheck(", ".join(sorted(unknown)))
     started = time.monotonic()
-    moment = Moment(now=now or clocks.time_of_any(settings.DATABASES), settle=settle, broker=Broker())
-    run = Run(moment, [Tally(check) for check in CHECKS if not only or check.name in only], say)
+    scope = Scope(now=now or clocks.time_of_any(settings.DATABASES), settle=settle, broker=Broker())
+    run = Run(scope, [Tally(check) for check in CHECKS if not only or check.name in only], say)
     run.go()
     return Report(
-        at=moment.now,
+        at=scope.now,
         settle=settle,
         seconds=time.monotonic() - started,
         results=tuple(tally.result(run.note(tally.check)) for tally in run.tallies),
@@ -132,8 +132,8 @@ def audit(
 class Run:
     """One audit, or a portion of one."""
 
-    def __init__(self, moment: Moment, tallies: list[Tally], say: Say) -> None:
-        self.moment = moment
+    def __init__(self, scope: Scope, tallies: list[Tally], say: Say) -> None:
+        self.scope = scope
         self.tallies = tallies
         self.say = say
         self.away: set[str] = set()
@@ -168,14 +168,14 @@ class Run:
         questions = {alias: (lambda alias=alias: ping(alias)) for alias in settings.DATABASES}
         answers = selectors.ask_all(questions, seconds=PING_SECONDS)
         self.away = {alias for alias, answer in answers.items() if answer.value is None}
-        self.moment.hashed_since = max((answer.value for answer in answers.values() if answer.value), default=None)
+        self.scope.hashed_since = max((answer.value for answer in answers.values() if answer.value), default=None)
         if DEFAULT_DB_ALIAS not in self.away:
             self.guard([DEFAULT_DB_ALIAS], lambda: bool(shards.refresh()))
         return DEFAULT_DB_ALIAS not in self.away
 
     def _ask(self, tally: Tally, find: DatabaseQuestion, alias: str) -> None:
         def ask() -> bool:
-            tally.add(alias, *find(alias, self.moment))
+            tally.add(alias, *find(alias, self.scope))
             return True
 
         if not self.guard([alias], ask):
@@ -188,7 +188,7 @@ class Run:
             needed = [alias, *context_databases()]
 
             def look(alias: str = alias, low: int = low, high: int = high) -> bool:
-                for case in cases_between(alias, low, high, self.moment.horizon):
+                for case in cases_between(alias, low, high, self.scope.horizon):
                     self.judge(case)
                 return True
 
@@ -198,7 +198,7 @@ class Run:
 
     def judge(self, case: Case) -> None:
         for tally, find in self.of_cases:
-            tally.add(case.id, *find(case, self.moment))
+            tally.add(case.id, *find(case, self.scope))
 
     def guard(self, aliases: Iterable[str], look: Callable[[], bool]) -> bool:
         """Whether these databases could be asked; one that breaks down is not asked any more."""
@@ -217,7 +217,7 @@ class Run:
 
     def _look_again(self) -> None:
         """Look at the suspects until they are cleared; who is still there at the end has done it."""
-        settle = self.moment.settle
+        settle = self.scope.settle
         patience = min(max(settle, PATIENCE[0]), PATIENCE[1]) if settle else timedelta(0)
         deadline = time.monotonic() + patience.total_seconds()
         while suspects := sum(len(tally.suspects) for tally in self.tallies if not tally.check.at_once):
@@ -239,7 +239,7 @@ class Run:
         for alias in {str(where) for where in tally.suspects.values()}:
 
             def ask(alias: str = alias) -> bool:
-                tally.keep([alias], set(find(alias, self.moment)[1]))
+                tally.keep([alias], set(find(alias, self.scope)[1]))
                 return True
 
             self.guard([alias], ask)
@@ -253,9 +253,9 @@ class Run:
 
             def look(ids: list[int] = ids) -> bool:
                 still: dict[str, set[str]] = {tally.check.name: set() for tally, _ in suspected}
-                for case in cases_of(ids, self.moment.horizon):
+                for case in cases_of(ids, self.scope.horizon):
                     for tally, find in suspected:
-                        still[tally.check.name] |= set(find(case, self.moment)[1])
+                        still[tally.check.name] |= set(find(case, self.scope)[1])
                 for tally, _ in suspected:
                     tally.keep(set(ids), still[tally.check.name])
                 return True
@@ -264,16 +264,16 @@ class Run:
 
     def silent_broker(self) -> list[str]:
         """The broker, if it was asked about deliveries and has not answered."""
-        return [] if self.moment.broker.answers else ["broker"]
+        return [] if self.scope.broker.answers else ["broker"]
 
     def note(self, check: Check) -> str:
         if check.name != "events_reach_subscribers":
             return ""
         parts = []
-        if self.moment.pending:
-            under_way = ", ".join(f"{name} {number}" for name, number in sorted(self.moment.pending.items()))
+        if self.scope.pending:
+            under_way = ", ".join(f"{name} {number}" for name, number in sorted(self.scope.pending.items()))
             parts.append(f"not handled yet: {under_way}")
-        if not self.moment.broker.answers:
+        if not self.scope.broker.answers:
             parts.append("the broker does not answer, so nobody knows whether they are lost")
         return "; ".join(parts)
 

@@ -18,7 +18,7 @@ from eventing.errors import EventingError
 from eventing.recorded import Recorded, event_id
 from inventory.events import StockReleased, StockReserved, StockShipped
 from monitoring.audit.broker import longest_delay
-from monitoring.audit.report import NOTHING, Check, Finding, Moment
+from monitoring.audit.report import NOTHING, Check, Finding, Scope
 from monitoring.audit.rows import Case, Row
 from notifications.events import CATEGORY as MESSAGE
 from payments.events import PaymentCaptured, PaymentRefunded
@@ -39,7 +39,7 @@ def _last_types() -> frozenset[str]:
     return frozenset(event.TYPE for context in all_contexts().values() for event in context.last_events)
 
 
-def gapless(case: Case, moment: Moment) -> Finding:
+def gapless(case: Case, scope: Scope) -> Finding:
     streams = _versions(case)
     return len(streams), [
         case.name(category)
@@ -48,7 +48,7 @@ def gapless(case: Case, moment: Moment) -> Finding:
     ]
 
 
-def nothing_after_the_end(case: Case, moment: Moment) -> Finding:
+def nothing_after_the_end(case: Case, scope: Scope) -> Finding:
     streams = _versions(case)
     last = _last_types()
     ends = {row[1]: row[2] for _, row in sorted(case.stored, key=lambda item: -item[1][2]) if row[3] in last}
@@ -60,25 +60,25 @@ def nothing_after_the_end(case: Case, moment: Moment) -> Finding:
     ]
 
 
-def as_written(case: Case, moment: Moment) -> Finding:
+def as_written(case: Case, scope: Scope) -> Finding:
     """Of each stream the first event whose hash does not fit: what comes after it was written after it."""
     streams: dict[str, list[Row]] = defaultdict(list)
     for _, row in case.stored:
         streams[row[1]].append(row)
-    since = moment.hashed_since or moment.now
+    since = scope.hashed_since or scope.now
     broken = (chain.first_broken(sorted(rows, key=itemgetter(2)), since) for rows in streams.values())
     return len(case.stored), [event_id(row[1], row[0], row[2]) for row in broken if row is not None]
 
 
-def readable(case: Case, moment: Moment) -> Finding:
+def readable(case: Case, scope: Scope) -> Finding:
     return len(case.stored), case.unreadable
 
 
-def handled_was_committed(case: Case, moment: Moment) -> Finding:
+def handled_was_committed(case: Case, scope: Scope) -> Finding:
     committed = {(row[1], row[2]): row for _, row in case.stored}
     letters = {
         key: letter
-        for key, letter in case.letters.items()
+        for key, letter in case.dead_letters.items()
         if letter.status != "archived" and key[0] != deadletters.UNREADABLE
     }
     traces = [entry[1:] for entry in case.inbox]
@@ -98,33 +98,33 @@ def _content(row: Row) -> tuple[Any, ...]:
     return (*row[3:5], *(msgspec.json.decode(value) if isinstance(value, str) else value for value in row[5:7]))
 
 
-def reaches_its_subscribers(case: Case, moment: Moment) -> Finding:
+def reaches_its_subscribers(case: Case, scope: Scope) -> Finding:
     """An event that is neither handled, nor a dead letter, nor waiting in the outbox or a queue, is lost."""
     lost = []
     for name, recorded in case.missing:
-        if recorded.recorded_at > moment.cutoff:
+        if recorded.recorded_at > scope.cutoff:
             continue
-        if moment.broker.may_have(name, moment.now - recorded.recorded_at):
-            moment.pending[name] += 1
+        if scope.broker.may_have(name, scope.now - recorded.recorded_at):
+            scope.pending[name] += 1
         else:
             lost.append(f"{name}: {recorded.id}")
-    for (category, version, name), letter in case.letters.items():
+    for (category, version, name), letter in case.dead_letters.items():
         # Sent again and not failed again: then it was handled, or it is on its way.
         if letter.status not in ("redriven", "handled") or case.has(category, version, name):
             continue
         stored = next((item for item in case.history(category) if item.version == version), None)
-        if stored is None or stored.recorded_at < moment.horizon:
+        if stored is None or stored.recorded_at < scope.horizon:
             continue
-        age = moment.now - (letter.settled_at or stored.recorded_at)
-        under_way = age < (moment.settle if settings.EVENTING_DURABLE_BROKER else longest_delay())
-        if letter.status == "redriven" and (under_way or moment.broker.may_have(name, age)):
-            moment.pending[name] += 1
+        age = scope.now - (letter.settled_at or stored.recorded_at)
+        under_way = age < (scope.settle if settings.EVENTING_DURABLE_BROKER else longest_delay())
+        if letter.status == "redriven" and (under_way or scope.broker.may_have(name, age)):
+            scope.pending[name] += 1
         else:
             lost.append(f"{name}: {stored.id}")
-    return len(case.inbox) + len(case.letters) + len(case.missing), lost
+    return len(case.inbox) + len(case.dead_letters) + len(case.missing), lost
 
 
-def one_effect(case: Case, moment: Moment) -> Finding:
+def one_effect(case: Case, scope: Scope) -> Finding:
     """What an event causes it causes once, by whichever way it was delivered how often."""
     seen: set[tuple[Any, ...]] = set()
     doubled = []
@@ -150,12 +150,12 @@ def _effects(category: str, recorded: Recorded[Any]) -> list[tuple[Any, ...]]:
     return effects
 
 
-def coupon_once_per_order(case: Case, moment: Moment) -> Finding:
+def coupon_once_per_order(case: Case, scope: Scope) -> Finding:
     redeemed = [item for item in case.history(REDEMPTION) if isinstance(item.event, CouponRedeemed)]
     return (1, [item.id for item in redeemed[1:]]) if redeemed else NOTHING
 
 
-def in_its_database(case: Case, moment: Moment) -> Finding:
+def in_its_database(case: Case, scope: Scope) -> Finding:
     """Each event, and each trace of its handling, in the database that has the say about it."""
     misplaced = [
         f"{event_id(row[1], case.id, row[2])} in {alias}"
@@ -187,7 +187,7 @@ def _database_of_delivery(subscriber: str, recorded: Recorded[Any], unknown: str
         return unknown
 
 
-def published(alias: str, moment: Moment) -> Finding:
+def published(alias: str, scope: Scope) -> Finding:
     """Rows of the outbox whose event is old, or is not there at all."""
     connection = connections[alias]
     with connection.cursor() as cursor:
@@ -198,7 +198,7 @@ def published(alias: str, moment: Moment) -> Finding:
             " LEFT JOIN eventing_event AS event ON event.stream_id = outbox.stream_id"
             " AND event.category = outbox.category AND event.version = outbox.version"
             " WHERE event.recorded_at IS NULL OR event.recorded_at < %s ORDER BY outbox.id",
-            [time_to_db(connection, moment.cutoff)],
+            [time_to_db(connection, scope.cutoff)],
         )
         return waiting, [event_id(category, stream_id, version) for stream_id, category, version in cursor.fetchall()]
 

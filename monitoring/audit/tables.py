@@ -6,7 +6,7 @@ from django.db import connections
 
 from eventing.databases import is_postgresql
 from eventing.recorded import event_id, stream_name
-from monitoring.audit.report import Check, Finding, Moment
+from monitoring.audit.report import Check, Finding, Scope
 from orders.events import CATEGORY as ORDER
 from sharding import partitions, shards
 from sharding.numbers import BUCKETS, bucket_range
@@ -26,7 +26,7 @@ NAMES = {
 MOST = 1_000  # strays of one table and stretch of buckets that are named
 
 
-def keys_have_one_order(alias: str, moment: Moment) -> Finding:
+def keys_have_one_order(alias: str, scope: Scope) -> Finding:
     wrong = rows_of(
         alias,
         "SELECT stored.key, stored.order_id FROM orders_idempotencykey AS stored"
@@ -38,7 +38,7 @@ def keys_have_one_order(alias: str, moment: Moment) -> Finding:
     ]
 
 
-def orders_in_one_bucket(alias: str, moment: Moment) -> Finding:
+def orders_in_one_bucket(alias: str, scope: Scope) -> Finding:
     """A shard has no row of a bucket that another one owns and, in PostgreSQL, just the partitions of its own."""
     owned = shards.buckets_of(alias)
     strays: list[str] = []
