@@ -12,7 +12,7 @@ from eventing.periodic import on_each
 from monitoring.models import StuckOrder
 from orders import statistics
 from sharding import numbers, shards
-from timeline.journey import journey_of, waiting_for
+from timeline.timeline import timeline_of, waiting_for
 
 REPORTED = 50  # stuck orders whose reasons are looked up in one run
 
@@ -31,7 +31,7 @@ def report_stuck_orders(now: datetime, limit: int = REPORTED) -> int:
     known = set(StuckOrder.objects.values_list("order_id", flat=True))
     rows = []
     for order in sorted(stuck, key=lambda one: one.placed_at)[:limit]:
-        reasons = waiting_for(journey_of(order.id), now)
+        reasons = waiting_for(timeline_of(order.id), now)
         rows.append(
             StuckOrder(order_id=order.id, placed_at=order.placed_at, waiting_for="\n".join(reasons), reported_at=now)
         )

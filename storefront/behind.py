@@ -1,4 +1,4 @@
-"""Behind the scenes of an order: its journey as swim lanes, and its state after any event."""
+"""Behind the scenes of an order: its timeline as swim lanes, and its state after any event."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from django.views.decorators.http import require_GET, require_safe
 from orders import selectors
 from orders.selectors import OrderDetail
 from storefront.redirects import for_customers
-from timeline import journey, progress, state
-from timeline import picture as journey_picture
-from timeline.journey import Moment
+from timeline import picture, progress, state, timeline
+from timeline.timeline import Entry
 
 
 @never_cache
 @require_safe
 @for_customers
 def behind(request: HttpRequest, number: str) -> HttpResponse:
-    """The whole page; `?at=` with the id of an event chooses the moment whose state is shown."""
+    """The whole page; `?at=` with the id of an event chooses the entry whose state is shown."""
     order = _visible_order(request, number)
     if number != order.number:
         return redirect("storefront:behind", order.number)
@@ -59,22 +58,22 @@ def is_operator(user: User | AnonymousUser) -> bool:
 
 def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
     operator = is_operator(request.user)
-    found = journey.journey_of(order.id)
+    found = timeline.timeline_of(order.id)
     at = request.GET.get("at")
-    until = found.until(at or found.moments[-1].id)
+    until = found.until(at or found.entries[-1].id)
     if until is None:
-        raise Http404("There is no such event in the journey of this order.")
+        raise Http404("There is no such event in the timeline of this order.")
     position = len(until) - 1
-    waiting = journey.waiting_for(found, timezone.now())
-    over = journey.is_over(found)
+    waiting = timeline.waiting_for(found, timezone.now())
+    over = timeline.is_over(found)
     seen = sha256(repr((found, waiting)).encode()).hexdigest()[:16]
     return {
         "order": order,
-        "status": journey.state_after(found.moments).status,
+        "status": timeline.state_after(found.entries).status,
         "operator": operator,
-        "journey": found,
-        "rows": [(moment, journey_picture.who(moment, order, operator)) for moment in found.moments],
-        "picture": journey_picture.draw(
+        "timeline": found,
+        "rows": [(entry, picture.who(entry, order, operator)) for entry in found.entries],
+        "picture": picture.draw(
             found,
             order,
             operator=operator,
@@ -83,18 +82,18 @@ def _context(request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
             chosen=until[-1],
         ),
         "chosen": until[-1],
-        "who": journey_picture.who(until[-1], order, operator),
+        "who": picture.who(until[-1], order, operator),
         "position": position + 1,
-        "previous": found.moments[position - 1].id if position else None,
-        "next": found.moments[position + 1].id if position + 1 < len(found.moments) else None,
-        "facts": state.changes_between(journey.state_after(until[:-1]), journey.state_after(until)),
+        "previous": found.entries[position - 1].id if position else None,
+        "next": found.entries[position + 1].id if position + 1 < len(found.entries) else None,
+        "facts": state.changes_between(timeline.state_after(until[:-1]), timeline.state_after(until)),
         "follows": at is None,
         "waiting": waiting,
-        "pause": None if over else progress.SOON if journey.is_busy(found) else progress.LATER,
+        "pause": None if over else progress.SOON if timeline.is_busy(found) else progress.LATER,
         "seen": seen,
         "live_query": urlencode(({"at": at} if at else {}) | {"seen": seen}),
     }
 
 
-def _link(moment: Moment) -> str:
-    return f"?{urlencode({'at': moment.id})}#lanes-{moment.id}"
+def _link(entry: Entry) -> str:
+    return f"?{urlencode({'at': entry.id})}#lanes-{entry.id}"

@@ -195,7 +195,7 @@ def _order_context(request: HttpRequest, found: OrderDetail, form: PaymentForm) 
         "headline": progress.headline(history, payment),
         "steps": progress.steps(history),
         "short": progress.short_items(history),
-        "events": progress.tell(history),
+        "events": progress.entries(history),
         "payment": payment,
         "can_pay": status is Status.CONFIRMED and payment.progress in PAYABLE,
         "is_in_cart": is_in_cart,

@@ -1,4 +1,4 @@
-"""An order's journey over all contexts, as a list, as swim lanes, and as what it waits for."""
+"""An order's timeline over all contexts, as a list, as swim lanes, and as what it waits for."""
 
 from django.apps import AppConfig
 

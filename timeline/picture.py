@@ -1,4 +1,4 @@
-"""The journey of an order as swim lanes: who is in which lane, and what is written on each event."""
+"""The timeline of an order as swim lanes: who is in which lane, and what is written on each event."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.utils.safestring import SafeString
 from orders.selectors import OrderDetail
 from timeline import progress, swimlanes
 from timeline import svg as swimlanes_svg
-from timeline.journey import OUTSIDE, Journey, Moment
-from timeline.swimlanes import Entry, Lane, Mark
+from timeline.swimlanes import Lane, Mark
+from timeline.timeline import OUTSIDE, Entry, Timeline
 from values.contexts import all_contexts, owners
 from values.filters import duration
 
@@ -20,47 +20,47 @@ LONG = timedelta(seconds=5)  # a pause that is worth a word
 
 
 def draw(
-    journey: Journey,
+    timeline: Timeline,
     order: OrderDetail,
     *,
     operator: bool,
-    link: Callable[[Moment], str],
+    link: Callable[[Entry], str],
     invitation: str,
-    chosen: Moment | None = None,
+    chosen: Entry | None = None,
 ) -> SafeString:
     """The picture. `link` is where an event leads, and `invitation` says so to those who point at it."""
     lanes = [
         Lane(
             name=name,
             title=name.capitalize(),
-            subtitle=journey.databases[name] + (f"\nbucket {journey.bucket}" if name == "orders" else ""),
+            subtitle=timeline.databases[name] + (f"\nbucket {timeline.bucket}" if name == "orders" else ""),
         )
         for name in all_contexts()
     ]
     lanes.append(Lane(name=OUTSIDE, title="Elsewhere", subtitle="other programs", slim=True))
-    told = Counter(letter.event_id for letter in journey.letters)
+    messages = Counter(message.event_id for message in timeline.messages)
     entries = []
     before: datetime | None = None
-    for moment in journey.moments:
+    for entry in timeline.entries:
         entries.append(
-            Entry(
-                id=moment.id,
-                lane=owners()[moment.category],
-                title=moment.type.rpartition(".")[2],
-                lines=tuple(_lines(moment, who(moment, order, operator))),
-                marks=tuple(_marks(moment, told[moment.id])),
-                cause=moment.cause_id,
-                pause=_pause(before, moment.recorded_at),
-                label=f"{moment.type}, {moment.id}: {invitation}",
-                href=link(moment),
-                kind="failed" if any(not failure.settled for failure in moment.failures) else "",
-                chosen=moment is chosen,
+            swimlanes.Entry(
+                id=entry.id,
+                lane=owners()[entry.category],
+                title=entry.type.rpartition(".")[2],
+                lines=tuple(_lines(entry, who(entry, order, operator))),
+                marks=tuple(_marks(entry, messages[entry.id])),
+                cause=entry.cause_id,
+                pause=_pause(before, entry.recorded_at),
+                label=f"{entry.type}, {entry.id}: {invitation}",
+                href=link(entry),
+                kind="failed" if any(not failure.settled for failure in entry.failures) else "",
+                chosen=entry is chosen,
             )
         )
-        before = moment.recorded_at
+        before = entry.recorded_at
     picture = swimlanes_svg.svg(
         swimlanes.draw(lanes, entries),
-        title=f"The journey of order {journey.number} in swim lanes",
+        title=f"The timeline of order {timeline.number} in swim lanes",
         description=(
             f"{len(entries)} events from left to right in the lanes of {', '.join(all_contexts())}. Arrows lead from"
             " each event to those that it caused. What is written below the picture says the same."
@@ -69,35 +69,35 @@ def draw(
     return SafeString(picture)
 
 
-def who(moment: Moment, order: OrderDetail, operator: bool) -> str:
+def who(entry: Entry, order: OrderDetail, operator: bool) -> str:
     """Operators see actors as they are written, customers in the words of their order's page."""
-    return moment.actor if operator else progress.who(moment.actor, order.customer_id)
+    return entry.actor if operator else progress.who(entry.actor, order.customer_id)
 
 
-def _lines(moment: Moment, actor: str) -> Iterator[str]:
-    yield f"v{moment.version} {moment.recorded_at:%H:%M:%S}.{moment.recorded_at.microsecond // 1000:03}"
+def _lines(entry: Entry, actor: str) -> Iterator[str]:
+    yield f"v{entry.version} {entry.recorded_at:%H:%M:%S}.{entry.recorded_at.microsecond // 1000:03}"
     yield f"by {actor}"
-    if moment.in_outbox:
+    if entry.in_outbox:
         yield "in the outbox"
-    elif moment.published is not None:
-        yield f"published {moment.published} ms"
+    elif entry.published is not None:
+        yield f"published {entry.published} ms"
 
 
-def _marks(moment: Moment, letters: int) -> Iterator[Mark]:
+def _marks(entry: Entry, messages: int) -> Iterator[Mark]:
     lanes = (*all_contexts(), OUTSIDE)
-    for handling in moment.handled:
+    for handling in entry.handled:
         if handling.subscriber not in lanes:
             continue
         detail = ""
         if handling.attempts > 1:
             detail = f"attempt {handling.attempts}"
-        elif handling.subscriber == "notifications" and letters:
-            detail = "1 message" if letters == 1 else f"{letters} messages"
+        elif handling.subscriber == "notifications" and messages:
+            detail = "1 message" if messages == 1 else f"{messages} messages"
         yield Mark(lane=handling.subscriber, text=f"✓ {handling.milliseconds} ms", detail=detail)
-    for subscriber in moment.waiting:
+    for subscriber in entry.waiting:
         if subscriber in lanes:
             yield Mark(lane=subscriber, text="waiting …", kind="waiting")
-    for failure in moment.failures:
+    for failure in entry.failures:
         if failure.subscriber in lanes:
             yield Mark(lane=failure.subscriber, text="✗ given up", detail=f"attempt {failure.attempts}", kind="failed")
 

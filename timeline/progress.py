@@ -67,7 +67,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Entry:
     """An event in words: `who` caused it, and what it means."""
 
     version: int
@@ -129,10 +129,10 @@ def short_items(history: History) -> list[ShortItem]:
     return [item for recorded in history if isinstance(recorded.event, OrderRejected) for item in recorded.event.short]
 
 
-def tell(history: History) -> list[Told]:
+def entries(history: History) -> list[Entry]:
     """All that has happened to the order, oldest first."""
     return [
-        Told(
+        Entry(
             version=recorded.version,
             type=recorded.event.TYPE,
             at=recorded.event.at,

@@ -37,8 +37,8 @@ from orders.models import Order
 from orders.selectors import Only, OrderDetail, OrderRow
 from payments import selectors as payments
 from sharding import numbers, shards
-from timeline import picture as journey_picture
-from timeline.journey import Moment, journey_of
+from timeline import picture
+from timeline.timeline import Entry, timeline_of
 
 PAGE_SIZE = 50
 
@@ -332,12 +332,11 @@ class OrderAdmin(ModelAdmin):
         return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
 
     def _everything(self, request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
-        journey = journey_of(order.id)
-        timeline = journey.moments
+        timeline = timeline_of(order.id)
         sees_events = request.user.has_perm("eventing.view_event")
 
-        def link(moment: Moment) -> str:
-            return reverse("event", args=[moment.id]) if sees_events else f"#{moment.id}"
+        def link(entry: Entry) -> str:
+            return reverse("event", args=[entry.id]) if sees_events else f"#{entry.id}"
 
         return {
             "order": order,
@@ -345,10 +344,10 @@ class OrderAdmin(ModelAdmin):
             "colour": COLOURS[order.status],
             "customer": User.objects.filter(pk=order.customer_id).first(),
             "bucket": numbers.bucket_of(order.id),
-            "timeline": timeline,
-            "picture": journey_picture.draw(journey, order, operator=True, link=link, invitation="show this event"),
+            "timeline": timeline.entries,
+            "picture": picture.draw(timeline, order, operator=True, link=link, invitation="show this event"),
             "payments": [(one, PAYMENT_COLOURS.get(one.status, "default")) for one in payments.payments_of(order.id)],
-            "notifications": notifications.about([moment.id for moment in timeline]),
+            "notifications": notifications.about([entry.id for entry in timeline.entries]),
             "dead_letters": DeadLetter.objects.filter(stream_id=order.id).order_by("-id"),
         }
 

@@ -21,7 +21,7 @@ from orders.commands import DeliverOrder, ShipOrder
 from sharding import numbers
 from tests.flows.conftest import Shop
 from timeline import picture
-from timeline.journey import journey_of
+from timeline.timeline import timeline_of
 
 # Programs outside are told nothing here.
 PROMISES = {check.name for check in CHECKS} - {"events_published", "events_reach_subscribers"}
@@ -65,11 +65,11 @@ def test_events_of_points_are_known_to_the_audit(points: Any) -> None:
 
 
 def test_loyalty_has_a_lane_in_the_timeline(points: Any) -> None:
-    journey = journey_of(points.order_id)
-    assert "loyalty.points_earned" in [moment.type for moment in journey.moments]
+    timeline = timeline_of(points.order_id)
+    assert "loyalty.points_earned" in [entry.type for entry in timeline.entries]
     order = selectors.get(points.order_id)
     assert order is not None
-    drawn = picture.draw(journey, order, operator=True, link=lambda moment: "#", invitation="")
+    drawn = picture.draw(timeline, order, operator=True, link=lambda moment: "#", invitation="")
     assert "Loyalty" in drawn
     assert "points_earned" in drawn
 

@@ -31,7 +31,7 @@ from orders.events import CancelReason
 from sharding import numbers, shards
 from tests.factories import CustomerFactory, EmployeeFactory, ProductFactory
 from tests.integration.shop_api import METADATA, stock_the_shop
-from timeline import journey
+from timeline import timeline
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -92,7 +92,7 @@ def picture(response: Any) -> str:
 
 
 def waits(order_id: int) -> list[str]:
-    return journey.waiting_for(journey.journey_of(order_id), timezone.now())
+    return timeline.waiting_for(timeline.timeline_of(order_id), timezone.now())
 
 
 # --- Who may look --------------------------------------------------------------------------------------------------
@@ -190,10 +190,10 @@ def test_other_programs_have_a_lane_that_says_when_they_were_told(shopper: Clien
     assert ">other programs</text>" in svg
 
 
-def test_journey_knows_when_events_were_published_and_handled(ann: User) -> None:
+def test_timeline_knows_when_events_were_published_and_handled(ann: User) -> None:
     order_id = order_of(ann)
     drain()
-    placed = journey.journey_of(order_id).moments[0]
+    placed = timeline.timeline_of(order_id).entries[0]
     entries = InboxEntry.objects.filter(stream_id=order_id, category="order", version=1)
     assert {(one.subscriber, one.attempts) for one in placed.handled} == {
         ("inventory", 1), ("coupons", 1), ("notifications", 1),
@@ -220,21 +220,21 @@ def test_event_never_stands_above_its_cause(ann: User) -> None:
     Event.objects.filter(stream_id=order_id, category="reservation").update(
         recorded_at=timezone.now() - timedelta(hours=1)
     )
-    ids = [moment.id for moment in journey.journey_of(order_id).moments]
+    ids = [entry.id for entry in timeline.timeline_of(order_id).entries]
     assert ids[:3] == [name_of(order_id, *key) for key in (("order", 1), ("reservation", 1), ("order", 2))]
 
 
 @pytest.mark.django_db(databases="__all__", transaction=True)
-def test_mails_that_were_sent_are_events_of_the_journey(ann: User) -> None:
+def test_mails_that_were_sent_are_events_of_the_timeline(ann: User) -> None:
     order_id = order_of(ann)
     drain()
     assert "2 e-mails to be sent." in waits(order_id)
     while sending.send_pending():
         pass
-    found = journey.journey_of(order_id)
-    sent = [moment for moment in found.moments if moment.category == "message"]
-    assert [moment.type for moment in sent] == ["notification.sent"] * 2
-    assert {moment.cause for moment in sent} == {"order.placed", "order.confirmed"}
+    found = timeline.timeline_of(order_id)
+    sent = [entry for entry in found.entries if entry.category == "message"]
+    assert [entry.type for entry in sent] == ["notification.sent"] * 2
+    assert {entry.cause for entry in sent} == {"order.placed", "order.confirmed"}
     assert not any("e-mail" in sentence for sentence in waits(order_id))
 
 
@@ -353,16 +353,16 @@ def test_outbox_row_of_an_event_that_is_handled_counts_for_nothing(ann: User) ->
     alias = shards.alias_of(order_id)
     drain()
     OutboxMessage.objects.using(alias).create(stream_id=order_id, category="order", version=1)
-    assert not journey.journey_of(order_id).moments[0].in_outbox
+    assert not timeline.timeline_of(order_id).entries[0].in_outbox
 
 
 def test_confirmed_order_waits_for_its_payment_until_the_clock_takes_over(ann: User) -> None:
     order_id = order_of(ann)
     drain()
-    found = journey.journey_of(order_id)
-    due = journey.state_after(found.moments).payment_due_at
+    found = timeline.timeline_of(order_id)
+    due = timeline.state_after(found.entries).payment_due_at
     assert due is not None
-    before, after = (journey.waiting_for(found, due + timedelta(seconds=shift))[0] for shift in (-1, 1))
+    before, after = (timeline.waiting_for(found, due + timedelta(seconds=shift))[0] for shift in (-1, 1))
     assert before.startswith("The payment, until ")
     assert f"{due:%H:%M:%S} UTC" in before
     assert after.startswith("The clock, to cancel it")
@@ -408,7 +408,7 @@ def test_dead_letter_is_what_the_order_waits_for_until_it_is_settled(shopper: Cl
     assert f"/admin/eventing/deadletter/{letter.pk}/change/" in operator
     orders.handle(CancelOrder(order_id=order_id, reason=CancelReason.CUSTOMER, at=timezone.now()), METADATA)
     drain()
-    assert not journey.is_over(journey.journey_of(order_id))
+    assert not timeline.is_over(timeline.timeline_of(order_id))
     deadletters.archive(letter, by="ann", reason="not wanted")
     assert not any("operator" in sentence for sentence in waits(order_id))
 

@@ -1,4 +1,4 @@
-"""The journey of an order: the events of all contexts that belong to it, what became of each, and what is still open.
+"""The timeline of an order: the events of all contexts that belong to it, what became of each, and what is still open.
 
 It reads the backbone's own tables, so it shows what is there and not what somebody has told it.
 """
@@ -47,7 +47,7 @@ class Handling:
 class Failure:
     """A subscriber has given an event up; `error` names what it raised. An operator may have settled it since."""
 
-    letter_id: int
+    dead_letter_id: int
     subscriber: str
     error: str
     attempts: int
@@ -55,7 +55,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class Message:
     """What the customer was told about an event on one channel."""
 
     event_id: str
@@ -66,8 +66,8 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """An event of the journey. `at` is when it happened, where that is not when it was written.
+class Entry:
+    """An event of the timeline. `at` is when it happened, where that is not when it was written.
 
     `published` is in milliseconds after it was written, None if nobody knows: a subscriber that handles the event
     writes it down. `waiting` names the subscribers that want the event and have neither handled it nor given it up.
@@ -103,13 +103,13 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Journey:
-    """Moments in the order in which they were written, each after its cause."""
+class Timeline:
+    """Entries in the order in which they were written, each after its cause."""
 
     order_id: int
     alias: str
-    moments: tuple[Moment, ...]
-    letters: tuple[Letter, ...] = ()
+    entries: tuple[Entry, ...]
+    messages: tuple[Message, ...] = ()
     databases: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -120,23 +120,23 @@ class Journey:
     def bucket(self) -> int:
         return numbers.bucket_of(self.order_id)
 
-    def until(self, moment_id: str) -> list[Moment] | None:
-        """The moments up to this one; None if it is not of this journey."""
-        for position, moment in enumerate(self.moments, start=1):
-            if moment.id == moment_id:
-                return list(self.moments[:position])
+    def until(self, entry_id: str) -> list[Entry] | None:
+        """The entries up to this one; None if it is not of this timeline."""
+        for position, entry in enumerate(self.entries, start=1):
+            if entry.id == entry_id:
+                return list(self.entries[:position])
         return None
 
 
-def state_after(moments: Iterable[Moment]) -> Order:
+def state_after(entries: Iterable[Entry]) -> Order:
     """The order as its own events among these make it."""
-    return fold(moment.fact for moment in moments if moment.category == CATEGORY)
+    return fold(entry.fact for entry in entries if entry.category == CATEGORY)
 
 
 # --- Reading -------------------------------------------------------------------------------------------------------
 
 
-def journey_of(order_id: int) -> Journey:
+def timeline_of(order_id: int) -> Timeline:
     """All that belongs to an order. The number of queries depends on the number of databases, not of events."""
     home = shards.alias_of(order_id)
     databases = {label: home if label in sharded_apps() else database_of(label) for label in all_contexts()}
@@ -146,18 +146,18 @@ def journey_of(order_id: int) -> Journey:
     for alias in aliases:
         of_order = Event.objects.using(alias).filter(stream_id=order_id)
         events += of_order.filter(category__in=categories)
-    letters, sendings = _letters(event.event_id for event in events)
+    messages, sendings = _messages(event.event_id for event in events)
     events = _in_order([*events, *sendings])
     ours = Q(stream_id=order_id)
     if sendings:
         ours |= Q(category=MESSAGE, stream_id__in={event.stream_id for event in sendings})
     rows = _Rows.read(ours, aliases)
     types = {event.event_id: event.type for event in events}
-    return Journey(
+    return Timeline(
         order_id=order_id,
         alias=home,
-        moments=tuple(_moment(event, types, rows) for event in events),
-        letters=letters,
+        entries=tuple(_entry(event, types, rows) for event in events),
+        messages=messages,
         databases=databases,
     )
 
@@ -189,23 +189,23 @@ class _Rows:
         return cls(entries=entries, failures=failures, unpublished=frozenset(unpublished))
 
 
-def _letters(event_ids: Iterable[str]) -> tuple[tuple[Letter, ...], list[Event]]:
+def _messages(event_ids: Iterable[str]) -> tuple[tuple[Message, ...], list[Event]]:
     """What was told about these events, and the events of sending it, which are in streams of the messages."""
-    messages = notifications.about(event_ids)
-    letters = tuple(
-        Letter(
+    found = notifications.about(event_ids)
+    messages = tuple(
+        Message(
             event_id=message.event_id,
             channel=message.get_channel_display(),
             subject=message.subject,
             status=message.status,
             attempts=message.attempts,
         )
-        for message in messages
+        for message in found
     )
-    streams = [message.pk for message in messages if message.version]
+    streams = [message.pk for message in found if message.version]
     alias = database_of("notifications")
     sendings = Event.objects.using(alias).filter(category=MESSAGE, stream_id__in=streams) if streams else []
-    return letters, list(sendings)
+    return messages, list(sendings)
 
 
 def _in_order(events: Sequence[Event]) -> list[Event]:
@@ -236,7 +236,7 @@ def _in_order(events: Sequence[Event]) -> list[Event]:
     return found
 
 
-def _moment(event: Event, types: Mapping[str, str], rows: _Rows) -> Moment:
+def _entry(event: Event, types: Mapping[str, str], rows: _Rows) -> Entry:
     name = event.event_id
     cause_id = event.metadata.get("causation_id")
     at = event.data.get("at")
@@ -246,7 +246,7 @@ def _moment(event: Event, types: Mapping[str, str], rows: _Rows) -> Moment:
     handled = {entry.subscriber for entry in entries}
     settled = handled | {letter.subscriber for letter in failures}
     published = min((entry.published_at for entry in entries), default=None)
-    return Moment(
+    return Entry(
         id=name,
         category=event.category,
         version=event.version,
@@ -274,7 +274,7 @@ def _moment(event: Event, types: Mapping[str, str], rows: _Rows) -> Moment:
         ),
         failures=tuple(
             Failure(
-                letter_id=letter.pk,
+                dead_letter_id=letter.pk,
                 subscriber=letter.subscriber,
                 error=letter.error,
                 attempts=letter.attempts,
@@ -293,37 +293,37 @@ def _after(event: Event, at: datetime) -> int:
 # --- What it is waiting for ----------------------------------------------------------------------------------------
 
 
-def is_busy(journey: Journey) -> bool:
+def is_busy(timeline: Timeline) -> bool:
     """Whether machines have something to do, so that more is to be seen soon."""
-    unsent = any(letter.status in ("pending", "sending") and letter.attempts <= 1 for letter in journey.letters)
-    return unsent or any(moment.in_outbox or moment.waiting for moment in journey.moments) or bool(_payment(journey))
+    unsent = any(message.status in ("pending", "sending") and message.attempts <= 1 for message in timeline.messages)
+    return unsent or any(entry.in_outbox or entry.waiting for entry in timeline.entries) or bool(_payment(timeline))
 
 
-def is_over(journey: Journey) -> bool:
+def is_over(timeline: Timeline) -> bool:
     """Whether nothing more will happen, by itself or by anybody's doing; an e-mail may still be on its way."""
-    return state_after(journey.moments).status in FINAL and not is_busy(journey) and not any(_stuck(journey))
+    return state_after(timeline.entries).status in FINAL and not is_busy(timeline) and not any(_stuck(timeline))
 
 
-def waiting_for(journey: Journey, now: datetime) -> list[str]:
-    """What the journey is waiting for, in words; empty if it is over and nothing is left to do."""
-    return [*_stuck(journey), *_next_step(journey, now), *_deliveries(journey)]
+def waiting_for(timeline: Timeline, now: datetime) -> list[str]:
+    """What the order is waiting for, in words; empty if it is over and nothing is left to do."""
+    return [*_stuck(timeline), *_next_step(timeline, now), *_deliveries(timeline)]
 
 
-def _stuck(journey: Journey) -> Iterator[str]:
-    for moment in journey.moments:
-        for failure in moment.failures:
+def _stuck(timeline: Timeline) -> Iterator[str]:
+    for entry in timeline.entries:
+        for failure in entry.failures:
             if failure.settled:
                 continue
             attempts = "1 attempt" if failure.attempts == 1 else f"{failure.attempts} attempts"
             yield (
-                f"An operator: {failure.subscriber} could not handle {moment.type} and has given it up after"
+                f"An operator: {failure.subscriber} could not handle {entry.type} and has given it up after"
                 f" {attempts}. It is a dead letter."
             )
 
 
-def _next_step(journey: Journey, now: datetime) -> Iterator[str]:
-    order = state_after(journey.moments)
-    yield from _payment(journey)
+def _next_step(timeline: Timeline, now: datetime) -> Iterator[str]:
+    order = state_after(timeline.entries)
+    yield from _payment(timeline)
     match order.status:
         case Status.PLACED:
             if Check.STOCK in order.waiting_for:
@@ -332,7 +332,7 @@ def _next_step(journey: Journey, now: datetime) -> Iterator[str]:
                 yield "The coupon check, by coupons."
         case Status.CONFIRMED:
             due = order.expires_at
-            if _payment(journey):
+            if _payment(timeline):
                 return
             if due is not None and due <= now:
                 yield f"The clock, to cancel it: the payment was due at {due:%H:%M:%S} UTC."
@@ -348,9 +348,9 @@ def _next_step(journey: Journey, now: datetime) -> Iterator[str]:
             assert_never(order.status)
 
 
-def _payment(journey: Journey) -> list[str]:
+def _payment(timeline: Timeline) -> list[str]:
     """What is going on about the payment just now, as the last of its events says."""
-    latest = next((moment for moment in reversed(journey.moments) if moment.category == PAYMENT), None)
+    latest = next((entry for entry in reversed(timeline.entries) if entry.category == PAYMENT), None)
     match latest.fact if latest is not None else None:
         case PaymentRequested():
             return ["The payment gateway, to take the money."]
@@ -362,20 +362,20 @@ def _payment(journey: Journey) -> list[str]:
             return []
 
 
-def _deliveries(journey: Journey) -> Iterator[str]:
+def _deliveries(timeline: Timeline) -> Iterator[str]:
     unpublished: dict[str, list[str]] = defaultdict(list)
-    for moment in journey.moments:
-        if moment.in_outbox:
-            unpublished[moment.alias].append(moment.type)
+    for entry in timeline.entries:
+        if entry.in_outbox:
+            unpublished[entry.alias].append(entry.type)
     for alias, types in unpublished.items():
         yield f"The relay, to publish what is in the outbox of {alias}: {', '.join(types)}."
     unhandled: dict[str, list[str]] = defaultdict(list)
-    for moment in journey.moments:
-        for subscriber in moment.waiting:
-            if not moment.in_outbox:
-                unhandled[subscriber].append(moment.type)
+    for entry in timeline.entries:
+        for subscriber in entry.waiting:
+            if not entry.in_outbox:
+                unhandled[subscriber].append(entry.type)
     for subscriber, types in unhandled.items():
         yield f"{subscriber.capitalize()}, to handle {', '.join(types)}."
-    unsent = sum(letter.status in ("pending", "sending") for letter in journey.letters)
+    unsent = sum(message.status in ("pending", "sending") for message in timeline.messages)
     if unsent:
         yield "1 e-mail to be sent." if unsent == 1 else f"{unsent} e-mails to be sent."
