@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
 
@@ -103,22 +105,30 @@ class Shopping:
 
 def all_at_once(customers: Sequence[C], act: Callable[[C], T]) -> list[T]:
     """Each customer does this in a thread of their own, starting together; raises what the first of them raises."""
-    results: list[T] = []
-    failed: list[BaseException] = []
     start = threading.Barrier(len(customers))
 
-    def work(customer: C) -> None:
-        try:
-            start.wait(timeout=60)
-            results.append(act(customer))
-        except BaseException as error:
-            failed.append(error)
+    def work(customer: C) -> T:
+        start.wait(timeout=60)
+        return act(customer)
 
-    threads = [threading.Thread(target=work, args=[customer], daemon=True) for customer in customers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-    return results
+    with ThreadPoolExecutor(len(customers)) as threads:
+        return list(threads.map(work, customers))
+
+
+@contextmanager
+def meanwhile(act: Callable[[], object], *, every: float) -> Iterator[None]:
+    """Do something again and again, in a thread, with so many seconds between; raises at the end what it has raised."""
+    over = threading.Event()
+
+    def work() -> None:
+        act()
+        while not over.wait(every):
+            act()
+
+    with ThreadPoolExecutor(1) as threads:
+        working = threads.submit(work)
+        try:
+            yield
+        finally:
+            over.set()
+    working.result()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from lab.harness.probes import Unusable
 from lab.harness.shell import Shell
 from lab.harness.system import System, say, temporary_system
 from lab.programs import parts, questions, shop
-from lab.traffic import Traffic
+from lab.traffic import Traffic, meanwhile
 
 SHARDS = 2
 CUSTOMERS = 32
@@ -246,22 +245,11 @@ class Bench:
 
     def _sustain(self, rate: float, seconds: int) -> Kept:
         since = datetime.now(UTC)
-        oldest = [0.0]
-        done = threading.Event()
-
-        def watch() -> None:
-            while not done.wait(0.25):
-                oldest.append(self.system.call(questions.oldest_unpublished))
-
-        watching = threading.Thread(target=watch)
-        watching.start()
-        try:
+        oldest: list[float] = []
+        with meanwhile(lambda: oldest.append(self.system.call(questions.oldest_unpublished)), every=0.25):
             answered = self.place(seconds=seconds, rate=rate)
             while answered.requests < 2 and (datetime.now(UTC) - since).total_seconds() < DRAIN_SECONDS:
                 answered = self.place(seconds=seconds, rate=rate)  # a busy machine takes longer for what is compared
-        finally:
-            done.set()
-            watching.join()
         self.drain()
         confirmed = self.system.call(questions.confirmation_times, since)
         if len(confirmed) < 2:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,10 +30,11 @@ from lab.faults.catalogue import (
 )
 from lab.faults.lab import Lab
 from lab.harness.instances import set_memory_alarm, start_nginx, stop
+from lab.harness.proxy import SLOW
 from lab.harness.shell import Shell
-from lab.harness.slow import SLOW
 from lab.oracle import Ledger, Promise
 from lab.programs import breaking, questions
+from lab.traffic import meanwhile
 from sharding import numbers
 
 TERMINATE = (
@@ -55,23 +55,12 @@ def deaths(point: str) -> Stage:
 
     def stage(lab: Lab, ledger: Ledger) -> Staging:
         before = lab.deaths(point)
-        over = threading.Event()
-
-        def kill() -> None:
-            for whole_service in cycle((True, False)):
-                lab.order_death(point, whole_service=whole_service)
-                if over.wait(2):
-                    return
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        try:
-            yield 6
-            wait_for(lambda: lab.deaths(point) > before, f"a death at {point}")
-        finally:
-            over.set()
-            killer.join()
-            lab.cancel("die-*")
+        whole_service = cycle((True, False))
+        with ExitStack() as afterwards:
+            afterwards.callback(lab.cancel, "die-*")
+            with meanwhile(lambda: lab.order_death(point, whole_service=next(whole_service)), every=2):
+                yield 6
+                wait_for(lambda: lab.deaths(point) > before, f"a death at {point}")
 
     return stage
 

@@ -25,7 +25,7 @@ import psycopg
 
 from lab.harness import ROOT
 from lab.harness.installations import production
-from lab.harness.instances import Instance, free_ports, kill, start_postgresql, start_rabbitmq, start_redis, stop
+from lab.harness.instances import Instance, free_port, kill, start_postgresql, start_rabbitmq, start_redis, stop
 from lab.harness.proxy import Proxy
 from lab.harness.shell import Shell
 from lab.harness.stack import Stack
@@ -42,7 +42,7 @@ class Server:
 
     directory: Path
     begin: Callable[..., Instance]
-    port: int
+    port: int = field(default_factory=free_port)
     instance: Instance | None = None
 
     @property
@@ -80,11 +80,10 @@ class Services:
     redis: Server = field(init=False)
 
     def __post_init__(self) -> None:
-        ports = free_ports(4)
-        self.postgresql = Server(self.folder / "postgresql", partial(start_postgresql, fsync=False), ports[0])
-        self.shards = Server(self.folder / "postgresql-shards", start_postgresql, ports[1])
-        self.broker = Server(self.folder / "rabbitmq", start_rabbitmq, ports[2])
-        self.redis = Server(self.folder / "redis", start_redis, ports[3])
+        self.postgresql = Server(self.folder / "postgresql", partial(start_postgresql, fsync=False))
+        self.shards = Server(self.folder / "postgresql-shards", start_postgresql)
+        self.broker = Server(self.folder / "rabbitmq", start_rabbitmq)
+        self.redis = Server(self.folder / "redis", start_redis)
 
     def each(self, act: Callable[[Server], None]) -> None:
         servers = [self.postgresql, self.shards, self.broker, self.redis]

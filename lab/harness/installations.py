@@ -67,11 +67,11 @@ def temporary_installation(
     try:
         yield made
     finally:
-        from lab.programs.queues import delete_all  # needs Django, which templates do not
+        from lab.programs.shop import delete_queues  # needs Django, which templates do not
 
         try:
             with Shell(made) as shell:
-                shell.call(delete_all)
+                shell.call(delete_queues)
         finally:
             _drop(given["DATABASE_URL"], databases)
 

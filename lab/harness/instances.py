@@ -35,6 +35,14 @@ from lab.harness.probes import (
 START_SECONDS = 60
 STOP_SECONDS = 20
 ENVIRONMENT = "environment.json"  # of a broker's node, for who wants to talk to it later
+# Debian's programs of RabbitMQ on PATH insist on a certain user; those behind them do not.
+PLACES = {
+    "epmd": ("usr/lib/erlang/erts-*/bin/epmd", "usr/lib*/erlang/bin/epmd"),
+    "nginx": ("usr/sbin/nginx",),
+    "rabbitmq-server": ("usr/lib/rabbitmq/bin/rabbitmq-server", "usr/sbin/rabbitmq-server"),
+    "rabbitmqctl": ("usr/lib/rabbitmq/bin/rabbitmqctl", "usr/sbin/rabbitmqctl"),
+}
+_given: set[int] = set()  # ports of this run, whose servers may be stopped just now
 MAX_CONNECTIONS = 300  # nine databases on one server, times the processes of the services profile
 
 
@@ -118,9 +126,7 @@ def start_rabbitmq(directory: Path, *, port: int | None = None) -> Instance:
 
     On the `port` of an earlier start in this directory, it is that node again, with its queues.
     """
-    server, epmd = rabbitmq_program(), epmd_program()
-    if server is None or epmd is None:
-        raise Unusable("rabbitmq-server is not installed")
+    server, epmd = program("rabbitmq-server"), program("epmd")
     port, mapper_port = port or free_port(), free_port()
     (directory / "rabbitmq.conf").write_text(
         f"listeners.tcp.local = 127.0.0.1:{port}\nloopback_users.guest = true\ndisk_free_limit.absolute = 50MB\n"
@@ -146,9 +152,9 @@ def start_rabbitmq(directory: Path, *, port: int | None = None) -> Instance:
     }
     (directory / ENVIRONMENT).write_text(json.dumps(environment))
     mapper = spawn(
-        [str(epmd), "-port", str(mapper_port), "-address", "127.0.0.1"], log=directory / "epmd.log", env=environment
+        [epmd, "-port", str(mapper_port), "-address", "127.0.0.1"], log=directory / "epmd.log", env=environment
     )
-    node = spawn([str(server)], log=directory / "log", env=environment)
+    node = spawn([server], log=directory / "log", env=environment)
     return started(
         Instance(url=rabbitmq_url("guest", "guest", port), processes=(mapper, node), stop_signal=signal.SIGTERM),
         probe_rabbitmq,
@@ -158,10 +164,7 @@ def start_rabbitmq(directory: Path, *, port: int | None = None) -> Instance:
 
 def rabbitmqctl(directory: Path, *arguments: str) -> None:
     """Ask the running node of this directory for something; raises Unusable if it refuses."""
-    program = _first_program("rabbitmqctl", ["usr/lib/rabbitmq/bin/rabbitmqctl", "usr/sbin/rabbitmqctl"])
-    if program is None:
-        raise Unusable("rabbitmqctl is not installed")
-    run([str(program), *arguments], env=json.loads((directory / ENVIRONMENT).read_text()))
+    run([program("rabbitmqctl"), *arguments], env=json.loads((directory / ENVIRONMENT).read_text()))
 
 
 def set_memory_alarm(directory: Path, *, on: bool) -> None:
@@ -170,12 +173,9 @@ def set_memory_alarm(directory: Path, *, on: bool) -> None:
 
 
 def start_redis(directory: Path, *, port: int | None = None) -> Instance:
-    server = shutil.which("redis-server")
-    if server is None:
-        raise Unusable("redis-server is not installed")
     port = port or free_port()
     process = spawn(
-        [server, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"],
+        [program("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"],
         log=directory / "log",
         cwd=directory,
     )
@@ -186,10 +186,7 @@ def start_redis(directory: Path, *, port: int | None = None) -> Instance:
 
 def start_nginx(directory: Path, *, upstream: str) -> Instance:
     """The proxy of docker-compose.yml before a web server `host:port` of this machine."""
-    program = nginx_program()
-    if program is None:
-        raise Unusable("nginx is not installed")
-    port = free_port()
+    nginx, port = program("nginx"), free_port()
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     for there, here in (
         ("server web:8000;", f"server {upstream};"),
@@ -203,7 +200,7 @@ def start_nginx(directory: Path, *, upstream: str) -> Instance:
     configuration = directory / "nginx.conf"
     configuration.write_text(text)
     directory.chmod(0o755)  # root's nginx works as another user
-    process = spawn([str(program), "-c", str(configuration.resolve()), "-g", "daemon off;"], log=directory / "log")
+    process = spawn([nginx, "-c", str(configuration.resolve()), "-g", "daemon off;"], log=directory / "log")
     instance = Instance(url=f"http://127.0.0.1:{port}", processes=(process,), stop_signal=signal.SIGTERM)
     return started(instance, probe_nginx, directory)
 
@@ -319,25 +316,14 @@ def _start_of(pid: int) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports below those that the system gives to clients: one of these could take the port of a stopped server."""
-    ports: list[int] = []
-    while len(ports) < number:
+    """Below the ports that the system gives to clients: one of these could take the port of a stopped server."""
+    while True:
         port = random.randrange(20_000, 32_000)
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    return ports
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def postgresql_programs() -> Path | None:
@@ -351,22 +337,25 @@ def postgresql_programs() -> Path | None:
     return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
 
 
-def rabbitmq_program() -> Path | None:
-    """Debian's program on PATH insists on a certain user; the one behind it does not."""
-    return _first_program("rabbitmq-server", ["usr/lib/rabbitmq/bin/rabbitmq-server", "usr/sbin/rabbitmq-server"])
+def find_program(name: str) -> Path | None:
+    """Where Debian and others keep it, else what is on PATH."""
+    found = [path for pattern in PLACES.get(name, ()) for path in Path("/").glob(pattern)]
+    if on_path := shutil.which(name):
+        found.append(Path(on_path))
+    return found[0] if found else None
 
 
-def nginx_program() -> Path | None:
-    return _first_program("nginx", ["usr/sbin/nginx"])
+def program(name: str) -> str:
+    """Raises Unusable if it is not installed."""
+    found = find_program(name)
+    if found is None:
+        raise Unusable(f"{name} is not installed")
+    return str(found)
 
 
 def faketime_library() -> Path | None:
     """What shows a program another time when it is preloaded."""
     return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-
-
-def epmd_program() -> Path | None:
-    return _first_program("epmd", ["usr/lib/erlang/erts-*/bin/epmd", "usr/lib*/erlang/bin/epmd"])
 
 
 # The first one has no windows to draw, which saves most of what the others compute.
@@ -377,10 +366,3 @@ def chromium_program() -> Path | None:
     """The browser that CHROMIUM names, or the first of CHROMIUMS that is installed."""
     names = (os.environ.get("CHROMIUM", ""), *CHROMIUMS)
     return next((Path(path) for name in names if (path := shutil.which(name))), None)
-
-
-def _first_program(name: str, patterns: Sequence[str]) -> Path | None:
-    found = [path for pattern in patterns for path in Path("/").glob(pattern)]
-    if on_path := shutil.which(name):
-        found.append(Path(on_path))
-    return found[0] if found else None

@@ -1,11 +1,13 @@
-"""A TCP proxy that can be cut or made to hold answers back: a bad network, without touching the service behind it."""
+"""A bad network without touching what is behind it: a TCP proxy that can be cut or hold answers back; slow clients."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class Proxy:
@@ -96,3 +98,31 @@ class Proxy:
         for one in (source, sink):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+
+# --- Clients that take connections or threads of a web server, and ask for nothing -----------------------------------
+
+HEADERS = (
+    b"POST /api/v1/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """So many clients of one kind, each of which has sent this and waits."""
+
+    clients: int
+    sent: bytes
+
+    def connect(self, url: str) -> socket.socket:
+        address = urlsplit(url)
+        client = socket.create_connection((address.hostname, address.port), timeout=10)
+        client.sendall(self.sent)
+        return client
+
+
+SLOW = {
+    "idle": Slow(clients=150, sent=b""),
+    "slow headers": Slow(clients=60, sent=HEADERS),
+    "slow bodies": Slow(clients=60, sent=HEADERS + b"\r\n{"),
+}

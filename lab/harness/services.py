@@ -22,19 +22,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.harness import ROOT
-from lab.harness.dotenv import read_dotenv
+from lab.harness import ROOT, read_dotenv
 from lab.harness.instances import (
     CHROMIUMS,
     Instance,
     Process,
     chromium_program,
-    epmd_program,
     faketime_library,
+    find_program,
     is_running,
-    nginx_program,
     postgresql_programs,
-    rabbitmq_program,
     run,
     start_postgresql,
     start_rabbitmq,
@@ -113,7 +110,7 @@ def install(packages: Sequence[str]) -> None:
 
 def install_tools() -> None:
     """Install what some faults need besides the services."""
-    if nginx_program() is None:
+    if find_program("nginx") is None:
         install(["nginx-light"])
     if faketime_library() is None:
         install(["faketime"])
@@ -149,7 +146,7 @@ KINDS = (
         port=5672,
         package="rabbitmq-server",
         composed="rabbitmq",
-        is_installed=lambda: rabbitmq_program() is not None and epmd_program() is not None,
+        is_installed=lambda: bool(find_program("rabbitmq-server") and find_program("epmd")),
         url=rabbitmq_url,
         probe=probe_rabbitmq,
         logins=lambda variables: [("guest", "guest")],
@@ -162,7 +159,7 @@ KINDS = (
         port=6379,
         package="redis-server",
         composed="redis",
-        is_installed=lambda: shutil.which("redis-server") is not None,
+        is_installed=lambda: find_program("redis-server") is not None,
         url=lambda user, password, port: redis_url(port),
         probe=probe_redis,
         logins=lambda variables: [],
@@ -340,7 +337,7 @@ def describe(found: Mapping[str, Found], reasons: Mapping[str, str]) -> None:
         else:
             say(f"{kind.title}: missing, {reasons[kind.name]}")
     say(f"Chromium: {chromium_program() or 'missing; the tests in a browser are skipped'}")
-    say(f"nginx: {nginx_program() or 'missing; the tests of the proxy are skipped'}")
+    say(f"nginx: {find_program('nginx') or 'missing; the tests of the proxy are skipped'}")
     say(f"faketime: {faketime_library() or 'missing; the faults of clocks are skipped'}")
     if reasons:
         say("Tests that need what is missing are skipped. To have them run, install it or name it in the environment:")

@@ -24,8 +24,7 @@ from urllib.request import urlopen
 import psutil
 
 from config.roles import PROCESSES
-from lab.harness import ROOT
-from lab.harness.dotenv import read_dotenv
+from lab.harness import ROOT, read_dotenv
 from lab.harness.instances import free_port
 from lab.harness.interrupts import Interrupts
 

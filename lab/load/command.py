@@ -27,7 +27,7 @@ from lab.harness.probes import Unusable, probe_postgresql, probe_rabbitmq, probe
 from lab.harness.shell import ShellError
 from lab.harness.stack import StackError
 from lab.harness.system import NotQuiet, System, say, temporary_system
-from lab.load import report, series
+from lab.load import charts, report
 from lab.load.buyers import allow_files
 from lab.load.driving import LoadFailed
 from lab.load.report import Section
@@ -156,7 +156,7 @@ def _line(section: Section) -> str:
     if recording.requests:
         answered = [request.answered_at for request in recording.requests]
         seconds = max(1.0, max(answered) - (recording.started_at or min(answered)))
-        count, failed, *times = series.rows(recording.requests)[-1].texts()
+        count, failed, *times = charts.rows(recording.requests)[-1].texts()
         values = [count, failed, f"{len(answered) / seconds:,.1f}", *times]
     verdict = "passed" if section.good else "FAILED"
     return f"{section.name:<17}{''.join(f'{value:>9}' for value in values)}  {verdict}"

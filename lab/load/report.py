@@ -13,10 +13,9 @@ from django.template import Context, Engine
 from django.utils.safestring import mark_safe
 
 from lab.figures import Figure
-from lab.load import series
-from lab.load.charts import Span, chart
+from lab.load import charts
+from lab.load.charts import Clock, Sample, Span, chart
 from lab.load.recording import Recording
-from lab.load.series import Clock, Sample
 
 HERE = Path(__file__).parent
 FAILURES_SHOWN = 20
@@ -76,7 +75,7 @@ def _section(section: Section) -> dict[str, Any]:
         "lists": [(title, texts) for title, texts in lists if texts],
         "charts": mark_safe(_charts(section, clock)),  # noqa: S308 (it escapes what it is given)
         "columns": COLUMNS,
-        "requests": [(row.name, row.texts(" ms")) for row in series.rows(section.recording.requests)],
+        "requests": [(row.name, row.texts(" ms")) for row in charts.rows(section.recording.requests)],
         "failures": [(*what, f"{number:,}") for what, number in counts.most_common(FAILURES_SHOWN)],
         "more": max(0, len(counts) - FAILURES_SHOWN),
     }
@@ -93,13 +92,13 @@ def _charts(section: Section, clock: Clock) -> str:
         spans.append(Span(section.fault, begin - clock.begin, end - clock.begin))
     requests, samples = recording.requests, section.samples
     waiting = {"events in outboxes": "outbox", "messages in queues": "messages"}
-    crowd = [series.users(recording.users, clock), series.waiting(requests, clock)]
+    crowd = [charts.users(recording.users, clock), charts.waiting(requests, clock)]
     drawn = [
-        ("Throughput", "answers a second", series.throughput(requests, clock)),
-        ("Latency", "ms to the answer", series.latencies(requests, clock)),
-        ("Queues and outboxes", "waiting", series.sampled(samples, clock, waiting)),
-        ("Outbox lag", "s, age of the oldest event", series.sampled(samples, clock, {"oldest": "oldest"})),
-        ("Stock", "pieces", series.sampled(samples, clock, {"available": "available", "reserved": "reserved"})),
+        ("Throughput", "answers a second", charts.throughput(requests, clock)),
+        ("Latency", "ms to the answer", charts.latencies(requests, clock)),
+        ("Queues and outboxes", "waiting", charts.sampled(samples, clock, waiting)),
+        ("Outbox lag", "s, age of the oldest event", charts.sampled(samples, clock, {"oldest": "oldest"})),
+        ("Stock", "pieces", charts.sampled(samples, clock, {"available": "available", "reserved": "reserved"})),
         ("Users", "at the same time", crowd),
     ]
     return "".join(chart(title, unit, lines, seconds=whole, spans=spans) for title, unit, lines in drawn)

@@ -6,8 +6,8 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from lab.faults.catalogue import Fault
 from lab.harness.interrupts import Interrupts
 from lab.harness.shell import ShellError
 from lab.harness.system import NotQuiet, System, say
+from lab.load.charts import Sample
 from lab.load.driving import Driver
 from lab.load.recording import Recording
 from lab.load.report import Section
 from lab.load.scenarios import COUPON_LIMIT, FLASH_PIECES, Observed, Scenario, common, verdict_of
-from lab.load.series import Sample
 from lab.programs import questions, shop
+from lab.traffic import meanwhile
 
 POLL_SECONDS = 0.2
 SAY_SECONDS = 5.0
@@ -88,35 +89,19 @@ def prepare(system: System, scenario: Scenario, users: int, minutes: float, plan
     return prepared
 
 
-@dataclass(slots=True)
-class Sampler:
-    """Looks every second at what cannot be seen from outside. While a service is away there is no sample: a gap in the
+@contextmanager
+def sampling(system: System, skus: Sequence[str]) -> Iterator[list[Sample]]:
+    """Look every second at what cannot be seen from outside. While a service is away there is no sample: a gap in the
     charts says so.
     """
+    samples: list[Sample] = []
 
-    system: System
-    skus: Sequence[str]
-    samples: list[Sample] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    def look() -> None:
+        with suppress(ShellError):
+            samples.append(system.call(questions.sample, time.time(), list(skus)))
 
-    def __enter__(self) -> Sampler:
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _look(self) -> None:
-        while True:
-            began = time.time()
-            with suppress(ShellError):  # a service is away
-                self.samples.append(self.system.call(questions.sample, began, list(self.skus)))
-            if self._stop.wait(max(0.0, began + SAMPLE_SECONDS - time.time())):
-                return
+    with meanwhile(look, every=SAMPLE_SECONDS):
+        yield samples
 
 
 @dataclass(slots=True)
@@ -178,9 +163,9 @@ def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interr
         folder = Path(name)
         plan = folder / "plan.json"
         prepared = prepare(system, scenario, effort.users, effort.minutes or WEB_MINUTES, plan)
-        with Sampler(system, list(prepared.stock)) as sampler:
+        with sampling(system, list(prepared.stock)) as samples:
             with interrupts.ending_the_load():
-                recording, faulting = _load(system, scenario, effort, folder, plan, sampler, interrupts)
+                recording, faulting = _load(system, scenario, effort, folder, plan, samples, interrupts)
             say("  no more requests; waiting until outboxes and queues are empty …")
             try:
                 system.wait_until_quiet(effort.drain, tell=True)
@@ -211,7 +196,7 @@ def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interr
         summary=scenario.summary,
         settings=_settings(scenario, effort),
         recording=recording,
-        samples=[sample for sample in sampler.samples if sample.at >= (recording.started_at or 0.0)],
+        samples=[sample for sample in samples if sample.at >= (recording.started_at or 0.0)],
         figures=[*scenario.judge(observed), *common(observed)],
         ended_at=ended_at,
         fault=observed.fault,
@@ -227,7 +212,7 @@ def _load(
     effort: Effort,
     folder: Path,
     plan: Path,
-    sampler: Sampler,
+    samples: Sequence[Sample],
     interrupts: Interrupts,
 ) -> tuple[Recording, Faulting | None]:
     with Driver(
@@ -248,7 +233,7 @@ def _load(
             while not (driver.over or interrupts.seen):
                 time.sleep(POLL_SECONDS)
                 if time.monotonic() - said >= SAY_SECONDS and driver.read().started_at is not None:
-                    say(_progress(driver.read(), sampler))
+                    say(_progress(driver.read(), samples))
                     said = time.monotonic()
             driver.stop()
         finally:
@@ -272,12 +257,12 @@ def _faulting(scenario: Scenario, effort: Effort, driver: Driver) -> Faulting | 
     return Faulting(effort.campaign, effort.fault, is_time)
 
 
-def _progress(recording: Recording, sampler: Sampler) -> str:
+def _progress(recording: Recording, samples: Sequence[Sample]) -> str:
     seconds = time.time() - (recording.started_at or time.time())
     users = recording.users[-1][1] if recording.users else 0
     text = f"{users} users, {len(recording.requests):,} answers, {len(recording.failures):,} failed"
-    if sampler.samples:
-        last = sampler.samples[-1]
+    if samples:
+        last = samples[-1]
         text += f"; {last.outbox:,} events in outboxes, {last.messages:,} messages in queues"
     return f"  {seconds:4.0f} s: {text}"
 

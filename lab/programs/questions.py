@@ -15,7 +15,7 @@ from django.db.models import Count
 from eventing import clocks, periodic, queues, subscribers
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage, PeriodicRun
 from eventing.relay import oldest_seconds
-from lab.load.series import Sample
+from lab.load.charts import Sample
 from lab.oracle import Facts, Order
 from monitoring import selectors
 from monitoring.audit import audit as audit_of

@@ -9,6 +9,7 @@ from itertools import count
 from typing import NamedTuple
 from uuid import uuid4
 
+from celery import current_app
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
@@ -20,6 +21,7 @@ from django.utils import timezone
 from api import tokens
 from coupons import handlers as coupons
 from coupons.domain import Kind
+from eventing import topology
 from eventing.recorded import Metadata
 from inventory import handlers as inventory
 from orders import handlers
@@ -72,6 +74,12 @@ def products(stock: Mapping[str, int], price: int = PRICE) -> None:
 def coupon(code: str, limit: int | None = None) -> None:
     """Ten percent off, for everybody, `limit` times in all."""
     coupons.add_coupon(code=code, kind=Kind.PERCENTAGE, value=1_000, currency="EUR", total_limit=limit)
+
+
+def delete_queues() -> None:
+    """Remove the shop's queues and exchanges."""
+    with current_app.connection_for_write() as broker:
+        topology.delete(broker)
 
 
 def offered() -> tuple[list[str], list[str]]:

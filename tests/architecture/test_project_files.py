@@ -25,8 +25,7 @@ import yaml
 from config.management.commands import run
 from config.roles import PROCESSES, WORKERS
 from eventing import topology
-from lab.harness import stack
-from lab.harness.dotenv import read_dotenv
+from lab.harness import read_dotenv, stack
 from lab.harness.services import KINDS, Services
 from lab.harness.stack import Processes, Stack, StackError
 from tests.architecture.contracts import OnlyContract, PrivateContract

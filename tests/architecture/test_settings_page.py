@@ -13,7 +13,7 @@ import yaml
 
 from config.environment import COMPOSE, FOR_TESTS, SETTINGS, page
 from config.secret_key import weakness
-from lab.harness.dotenv import read_dotenv
+from lab.harness import read_dotenv
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECLARED = {setting.name: setting for setting in (*SETTINGS, *COMPOSE, *FOR_TESTS)}

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from lab.client import Client
-from lab.harness.instances import nginx_program, start_nginx, stop
-from lab.harness.slow import SLOW
+from lab.harness.instances import find_program, start_nginx, stop
+from lab.harness.proxy import SLOW
 from tests import profile
 from tests.live import Live
 
 EMBEDDED = profile.PROFILE == "embedded"
 
-pytestmark = pytest.mark.skipif(not EMBEDDED and nginx_program() is None, reason="nginx is not installed")
+pytestmark = pytest.mark.skipif(not EMBEDDED and find_program("nginx") is None, reason="nginx is not installed")
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from config import secret_key
-from lab.harness import ROOT
-from lab.harness.dotenv import read_dotenv
+from lab.harness import ROOT, read_dotenv
 
 pytestmark = pytest.mark.once
 

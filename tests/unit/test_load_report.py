@@ -12,13 +12,12 @@ from xml.etree import ElementTree
 import pytest
 
 from lab.figures import Figure, at_least, percentile
-from lab.load import command, report, series
+from lab.load import charts, command, report
 from lab.load.buyers import parse
-from lab.load.charts import Span, chart, nice_ceiling, number
+from lab.load.charts import BINS, Clock, Row, Sample, Series, Span, chart, nice_ceiling, number
 from lab.load.command import main, table
 from lab.load.recording import Reader, Recorder, Recording, Request
 from lab.load.report import Section
-from lab.load.series import BINS, Clock, Row, Sample, Series
 
 CHARTS = ["Throughput", "Latency", "Queues and outboxes", "Outbox lag", "Stock", "Users"]
 
@@ -108,32 +107,32 @@ def test_long_runs_have_longer_bins() -> None:
 
 def test_throughput_counts_answers_a_second_and_failures_among_them() -> None:
     requests = [Request(0.1, 0.1, "a"), Request(0.2, 0.1, "a", "500"), Request(2.5, 0.1, "a")]
-    answers, failures = series.throughput(requests, Clock(0, 3))
+    answers, failures = charts.throughput(requests, Clock(0, 3))
     assert answers.points == [(0.5, 2.0), (1.5, 0.0), (2.5, 1.0)]
     assert failures.points == [(0.5, 1.0), (1.5, 0.0), (2.5, 0.0)]
 
 
 def test_who_is_not_answered_yet_waits() -> None:
     requests = [Request(2.6, 2.5, "a"), Request(2.9, 0.6, "a"), Request(0.4, 0.2, "a")]
-    assert series.waiting(requests, Clock(0, 3)).points == [(0.5, 1.0), (1.5, 1.0), (2.5, 2.0)]
+    assert charts.waiting(requests, Clock(0, 3)).points == [(0.5, 1.0), (1.5, 1.0), (2.5, 2.0)]
 
 
 def test_where_nothing_was_answered_or_sampled_there_is_a_gap() -> None:
-    p50, p95, p99 = series.latencies([Request(0.5, 0.25, "a")], Clock(0, 2))
+    p50, p95, p99 = charts.latencies([Request(0.5, 0.25, "a")], Clock(0, 2))
     assert [line.points for line in (p50, p95, p99)] == [[(0.5, 250.0), (1.5, None)]] * 3
     sample = Sample(at=1.2, outbox=4, oldest=0.0, messages=0, available=0, reserved=0)
-    [line] = series.sampled([sample], Clock(0, 2), {"outbox": "outbox"})
+    [line] = charts.sampled([sample], Clock(0, 2), {"outbox": "outbox"})
     assert line.points == [(0.5, None), (1.5, 4.0)]
 
 
 def test_a_table_has_a_row_for_each_name_and_one_for_all() -> None:
     requests = [Request(1.0, 0.010, "b"), Request(1.0, 0.030, "b", "500"), Request(1.0, 0.020, "a")]
-    first, second, whole = series.rows(requests)
+    first, second, whole = charts.rows(requests)
     assert first == Row(name="a", count=1, failed=0, p50=20.0, p95=20.0, p99=20.0, longest=20.0)
     assert (second.name, second.count, second.failed, second.p50, second.longest) == ("b", 2, 1, 10.0, 30.0)
     assert (whole.name, whole.count) == ("all", 3)
-    assert len(series.rows(requests[:2])) == 1
-    assert series.rows([]) == []
+    assert len(charts.rows(requests[:2])) == 1
+    assert charts.rows([]) == []
 
 
 # --- Charts ----------------------------------------------------------------------------------------------------------
