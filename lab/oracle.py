@@ -188,39 +188,32 @@ def judge(ledger: Ledger, facts: Facts) -> Verdict:
 
 
 def _judge_orders(ledger: Ledger, facts: Facts, verdict: Verdict) -> None:
-    wrong: dict[str, list[int]] = defaultdict(list)
-    others: list[int] = []
-    several: list[int] = []
-    unpaid: list[int] = []
-    kept: list[int] = []
-    twice: list[int] = []
+    offenders: dict[tuple[str, str], list[int]] = defaultdict(list)
+    suspects: set[int] = set()
     promised = {promise.order_id: promise for promise in ledger.promises}
     for order_id, promise in promised.items():
         order = facts.orders.get(order_id)
         status = order.status if order is not None else "missing"
         if status not in (states := promise.right_states()):
-            wrong[f"orders that are {status} instead of {' or '.join(sorted(states))}"].append(order_id)
+            suspects.add(order_id)
+            offenders["lost", f"orders that are {status} instead of {' or '.join(sorted(states))}"].append(order_id)
         elif order is not None and promise.items is not None and dict(order.items) != dict(promise.items):
-            others.append(order_id)
-    suspects = {order_id for offenders in wrong.values() for order_id in offenders}
+            offenders["lost", "orders whose lines are not what was ordered"].append(order_id)
     for order_id, order in facts.orders.items():
         if len(order.endings) > 1:
-            several.append(order_id)
+            offenders["doubled", "orders with more than one ending"].append(order_id)
         if order.captured > order.total or order.refunded > order.captured:
-            twice.append(order_id)
+            offenders["doubled", "captures or refunds"].append(order_id)
         elif order_id not in suspects and not order.money_agrees():
-            (unpaid if order.status == "paid" else kept).append(order_id)
-    for what, offenders in sorted(wrong.items()):
-        verdict.find("lost", what, _texts(offenders))
-    verdict.find("lost", "orders whose lines are not what was ordered", _texts(others))
-    verdict.find("doubled", "orders with more than one ending", _texts(several))
+            is_paid = order.status == "paid"
+            what = "paid orders without their money" if is_paid else "refunds of orders that are not paid"
+            offenders["lost", what].append(order_id)
+    for (kind, what), order_ids in offenders.items():
+        verdict.find(kind, what, _texts(order_ids))
     surplus = sorted(set(facts.orders) - set(promised))
     # A request that was never answered may have made an order; any more were made twice.
     number = max(0, len(surplus) - ledger.unanswered)
     verdict.find("doubled", "orders that nobody was told of", _texts(surplus), number)
-    verdict.find("lost", "paid orders without their money", _texts(unpaid))
-    verdict.find("lost", "refunds of orders that are not paid", _texts(kept))
-    verdict.find("doubled", "captures or refunds", _texts(twice))
 
 
 def _judge_stock(ledger: Ledger, facts: Facts, verdict: Verdict) -> None:

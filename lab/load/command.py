@@ -32,7 +32,7 @@ from lab.load.buyers import allow_files
 from lab.load.driving import LoadFailed
 from lab.load.report import Section
 from lab.load.scenarios import SCENARIOS, Scenario
-from lab.load.staging import Effort, stage
+from lab.load.staging import Effort, Faulting, stage
 
 NAME = "wharf_load"
 DEFAULT = "mixed-workload"
@@ -105,8 +105,7 @@ def _run(
                 rate=options.rate or scenario.rate,
                 minutes=(options.minutes or scenario.minutes) if options.headless else None,
                 drain=options.drain_seconds,
-                fault=fault,
-                campaign=campaign,
+                faulting=Faulting(campaign, fault) if campaign and fault else None,
             )
             sections.append(stage(system, scenario, effort, interrupts))
             if interrupts.seen:

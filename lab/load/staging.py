@@ -6,7 +6,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from lab.load.scenarios import COUPON_LIMIT, FLASH_PIECES, Observed, Scenario, c
 from lab.programs import questions, shop
 from lab.traffic import meanwhile
 
+PLAN = "plan.json"
 POLL_SECONDS = 0.2
 SAY_SECONDS = 5.0
 SAMPLE_SECONDS = 1.0
@@ -35,19 +36,67 @@ FEWEST = 1_000  # pieces of each product
 PASSWORD = "loadtest"  # noqa: S105 (of people in databases that are gone afterwards)
 
 
+@dataclass(slots=True)
+class Faulting:
+    """A fault that is injected once, beside the customers of a load; times in seconds since the epoch."""
+
+    campaign: Campaign
+    fault: Fault
+    begun_at: float | None = None
+    healed_at: float | None = None
+    findings: list[str] = field(default_factory=list)
+    _injected: Injected | None = None
+    _thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """May be repeated."""
+        if self._thread is None:
+            self.begun_at = time.time()
+            self._thread = threading.Thread(target=self._inject, daemon=True)
+            self._thread.start()
+
+    def join(self) -> None:
+        if self._thread is None:
+            self.findings.append("it did not come to it: the load was over before its moment")
+        else:
+            self._thread.join()
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        return None if self.begun_at is None else (self.begun_at, self.healed_at or time.time())
+
+    def conclude(self) -> None:
+        """Compare what the fault's customers were promised with what is there; for a shop that is quiet."""
+        if self._injected is not None:
+            with self._noting_errors():
+                self.findings += self.campaign.conclude(self._injected).verdict.findings
+
+    def _inject(self) -> None:
+        with self._noting_errors():
+            self._injected = self.campaign.inject(self.fault)
+        self.healed_at = time.time()
+
+    @contextmanager
+    def _noting_errors(self) -> Iterator[None]:
+        """Whatever goes wrong, the run is judged all the same."""
+        try:
+            yield
+        except Exception as error:
+            self.findings.append(f"{type(error).__name__}: {error}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """How a scenario is run. `minutes` is None with the web page, where somebody says when it is over.
 
-    `drain` seconds may pass until everything is quiet; `campaign` stages the fault, if there is one.
+    `drain` seconds may pass until everything is quiet.
     """
 
     users: int
     rate: float
     minutes: float | None
     drain: float
-    fault: Fault | None = None
-    campaign: Campaign | None = None
+    faulting: Faulting | None = None
 
 
 @dataclass(slots=True)
@@ -61,7 +110,7 @@ class Prepared:
 
 
 def prepare(system: System, scenario: Scenario, users: int, minutes: float, plan: Path) -> Prepared:
-    """Make people, products and a coupon, and write down what their customers need to know. Raises ShellError."""
+    """Make people, products and a coupon, and write a plan of what their customers need to know. Raises ShellError."""
     name = f"LOAD-{uuid4().hex[:6].upper()}"
     prepared = Prepared(system.call(shop.people, users, password=PASSWORD), {})
     catalogue, categories = system.call(shop.offered)
@@ -104,80 +153,28 @@ def sampling(system: System, skus: Sequence[str]) -> Iterator[list[Sample]]:
         yield samples
 
 
-@dataclass(slots=True)
-class Faulting:
-    """A fault in the middle of a load: waits for its moment, and is injected beside the customers."""
-
-    campaign: Campaign
-    fault: Fault
-    is_time: Callable[[], bool]
-    begun_at: float | None = None
-    healed_at: float | None = None
-    findings: list[str] = field(default_factory=list)
-    _injected: Injected | None = None
-    _over: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._thread = threading.Thread(target=self._stage, daemon=True)
-        self._thread.start()
-
-    def join(self) -> None:
-        """No fault begins any more; one that has begun is waited for."""
-        self._over.set()
-        self._thread.join()
-        if self.begun_at is None:
-            self.findings.append("it did not come to it: the load was over before its moment")
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        """In seconds since the epoch, once it is known."""
-        return None if self.begun_at is None else (self.begun_at, self.healed_at or time.time())
-
-    def conclude(self) -> None:
-        """Compare what the fault's customers were promised with what is there; for a shop that is quiet."""
-        if self._injected is None:
-            return
-        try:
-            self.findings += self.campaign.conclude(self._injected).verdict.findings
-        except Exception as error:
-            self.findings.append(f"{type(error).__name__}: {error}")
-
-    def _stage(self) -> None:
-        while not self.is_time():
-            if self._over.wait(POLL_SECONDS):
-                return
-        self.begun_at = time.time()
-        try:
-            self._injected = self.campaign.inject(self.fault)
-        except Exception as error:  # whatever went wrong, the run is judged all the same
-            self.findings.append(f"{type(error).__name__}: {error}")
-        self.healed_at = time.time()
-
-
 def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interrupts) -> Section:
     """Run a scenario. Raises ShellError, LoadFailed."""
     say(f"{scenario.name}: {scenario.summary}")
     left = ""
     with tempfile.TemporaryDirectory(prefix="wharf-load-") as name:
         folder = Path(name)
-        plan = folder / "plan.json"
-        prepared = prepare(system, scenario, effort.users, effort.minutes or WEB_MINUTES, plan)
+        prepared = prepare(system, scenario, effort.users, effort.minutes or WEB_MINUTES, folder / PLAN)
         with sampling(system, list(prepared.stock)) as samples:
             with interrupts.ending_the_load():
-                recording, faulting = _load(system, scenario, effort, folder, plan, samples, interrupts)
+                recording = _load(system, scenario, effort, folder, samples, interrupts)
             say("  no more requests; waiting until outboxes and queues are empty …")
             try:
                 system.wait_until_quiet(effort.drain, tell=True)
             except NotQuiet as error:
                 left = str(error)
             ended_at = time.time()
-    if faulting is not None:
+    if faulting := effort.faulting:
         faulting.conclude()
     say("  auditing …")
     customers = {person.customer_id for person in prepared.people}
     facts = system.facts(customers, prepared.stock, [prepared.coupon])
-    failed = system.processes.failed() if effort.campaign is None else None  # in a laboratory they are meant to end
+    failed = system.processes.failed() if faulting is None else None  # in a laboratory they are meant to end
     observed = Observed(
         recording=recording,
         facts=facts,
@@ -188,7 +185,7 @@ def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interr
         buyers=len(prepared.people) if scenario.burst else 0,
         pieces=prepared.stock.get(prepared.rare, 0),
         ended=[failed] if failed else [],
-        fault=effort.fault.name if effort.fault else "",
+        fault=faulting.fault.name if faulting else "",
         fault_findings=faulting.findings if faulting else [],
     )
     return Section(
@@ -211,10 +208,9 @@ def _load(
     scenario: Scenario,
     effort: Effort,
     folder: Path,
-    plan: Path,
     samples: Sequence[Sample],
     interrupts: Interrupts,
-) -> tuple[Recording, Faulting | None]:
+) -> Recording:
     with Driver(
         target=system.url,
         customers=scenario.customers,
@@ -222,39 +218,33 @@ def _load(
         rate=effort.rate,
         minutes=0.0 if scenario.burst else effort.minutes or 0.0,
         page=effort.minutes is None,
-        plan=plan,
+        plan=folder / PLAN,
         log_dir=folder,
     ) as driver:
         if driver.page:
             say(f"  Locust's page: {driver.url}/  (start and stop the run there, or end it here with Ctrl-C)")
-        faulting = _faulting(scenario, effort, driver)
         try:
             said = time.monotonic()
             while not (driver.over or interrupts.seen):
+                if effort.faulting and _is_middle(scenario, effort, driver.recording):
+                    effort.faulting.begin()
                 time.sleep(POLL_SECONDS)
-                if time.monotonic() - said >= SAY_SECONDS and driver.read().started_at is not None:
-                    say(_progress(driver.read(), samples))
+                if time.monotonic() - said >= SAY_SECONDS and driver.recording.started_at is not None:
+                    say(_progress(driver.recording, samples))
                     said = time.monotonic()
             driver.stop()
         finally:
-            if faulting is not None:
-                faulting.join()
-    return driver.read(), faulting
+            if effort.faulting:
+                effort.faulting.join()
+        return driver.read()
 
 
-def _faulting(scenario: Scenario, effort: Effort, driver: Driver) -> Faulting | None:
-    """In the middle of the run, or of the time that it would have; in a burst, as soon as the first are answered."""
-    if effort.fault is None or effort.campaign is None:
-        return None
+def _is_middle(scenario: Scenario, effort: Effort, recording: Recording) -> bool:
+    """Of the run, or of the time that it would have; of a burst, as soon as the first are answered."""
+    if scenario.burst:
+        return bool(recording.requests)
     half = 30 * (effort.minutes or scenario.minutes)
-
-    def is_time() -> bool:
-        recording = driver.recording
-        if scenario.burst:
-            return bool(recording.requests)
-        return recording.started_at is not None and time.time() - recording.started_at >= half
-
-    return Faulting(effort.campaign, effort.fault, is_time)
+    return recording.started_at is not None and time.time() - recording.started_at >= half
 
 
 def _progress(recording: Recording, samples: Sequence[Sample]) -> str:
@@ -276,6 +266,6 @@ def _settings(scenario: Scenario, effort: Effort) -> dict[str, str]:
         users = f"{effort.users:,}, of whom {effort.rate:g} start each second"
         settings = {"users": users, "length": f"{effort.minutes:g} minutes"}
     settings["customers"] = ", ".join(scenario.customers)
-    if effort.fault is not None:
-        settings["fault"] = f"{effort.fault.name}: {effort.fault.summary}"
+    if effort.faulting:
+        settings["fault"] = f"{effort.faulting.fault.name}: {effort.faulting.fault.summary}"
     return settings
