@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lab.harness import ROOT
 from lab.harness.probes import (
@@ -31,6 +30,7 @@ from lab.harness.probes import (
     rabbitmq_url,
     redis_url,
 )
+from lab.harness.processes import Process, as_user, spawn
 
 START_SECONDS = 60
 STOP_SECONDS = 20
@@ -44,14 +44,6 @@ PLACES = {
 }
 _given: set[int] = set()  # ports of this run, whose servers may be stopped just now
 MAX_CONNECTIONS = 300  # nine databases on one server, times the processes of the services profile
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A process of ours; when it started tells it from a later one with the same number."""
-
-    pid: int
-    started: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +205,7 @@ def started(instance: Instance, probe: Callable[[str], str], directory: Path) ->
             probe(instance.url)
             return instance
         except Unusable as error:
-            if all(is_running(process) for process in instance.processes) and time.monotonic() < deadline:
+            if all(process.is_running for process in instance.processes) and time.monotonic() < deadline:
                 time.sleep(0.2)
                 continue
             stop(instance)
@@ -223,55 +215,14 @@ def started(instance: Instance, probe: Callable[[str], str], directory: Path) ->
 def stop(instance: Instance) -> None:
     """Ask each process to end, the last one first, and end it by force when it takes too long."""
     for process in reversed(instance.processes):
-        if is_running(process):
-            os.kill(process.pid, instance.stop_signal)
-            if not _has_ended(process):
-                _end(process)
+        process.ask_to_end(instance.stop_signal)
+        process.end(time.monotonic() + STOP_SECONDS)
 
 
 def kill(instance: Instance) -> None:
     """End all its processes at once, without giving them a chance to tidy up."""
     for process in instance.processes:
-        _end(process)
-    for process in instance.processes:
-        _has_ended(process)
-
-
-def _has_ended(process: Process) -> bool:
-    """Wait for its end, which is after STOP_SECONDS at the latest if it comes."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while (lives := is_running(process)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not lives
-
-
-def _end(process: Process) -> None:
-    if is_running(process):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def spawn(
-    command: Sequence[str],
-    *,
-    log: Path,
-    env: Mapping[str, str] | None = None,
-    user: str | None = None,
-    cwd: Path = ROOT,
-) -> Process:
-    """Start a program that outlives this one, in a session of its own."""
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=env,
-            cwd="/" if user else cwd,
-            start_new_session=True,
-            **_as_user(user),
-        )
-    return Process(pid=child.pid, started=_start_of(child.pid))
+        process.end()
 
 
 def run(command: Sequence[str], *, user: str | None = None, env: Mapping[str, str] | None = None) -> None:
@@ -285,34 +236,10 @@ def run(command: Sequence[str], *, user: str | None = None, env: Mapping[str, st
         env=env,
         cwd="/" if user else ROOT,
         check=False,
-        **_as_user(user),
+        **as_user(user),
     )
     if done.returncode:
         raise Unusable(f"{shlex.join(command[:2])} failed: {' '.join(done.stdout.split()[-30:])}")
-
-
-def _as_user(user: str | None) -> dict[str, Any]:
-    return {"user": user, "group": user, "extra_groups": []} if user else {}
-
-
-def is_running(process: Process) -> bool:
-    with suppress(ChildProcessError):
-        os.waitpid(process.pid, os.WNOHANG)  # a child of this very run must not stay behind as a zombie
-    return bool(process.started) and _start_of(process.pid) == process.started
-
-
-def _start_of(pid: int) -> str:
-    """When the process started, in the system's own notation; empty if it is not running."""
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # The name in brackets may hold anything; after it come the state and, as the 20th field, the start.
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return ""
-        return "" if fields[0] in "ZX" else fields[19]
-    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
 
 
 def free_port() -> int:

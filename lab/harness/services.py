@@ -17,7 +17,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,11 +26,9 @@ from lab.harness import ROOT, read_dotenv
 from lab.harness.instances import (
     CHROMIUMS,
     Instance,
-    Process,
     chromium_program,
     faketime_library,
     find_program,
-    is_running,
     postgresql_programs,
     run,
     start_postgresql,
@@ -49,6 +47,7 @@ from lab.harness.probes import (
     rabbitmq_url,
     redis_url,
 )
+from lab.harness.processes import Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +235,7 @@ class Services:
             return _left_to_tests(kind)
         if known := self._state().get(kind.name):
             instance = _instance(known)
-            if all(is_running(process) for process in instance.processes):
+            if all(process.is_running for process in instance.processes):
                 return Found(kind=kind, url=instance.url, version=kind.probe(instance.url), origin="private instance")
         if self.private:
             raise Unusable("no private instance is running")
@@ -269,7 +268,9 @@ class Services:
         directory.mkdir(parents=True, exist_ok=True)
         say(f"Starting a private {kind.title} …")
         instance = kind.start(directory)
-        self._write({**self._state(), kind.name: asdict(instance)})
+        processes = [{"pid": process.pid, "started": process.started} for process in instance.processes]
+        known = {"url": instance.url, "processes": processes, "stop_signal": instance.stop_signal}
+        self._write({**self._state(), kind.name: known})
         return Found(kind=kind, url=instance.url, version=kind.probe(instance.url), origin="private instance")
 
     def _compose_up(self, kinds: Sequence[Kind]) -> bool:

@@ -10,23 +10,20 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 from urllib.request import urlopen
 
-import psutil
-
 from config.roles import PROCESSES
 from lab.harness import ROOT, read_dotenv
 from lab.harness.instances import free_port
 from lab.harness.interrupts import Interrupts
+from lab.harness.processes import Process, spawn
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 30
@@ -39,31 +36,6 @@ REQUIRED = ("DATABASE_URL", "CELERY_BROKER_URL")
 
 class StackError(Exception):
     """The application did not start or did not stay up; the message ends with the last lines of the log."""
-
-
-@dataclass(slots=True)
-class Running:
-    """A process that leads a group of its own, so that its children can be found after its end."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
-
-    def signal_group(self, number: int) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # macOS refuses signals to groups of zombies
-            os.killpg(self.process.pid, number)
-
-    def has_group(self) -> bool:
-        """Whether any process of the group lives. Zombies do not count: some containers have nobody to bury them."""
-        for process in psutil.process_iter(["status"]):
-            with suppress(ProcessLookupError, PermissionError):
-                if os.getpgid(process.pid) == self.process.pid and process.info["status"] != psutil.STATUS_ZOMBIE:
-                    return True
-        return False
 
 
 @dataclass(kw_only=True)
@@ -80,7 +52,7 @@ class Processes:
     ready_path: str = "/readyz"
     start_seconds: float = 180
     own_env: dict[str, Mapping[str, str]] = field(init=False, default_factory=dict)
-    running: dict[str, Running] = field(init=False, default_factory=dict)
+    running: dict[str, Process] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.log_dir = Path(self.log_dir)
@@ -101,7 +73,7 @@ class Processes:
     @property
     def pids(self) -> dict[str, int]:
         """The first process of each service that is running."""
-        return {name: running.process.pid for name, running in self.running.items() if running.is_alive}
+        return {name: process.pid for name, process in self.running.items() if process.is_running}
 
     def start(self) -> None:
         """Start everything and wait until it can be used. Raises StackError, having stopped everything again."""
@@ -117,25 +89,24 @@ class Processes:
 
     def stop(self) -> None:
         """Ask every service to end, and end by force what is still there after STOP_SECONDS. May be repeated."""
-        for running in self.running.values():
-            _ask_to_end(running)
+        for process in self.running.values():
+            process.ask_to_end()
         deadline = time.monotonic() + STOP_SECONDS
-        for running in self.running.values():
-            _end(running, deadline)
+        for process in self.running.values():
+            process.end(deadline)
         self.running.clear()
 
     def stop_service(self, name: str) -> None:
         """Ask one service to end, as `docker compose stop` does."""
-        running = self.running.pop(name)
-        _ask_to_end(running)
-        _end(running, time.monotonic() + STOP_SECONDS)
+        process = self.running.pop(name)
+        process.ask_to_end()
+        process.end(time.monotonic() + STOP_SECONDS)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to all processes of a service; after SIGKILL, waits until they are gone."""
-        running = self.running[name]
-        running.signal_group(number)
+        self.running[name].signal_group(number)
         if number == signal.SIGKILL:
-            _end(running, time.monotonic())
+            self.running[name].end()
 
     def restart(self, name: str) -> None:
         """Start a service again, whether it is running or was killed."""
@@ -148,43 +119,35 @@ class Processes:
 
     def failed(self) -> str | None:
         """The name of a service that has ended by itself."""
-        return next((name for name, running in self.running.items() if not running.is_alive), None)
+        return next((name for name, process in self.running.items() if not process.is_running), None)
 
     def tail(self, name: str, lines: int = LOG_LINES) -> str:
         """The last lines of a service's log."""
         log = self.log_dir / f"{name}.log"
         return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else ""
 
-    def _spawn(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Running:
+    def _spawn(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Process:
         # The programs of the virtual environment come first, as they do in the image.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        log = self.log_dir / f"{name}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                arguments,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **self.own_env.get(name, {}), "PATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.running[name] = Running(name=name, process=process, log=log)
+        own = self.own_env.get(name, {})
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment, **own, "PATH": path}
+        self.running[name] = spawn(arguments, log=self.log_dir / f"{name}.log", env=env)
         return self.running[name]
 
     def _run_to_end(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        running = self._spawn(name, arguments, environment)
-        code = running.process.wait()
+        process = self._spawn(name, arguments, environment)
+        while process.is_running:
+            time.sleep(POLL_SECONDS)
         del self.running[name]
-        if code:
-            raise StackError(f"{name} failed with code {code}:\n{self.tail(name)}")
+        if process.code:
+            raise StackError(f"{name} failed with code {process.code}:\n{self.tail(name)}")
 
     def _wait_until_ready(self, web: str) -> None:
         """Wait for an answer to `ready_path` of the service `web` while all services live. Impaired is ready enough."""
         deadline = time.monotonic() + self.start_seconds
         while not self._is_ready():
             if name := self.failed():
-                code = self.running[name].process.returncode
+                code = self.running[name].code
                 raise StackError(f"{name} ended with code {code} while starting:\n{self.tail(name)}")
             if time.monotonic() > deadline:
                 late = f"{self.url}{self.ready_path} was not ready within {self.start_seconds:.0f} s"
@@ -270,28 +233,6 @@ class Embedded(Processes):
     def start_service(self, name: str) -> None:
         environment = {**self.env, "PROFILE": "embedded", "DEMO_DIR": str(self.data_dir), "PORT": str(self.port)}
         self._spawn(name, [*MANAGE, "run", "all", *self.arguments], environment)
-
-
-def _ask_to_end(running: Running) -> None:
-    """Only the first process is asked, as a container's is: it ends its children in good order. A stopped process is
-    woken up to hear it.
-    """
-    if running.is_alive:
-        running.process.terminate()
-        running.signal_group(signal.SIGCONT)
-
-
-def _end(running: Running, deadline: float) -> None:
-    """Wait for the end of the first process, then end by force whatever is left of its group."""
-    try:
-        running.process.wait(timeout=max(deadline - time.monotonic(), 0))
-    except subprocess.TimeoutExpired:
-        running.signal_group(signal.SIGKILL)
-        running.process.wait()
-    running.signal_group(signal.SIGKILL)
-    gone_by = time.monotonic() + STOP_SECONDS
-    while running.has_group() and time.monotonic() < gone_by:
-        time.sleep(POLL_SECONDS)
 
 
 # --- Command line --------------------------------------------------------------------------------------------------

@@ -83,13 +83,14 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_has_in_hand(live: Live) 
         number = client.place(("STOP", 1))
         wait_until(lambda: waits_for_a_lock(observer), seconds=20)
         worker = live.processes.running["worker-inventory"]
-        worker.process.terminate()
+        worker.ask_to_end()
         wait_until(lambda: "Warm shutdown" in live.processes.tail("worker-inventory"), seconds=20)
-        assert worker.is_alive, "it waits for the transaction that it has begun"
+        assert worker.is_running, "it waits for the transaction that it has begun"
         later = client.place(("STOP", 1))
         blocker.rollback()
     try:
-        assert worker.process.wait(timeout=20) == 0
+        wait_until(lambda: not worker.is_running, seconds=20)
+        assert worker.code == 0
         client.wait_for(number, "confirmed")  # and there is no other worker that could have done it
         assert client.order(later)["status"] == "placed"
     finally:

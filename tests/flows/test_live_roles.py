@@ -52,13 +52,14 @@ def test_an_order_takes_its_way_through_all_roles(live: Live) -> None:
 @pytest.mark.parametrize("name", SAID)
 def test_a_role_says_what_it_is_and_ends_when_it_is_told_to(live: Live, name: str) -> None:
     running = live.processes.running[name]
-    said = running.log.read_text(errors="replace").splitlines()
+    said = (live.processes.log_dir / f"{name}.log").read_text(errors="replace").splitlines()
     assert [line for line in said if re.fullmatch(SAID[name], line)]
     if Path("/proc/self/maps").exists():
-        assert not has_loaded_pages(running.process.pid)
-    running.process.terminate()
+        assert not has_loaded_pages(running.pid)
+    running.ask_to_end()
     try:
-        assert running.process.wait(timeout=30) == 0
+        wait_until(lambda: not running.is_running, seconds=30)
+        assert running.code == 0
         assert not running.has_group(), "and so do its children"
     finally:
         live.processes.restart(name)
