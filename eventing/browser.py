@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.db.models import CharField, Exists, F, Q, QuerySet, TextField, Value
 
-from eventing import asking, crockford, subscribers
+from eventing import crockford, fan_out, subscribers
 from eventing.conf import conf
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import event_id
@@ -222,5 +222,5 @@ def outboxes(*, limit: int) -> list[Waiting]:
 
 def _ask(question: Callable[[str], T]) -> tuple[dict[str, T], tuple[str, ...]]:
     """The answers of all databases, and those that gave none."""
-    answers = asking.ask(settings.DATABASES, question, seconds=conf.EVENTING_READ_SECONDS)
-    return answers.values, answers.silent
+    answers = fan_out.query(settings.DATABASES, question, seconds=conf.EVENTING_READ_SECONDS)
+    return answers.values, tuple(answers.unavailable)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 import structlog
@@ -21,8 +21,6 @@ from django.db.models.functions import Now
 from eventing import clocks
 from eventing.models import PeriodicRun
 from eventing.transient import is_transient
-
-T = TypeVar("T")
 
 SCHEDULE_HEADER = "periodic_task_name"  # django-celery-beat's
 CLOCK_HEADER = "clock_ahead"
@@ -80,7 +78,7 @@ def periodic(
             except Exception as error:
                 if not is_transient(error):
                     raise
-                logger.warning("task.left_to_the_next_run", task=work.__name__, error=str(error))
+                logger.warning("task.skipped", task=work.__name__, error=str(error))
                 return 0
             return done
 
@@ -121,24 +119,3 @@ def _note_finished() -> None:
     }
     clocks.notice(values["worker"], values["worker_ahead"])
     PeriodicRun.objects.using(DEFAULT_DB_ALIAS).update_or_create(name=schedule[:200], defaults=values)
-
-
-def on_each(aliases: Iterable[str], work: Callable[[str], T], *, task: str) -> dict[str, T]:
-    """What `work(alias)` returns for each database; one that is away or busy is left to the next run.
-
-    Raises what else has gone wrong, but only after the last database: none of them keeps the others waiting.
-    """
-    done: dict[str, T] = {}
-    failed: Exception | None = None
-    for alias in aliases:
-        try:
-            done[alias] = work(alias)
-        except Exception as error:
-            if is_transient(error):
-                logger.warning("database.skipped", alias=alias, task=task, error=str(error))
-            else:
-                logger.exception("database.failed", alias=alias, task=task)
-                failed = failed or error
-    if failed is not None:
-        raise failed
-    return done

@@ -18,7 +18,8 @@ from eventing import clocks, deadletters, housekeeping, queues, redrives, retent
 from eventing.conf import conf
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
-from eventing.periodic import on_each, periodic
+from eventing.fan_out import on_each
+from eventing.periodic import periodic
 from eventing.publishing import TASK, Publisher
 from eventing.wire import Envelope, Replay, request_ids
 
@@ -114,7 +115,7 @@ def prune_inbox(batch: UpTo = 2_000, batches: UpTo = 50) -> int:
                 break
         return pruned
 
-    return sum(on_each(settings.DATABASES, prune, task="prune_inbox").values())
+    return sum(on_each(settings.DATABASES, prune, task="prune_inbox").values.values())
 
 
 @periodic(retention.PRUNE, every=3600, name="eventing.prune")

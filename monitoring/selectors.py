@@ -12,7 +12,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
-from eventing import asking
+from eventing import fan_out
 from eventing.models import DeadLetter
 from eventing.queues import BrokerUnavailable
 from eventing.relay import Lag, lag
@@ -48,7 +48,7 @@ def ask_all(questions: Mapping[str, Callable[[], T]], *, seconds: float | None =
 
     What has not come after `seconds` is given up; its thread ends when whoever is asked gives up too.
     """
-    asked = asking.at_once(
+    asked = fan_out.concurrently(
         {name: partial(_ask, name, question) for name, question in questions.items()}, seconds=seconds
     )
     late: Answer[T] = Answer(error=f"nothing within {seconds} s")

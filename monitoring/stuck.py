@@ -8,7 +8,7 @@ from itertools import chain
 import structlog
 from django.db import transaction
 
-from eventing.periodic import on_each
+from eventing.fan_out import on_each
 from monitoring.models import StuckOrder
 from orders import statistics
 from sharding import numbers, shards
@@ -26,7 +26,7 @@ def report_stuck_orders(now: datetime, limit: int = REPORTED) -> int:
     """
     found = on_each(
         shards.aliases(), lambda alias: statistics.stuck(alias, now=now, limit=limit), task="report_stuck_orders"
-    )
+    ).values
     stuck = list(chain.from_iterable(found.values()))
     known = set(StuckOrder.objects.values_list("order_id", flat=True))
     rows = []

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import connections
 from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 
-from eventing import asking, store
+from eventing import fan_out, store
 from eventing.databases import time_limit
 from eventing.recorded import Recorded
 from orders import models
@@ -201,13 +201,13 @@ def all_orders(
             rows = rows.filter(placed_at__gte=at).filter(Q(placed_at__gt=at) | Q(id__gt=order_id)).reverse()
         return _rows(rows, limit)
 
-    answers = asking.ask(_aliases_of(only), page, seconds=settings.DATABASE_READ_SECONDS)
+    answers = fan_out.query(_aliases_of(only), page, seconds=settings.DATABASE_READ_SECONDS)
     place = attrgetter("placed_at", "id")
     merged = heapq.merge(*answers.values.values(), key=place, reverse=after is None)
     # An order comes twice while its bucket moves from one database to another: the one that went on is newer.
     once = (max(copies, key=attrgetter("version")) for _, copies in groupby(merged, key=place))
     items = list(islice(once, limit))
-    return Page(items=tuple(items if after is None else reversed(items)), unavailable=answers.silent)
+    return Page(items=tuple(items if after is None else reversed(items)), unavailable=tuple(answers.unavailable))
 
 
 def several(order_ids: Collection[int]) -> Page:
@@ -219,10 +219,10 @@ def several(order_ids: Collection[int]) -> Page:
     def found(alias: str) -> list[OrderRow]:
         return _rows(models.Order.objects.using(alias).filter(id__in=by_alias[alias]), len(by_alias[alias]))
 
-    answers = asking.ask(by_alias, found, seconds=settings.DATABASE_READ_SECONDS)
+    answers = fan_out.query(by_alias, found, seconds=settings.DATABASE_READ_SECONDS)
     by_id = {row.id: row for rows in answers.values.values() for row in rows}
     items = tuple(by_id[order_id] for order_id in dict.fromkeys(order_ids) if order_id in by_id)
-    return Page(items=items, unavailable=answers.silent)
+    return Page(items=items, unavailable=tuple(answers.unavailable))
 
 
 def _aliases_of(only: Only) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import structlog
 
 from eventing import clocks
 from eventing.errors import WrongExpectedVersion
-from eventing.periodic import on_each, periodic
+from eventing.fan_out import on_each
+from eventing.periodic import periodic
 from orders import handlers
 from orders.events import CATEGORY
 from sharding import restores, shards
@@ -55,7 +56,7 @@ def _on_each_shard(operation: Callable[[datetime, str, int], int]) -> int:
     total = 0
     busy = list(shards.aliases())
     while busy:
-        done = on_each(busy, run, task=operation.__name__)
+        done = on_each(busy, run, task=operation.__name__).values
         total += sum(done.values())
         busy = [alias for alias, number in done.items() if number >= BATCH]
     return total

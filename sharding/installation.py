@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from eventing import asking
+from eventing import fan_out
 from eventing.models import DatabaseMark, Event
 from sharding import servers, shards
 from sharding.errors import ServerUnavailable, ShardMapMissing, WrongDatabases
@@ -41,10 +41,10 @@ def mistakes(aliases: Collection[str] | None = None) -> list[str]:
     A database that does not answer is none of them: it may come back.
     """
     asked = dict.fromkeys([DEFAULT_DB_ALIAS, *(aliases or settings.DATABASES)])
-    answers = asking.ask(asked, mark_of, seconds=SECONDS)
+    answers = fan_out.query(asked, mark_of, seconds=SECONDS)
     found = list(misplaced(answers.values).values())
     found += [_empty(alias) for alias, mark in answers.values.items() if mark is None]
-    absent = asking.at_once({alias: partial(_is_absent, alias) for alias in answers.silent})
+    absent = fan_out.concurrently({alias: partial(_is_absent, alias) for alias in answers.unavailable})
     found += [_absent(alias) for alias, answer in absent.items() if answer.result()]
     if DEFAULT_DB_ALIAS in answers.values and not found:
         found += unknown_shards()

@@ -27,7 +27,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from backoffice.base import may_see
 from backoffice.orders import COLOURS
 from caching.backend import Typed
-from eventing import asking, queues
+from eventing import fan_out, queues
 from eventing.databases import time_limit
 from eventing.queues import Depth
 from eventing.relay import Lag, lag
@@ -169,7 +169,7 @@ def measure(now: datetime) -> Dashboard:
         alias: partial(_ask_database, alias, since, now) for alias in databases
     }
     questions["broker"] = partial(queues.depths, seconds=BROKER_SECONDS)
-    readiness = asking.at_once({"readiness": health.readiness}, seconds=0)["readiness"]
+    readiness = fan_out.concurrently({"readiness": health.readiness}, seconds=0)["readiness"]
     answers = {name: answer.value for name, answer in selectors.ask_all(questions, seconds=ANSWER_SECONDS).items()}
     said = {alias: answer for alias, answer in answers.items() if isinstance(answer, _Database)}
     broker = answers["broker"]

@@ -9,7 +9,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
-from eventing import asking
+from eventing import fan_out
 from resharding import moving, planning
 from resharding.planning import Size
 from sharding import shards
@@ -107,9 +107,9 @@ def take() -> Picture:
     """The map as it is, with the sizes that the databases tell."""
     buckets = list(Bucket.objects.order_by("bucket"))
     aliases = shards.aliases()
-    answers = asking.ask(aliases if can_move() else (), planning.sizes, seconds=settings.DATABASE_READ_SECONDS)
+    answers = fan_out.query(aliases if can_move() else (), planning.sizes, seconds=settings.DATABASE_READ_SECONDS)
     sizes = {bucket: size for said in answers.values.values() for bucket, size in said.items()}
-    away = set(answers.silent)
+    away = set(answers.unavailable)
     moves = {move.bucket: move for move in moving.active() if move.state in BucketMove.ACTIVE}
     most = max((size.rows for size in sizes.values()), default=0)
     cells = []

@@ -20,8 +20,8 @@ from eventing import queues, relay, topology
 from eventing import tasks as tasks_of_the_backbone
 from eventing.databases import is_postgresql
 from eventing.delivery import Outcome
+from eventing.fan_out import on_each
 from eventing.models import DeadLetter, OutboxMessage
-from eventing.periodic import on_each
 from eventing.publishing import Publisher
 from eventing.relay import Relay
 from eventing.transient import SQLSTATES, is_transient
@@ -215,4 +215,4 @@ def test_a_loop_over_databases_ends_at_none_of_them() -> None:
     with pytest.raises(ValueError, match="a bug"):
         on_each(["one", "two", "three"], work, task="test")
     assert asked == ["one", "two", "three"]
-    assert on_each(["two", "three"], work, task="test") == {"three": 1}
+    assert on_each(["two", "three"], work, task="test").values == {"three": 1}

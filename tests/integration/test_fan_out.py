@@ -1,4 +1,4 @@
-"""Several databases are asked at once, each with a deadline that the server keeps, too."""
+"""Several databases are queried at the same time, each with a deadline that the server keeps, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connections, transaction
 
-from eventing import asking
+from eventing import fan_out
 from eventing.databases import time_limit
 from sharding import shards
 from tests.integration.locked import locked
@@ -38,18 +38,18 @@ def thread_of(alias: str) -> threading.Thread:
     return threading.current_thread()
 
 
-def who_was_asked(*aliases: str) -> list[threading.Thread]:
-    return list(asking.ask(aliases, thread_of, seconds=10).values.values())
+def threads_of_queries(*aliases: str) -> list[threading.Thread]:
+    return list(fan_out.query(aliases, thread_of, seconds=10).values.values())
 
 
 def test_answers_come_in_the_order_of_the_databases() -> None:
     backwards = tuple(reversed(shards.aliases()))
 
-    answers = asking.ask(backwards, lambda alias: alias.upper(), seconds=10)
+    answers = fan_out.query(backwards, lambda alias: alias.upper(), seconds=10)
 
     assert list(answers.values.items()) == [(alias, alias.upper()) for alias in backwards]
-    assert answers.silent == ()
-    assert asking.ask((), thread_of, seconds=10).values == {}
+    assert answers.unavailable == {}
+    assert fan_out.query((), thread_of, seconds=10).values == {}
 
 
 @services
@@ -61,15 +61,15 @@ def test_several_databases_are_asked_in_a_thread_each_and_one_alone_in_none() ->
         together.wait(timeout=10)  # a thread that has answered would be used again
         return thread_of(alias)
 
-    several = asking.ask(shards.aliases(), meet, seconds=20).values.values()
+    several = fan_out.query(shards.aliases(), meet, seconds=20).values.values()
 
     assert len({here, *several}) == 1 + len(shards.aliases())
-    assert who_was_asked("orders_0") == [here]
+    assert threads_of_queries("orders_0") == [here]
 
 
 def test_within_a_transaction_its_own_connection_is_asked() -> None:
     with transaction.atomic(using="orders_0"), transaction.atomic(using="orders_1"):
-        assert who_was_asked("orders_0", "orders_1") == [threading.current_thread()] * 2
+        assert threads_of_queries("orders_0", "orders_1") == [threading.current_thread()] * 2
 
 
 @services
@@ -77,11 +77,11 @@ def test_databases_that_hang_cost_one_deadline_together_and_are_named() -> None:
     first, *others = shards.aliases()
     with locked(*others):
         started = time.monotonic()
-        answers = asking.ask(shards.aliases(), first_order, seconds=1)
+        answers = fan_out.query(shards.aliases(), first_order, seconds=1)
         took = time.monotonic() - started
 
     assert answers.values == {first: first}
-    assert answers.silent == tuple(others)
+    assert [*answers.unavailable] == others
     assert 1 <= took < len(others)
 
 
@@ -90,15 +90,15 @@ def test_the_server_breaks_late_statements_off_so_that_no_connection_is_lost() -
     hangs, *_ = shards.aliases()
     with locked(hangs):  # which waits until nobody waits there
         for _ in range(2 * settings.DATABASE_POOL_SIZE):
-            assert asking.ask(shards.aliases(), first_order, seconds=0.5).silent == (hangs,)
+            assert [*fan_out.query(shards.aliases(), first_order, seconds=0.5).unavailable] == [hangs]
 
-    assert asking.ask(shards.aliases(), first_order, seconds=10).silent == ()
+    assert fan_out.query(shards.aliases(), first_order, seconds=10).unavailable == {}
 
 
 @services
 def test_a_database_that_is_asked_alone_has_its_deadline_too() -> None:
     with locked("orders_0"):
-        assert asking.ask(["orders_0"], first_order, seconds=0.2).silent == ("orders_0",)
+        assert [*fan_out.query(["orders_0"], first_order, seconds=0.2).unavailable] == ["orders_0"]
 
 
 def take(seconds: float) -> None:
@@ -137,13 +137,13 @@ def test_threads_give_their_connections_back_and_need_no_more_than_one_of_a_data
     connections["orders_0"].pool.resize(0, 1)
     try:
         for _ in range(3):
-            assert asking.ask(shards.aliases(), first_order, seconds=10).silent == ()
+            assert fan_out.query(shards.aliases(), first_order, seconds=10).unavailable == {}
         assert connections["orders_0"].connection is None
     finally:
         connections["orders_0"].pool.resize(0, settings.DATABASE_POOL_SIZE)
 
 
-def test_a_database_that_is_away_is_silent_and_a_mistake_is_not_taken_for_it() -> None:
+def test_a_database_that_is_away_is_unavailable_and_a_mistake_is_not_taken_for_it() -> None:
     def away(alias: str) -> str:
         if alias == "orders_0":
             raise OperationalError("connection refused")
@@ -152,6 +152,6 @@ def test_a_database_that_is_away_is_silent_and_a_mistake_is_not_taken_for_it() -
     def wrong(alias: str) -> str:
         raise KeyError(alias)
 
-    assert asking.ask(["orders_0", "orders_1"], away, seconds=10).silent == ("orders_0",)
+    assert [*fan_out.query(["orders_0", "orders_1"], away, seconds=10).unavailable] == ["orders_0"]
     with pytest.raises(KeyError):
-        asking.ask(["orders_0", "orders_1"], wrong, seconds=10)
+        fan_out.query(["orders_0", "orders_1"], wrong, seconds=10)
