@@ -271,6 +271,18 @@ def release_session_lock(connection: BaseDatabaseWrapper, name: str) -> None:
         vars(connection)["has_session_lock"] = False
 
 
+@contextmanager
+def session_lock(alias: str, name: str) -> Iterator[bool]:
+    """Hold a lock of this thread's connection inside; yields False if another session has it."""
+    connection = connections[alias]
+    taken = try_session_lock(connection, name)
+    try:
+        yield taken
+    finally:
+        if taken and connection.is_usable():
+            release_session_lock(connection, name)
+
+
 class SessionLock:
     """A lock that this process has until it gives it back, or its connection to the database breaks.
 

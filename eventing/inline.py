@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
-from django.db import connections
 
 from eventing import subscribers
 from eventing.conf import conf
-from eventing.databases import release_session_lock, try_session_lock
+from eventing.databases import session_lock
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
 from eventing.publishing import Wanted, batches
@@ -112,12 +111,7 @@ class Inline:
 def leading(aliases: Iterable[str]) -> Iterator[list[str]]:
     """Keep relays from these databases; yields those that no relay is working on already."""
     with ExitStack() as locks:
-        free = []
-        for alias in aliases:
-            if try_session_lock(connections[alias], LOCK):
-                locks.callback(release_session_lock, connections[alias], LOCK)
-                free.append(alias)
-        yield free
+        yield [alias for alias in aliases if locks.enter_context(session_lock(alias, LOCK))]
 
 
 def deliver_until_settled(messages: Sequence[Message]) -> None:

@@ -22,14 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.errors import LockNotAvailable
 
 from eventing import store
-from eventing.databases import (
-    is_postgresql,
-    placeholders,
-    release_session_lock,
-    time_from_db,
-    time_to_db,
-    try_session_lock,
-)
+from eventing.databases import is_postgresql, placeholders, session_lock, time_from_db, time_to_db
 from eventing.errors import EventingError
 from eventing.projections import Part, Projection, Row, Table
 from eventing.recorded import stream_name
@@ -46,7 +39,7 @@ Rows = list[dict[Row, Row]]
 
 
 class RebuildRefused(EventingError):
-    """Another process is at it, or readers and writers leave no gap for the switch."""
+    """Another process is rebuilding the same, or readers and writers leave no gap for the switch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +72,10 @@ class Found:
 @contextmanager
 def alone(projection: Projection, alias: str) -> Iterator[None]:
     """Keep others from rebuilding the same in this database; raises RebuildRefused if somebody is."""
-    connection, name = connections[alias], f"eventing.rebuild:{projection.name}"
-    if not try_session_lock(connection, name):
-        raise RebuildRefused(f"Another process is rebuilding {projection.name} in {alias}.")
-    try:
+    with session_lock(alias, f"eventing.rebuild:{projection.name}") as mine:
+        if not mine:
+            raise RebuildRefused(f"Another process is rebuilding {projection.name} in {alias}.")
         yield
-    finally:
-        if connection.is_usable():
-            release_session_lock(connection, name)
 
 
 def compare(projection: Projection, alias: str, part: Part) -> Found:
@@ -102,7 +91,7 @@ def rebuild(
 ) -> Found:
     """Make a part anew and put it in use; returns how the one that was in use until then differed.
 
-    Raises RebuildRefused if no gap for the switch was found in LOCK_TRIES tries; `on_busy` is told after each. When
+    Raises RebuildRefused if no gap for the switch was found in LOCK_TRIES tries; calls `on_busy(tries)` after each. When
     it is cut off anywhere the read model stays as it was, and the next run removes what was left.
     """
     copy = _Copy(projection, alias, part)

@@ -7,25 +7,23 @@ sent twice under the same time, so the inbox drops the second copy also when the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
-from django.db import DEFAULT_DB_ALIAS, Error, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from eventing.databases import placeholders, release_session_lock, time_to_db, try_session_lock
+from eventing.databases import placeholders, session_lock, time_to_db
 from eventing.errors import EventingError
+from eventing.fan_out import on_each
 from eventing.models import ReplayRun
 from eventing.publishing import batches
 from eventing.relay import backoff_seconds, envelope_of_row
 from eventing.store import COLUMNS
 from eventing.subscribers import ANY, Subscriber
-from eventing.transient import is_transient
 from eventing.wire import Envelope, Replay
 
 PAGE = 500
@@ -57,16 +55,6 @@ class Sender(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a replay is. `rate` is in events a second since this process began with it."""
-
-    database: str
-    sent: int
-    events: int
-    rate: float
-
-
 def types_for(subscriber: Subscriber, wanted: Sequence[str], replay: Replay) -> tuple[str, ...] | None:
     """The event types to send, None for all. `wanted` are the types asked for; none means all that it handles.
 
@@ -74,12 +62,12 @@ def types_for(subscriber: Subscriber, wanted: Sequence[str], replay: Replay) -> 
     """
     if foreign := [event_type for event_type in wanted if not subscriber.wants(event_type)]:
         raise ReplayRefused(
-            f"{subscriber.name} does not handle {', '.join(foreign)}; it handles {', '.join(handled(subscriber))}."
+            f"{subscriber.name} does not handle {', '.join(foreign)}; it handles {', '.join(sorted(subscriber.types))}."
         )
     if replay.outside_effects:
-        chosen = wanted or ([] if ANY in subscriber.handlers else handled(subscriber))
+        chosen = wanted or ([] if ANY in subscriber.handlers else sorted(subscriber.types))
         return tuple(chosen) or None
-    inside = [event_type for event_type in wanted or handled(subscriber) if subscriber.acts_inside(event_type)]
+    inside = [event_type for event_type in wanted or sorted(subscriber.types) if subscriber.acts_inside(event_type)]
     if not inside:
         raise ReplayRefused(
             f"All that {subscriber.name} does about {', '.join(wanted) or 'events'} is outside these databases, so"
@@ -88,14 +76,9 @@ def types_for(subscriber: Subscriber, wanted: Sequence[str], replay: Replay) -> 
     return None if ANY in inside else tuple(inside)
 
 
-def handled(subscriber: Subscriber) -> list[str]:
-    """The event types that have a handler; `*` stands for all others."""
-    return sorted({*subscriber.handlers, *subscriber.effects})
-
-
 def acting_outside(subscriber: Subscriber, wanted: Sequence[str]) -> list[str]:
     """Those of the wanted types (none: of all it handles) about which the subscriber acts outside the databases."""
-    return [event_type for event_type in wanted or handled(subscriber) if subscriber.acts_outside(event_type)]
+    return [event_type for event_type in wanted or sorted(subscriber.types) if subscriber.acts_outside(event_type)]
 
 
 def counts(alias: str, selection: Selection) -> dict[str, int]:
@@ -127,14 +110,14 @@ def run(
     *,
     aliases: Iterable[str],
     rate: float | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[str, float], None] = lambda alias, rate: None,
     on_trouble: Callable[[BaseException, float], None] = lambda error, seconds: None,
 ) -> None:
     """Send what is left of a run, at most `rate` events a second, and mark it as finished.
 
-    While the broker does not take messages, it waits and calls `on_trouble(error, seconds until the next try)`.
-    Raises ReplayRefused if another process is sending this run; django.db errors go through, and nothing is lost. A
-    database that is away keeps none of the others waiting.
+    Calls `on_progress(database, events a second)` after each message, and while the broker does not take messages
+    `on_trouble(error, seconds until the next try)`. Raises ReplayRefused if another process is sending this run, and
+    the error of a database that is unavailable once the others are done: the run can be continued.
     """
     selection = msgspec.convert(run.selection, Selection)
     replay = msgspec.convert(run.options, Replay)
@@ -150,24 +133,17 @@ def run(
                 run.sent += len(batch)
                 _save(run)
                 sent, seconds = run.sent - before, time.monotonic() - began
-                progress = Progress(database=alias, sent=run.sent, events=run.events, rate=sent / max(seconds, 0.001))
-                on_progress(progress)
+                on_progress(alias, sent / max(seconds, 0.001))
                 if rate is not None:
                     time.sleep(max(0.0, sent / rate - seconds))
             if not envelopes:
                 run.positions[alias] = None
 
-    away: Error | None = None
-    with _alone(run):
-        for alias in aliases:
-            try:
-                send_all_of(alias)
-            except Error as error:
-                if not is_transient(error):
-                    raise
-                away = away or error  # the others have their turn all the same
-        if away is not None:
-            raise away
+    with session_lock(DEFAULT_DB_ALIAS, f"eventing.replay:{run.pk}") as mine:
+        if not mine:
+            raise ReplayRefused(f"Another process is sending replay {run.pk} right now.")
+        for error in on_each(aliases, send_all_of, task="replay").unavailable.values():
+            raise error
         run.state = ReplayRun.State.FINISHED
         _save(run)
 
@@ -189,18 +165,6 @@ def _send(
             pause = backoff_seconds(failed)
             on_trouble(error, pause)
             time.sleep(pause)
-
-
-@contextmanager
-def _alone(run: ReplayRun) -> Iterator[None]:
-    connection, name = connections[DEFAULT_DB_ALIAS], f"eventing.replay:{run.pk}"
-    if not try_session_lock(connection, name):
-        raise ReplayRefused(f"Another process is sending replay {run.pk} right now.")
-    try:
-        yield
-    finally:
-        if connection.is_usable():
-            release_session_lock(connection, name)
 
 
 def _save(run: ReplayRun) -> None:

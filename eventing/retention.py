@@ -1,4 +1,4 @@
-"""How long each table keeps its rows, and which periodic task prunes it; declared by each app in its `apps.py`."""
+"""How long each table keeps its rows, and what prunes it; declared by each app in its `apps.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db import router
+from django.db import connections, router
+
+from eventing.conf import conf
+from eventing.databases import time_to_db
 
 PRUNE = "Prune what is old"
 RUN_SECONDS = 20  # less than a task may take; the rest is left to the next run
@@ -61,6 +64,24 @@ def prune(now: datetime, batch: int) -> int:
             if len(keys) < batch:
                 break
     return deleted
+
+
+def prune_inbox(now: datetime, using: str, limit: int) -> int:
+    """Delete up to `limit` inbox rows of a database that are too old for their event to come again; returns how many.
+
+    The broker keeps no message for so long, and a replay that goes further back meets effects that are idempotent by
+    their own keys.
+    """
+    connection = connections[using]
+    before = time_to_db(connection, now - timedelta(days=conf.EVENTING_INBOX_RETENTION_DAYS))
+    key = "stream_id, category, version, subscriber"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM eventing_inbox WHERE ({key}) IN"
+            f" (SELECT {key} FROM eventing_inbox WHERE handled_at < %s LIMIT %s)",
+            [before, limit],
+        )
+        return int(cursor.rowcount)
 
 
 def as_markdown() -> str:

@@ -14,7 +14,7 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.signals import task_prerun
 from django.conf import settings
 
-from eventing import clocks, deadletters, housekeeping, queues, redrives, retention, subscribers, topology
+from eventing import clocks, deadletters, queues, redrives, retention, subscribers, topology
 from eventing.conf import conf
 from eventing.delivery import Delivery, backoff_seconds, deliver
 from eventing.errors import EventingError
@@ -109,7 +109,7 @@ def prune_inbox(batch: UpTo = 2_000, batches: UpTo = 50) -> int:
     def prune(alias: str) -> int:
         pruned = 0
         for _ in range(batches):
-            deleted = housekeeping.prune_inbox(clocks.database_time(alias), alias, batch)
+            deleted = retention.prune_inbox(clocks.database_time(alias), alias, batch)
             pruned += deleted
             if deleted < batch:
                 break

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error, connections
 
 from eventing import projections, rebuild
+from eventing.console import LongCommand, whole_number
 from eventing.databases import is_postgresql
 from eventing.errors import EventingError
 from eventing.projections import Part, Projection
 from eventing.rebuild import Found
 from eventing.transient import is_transient
 
-PROGRESS_SECONDS = 1.0
 SHOWN = 50
 MOST_JOBS = 32
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 
-def jobs(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_JOBS:
-        raise ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST_JOBS}")
-    return int(text)
-
-
-class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they would load every page
+class Command(LongCommand):
     help = (
         "Make a read model anew from its events, beside the one in use, say what differed, and switch over. Readers "
         "and writers go on meanwhile. It may be stopped at any time and run again."
@@ -43,7 +34,11 @@ class Command(BaseCommand):
         parser.add_argument("--projection", metavar="P", help="which read model")
         parser.add_argument("--check", action="store_true", help="only compare; exit 1 if anything differs")
         parser.add_argument(
-            "--jobs", type=jobs, default=2, metavar="N", help="so many databases side by side (default: %(default)s)"
+            "--jobs",
+            type=whole_number(1, MOST_JOBS),
+            default=2,
+            metavar="N",
+            help="so many databases side by side (default: %(default)s)",
         )
         parser.add_argument("--list", action="store_true", help="list the read models that can be rebuilt")
 
@@ -63,19 +58,18 @@ class Command(BaseCommand):
         except Error as error:
             raise CommandError(f"{error}\nWhat is not rebuilt yet is as it was; run the command again.") from error
         except KeyboardInterrupt:
-            self._say("stopped: what is not rebuilt yet is as it was.")
-            sys.exit(INTERRUPTED)
+            self.interrupted("stopped: what is not rebuilt yet is as it was.")
 
     def _run(self, projection: Projection, check: bool, jobs: int) -> None:
-        began = said = time.monotonic()
+        began = time.monotonic()
         total = Found()
         work = [(alias, projection.parts(alias)) for alias in projection.aliases()]
         parts = sum(len(of_alias) for _, of_alias in work)
         done = 0
-        telling, stop = threading.Lock(), threading.Event()
+        reporting, stop = threading.Lock(), threading.Event()
 
         def rebuild_all_of(alias: str, of_alias: Sequence[Part]) -> None:
-            nonlocal done, said
+            nonlocal done
             with rebuild.alone(projection, alias):
                 for part in of_alias:
                     if stop.is_set():
@@ -84,38 +78,33 @@ class Command(BaseCommand):
                         found = rebuild.compare(projection, alias, part)
                     else:
                         found = rebuild.rebuild(projection, alias, part, on_busy=self._busy(alias, part.name))
-                    with telling:
-                        self._report(found, total)
+                    with reporting:
+                        self._add(found, total)
                         done += 1
-                        if time.monotonic() - said >= PROGRESS_SECONDS:
-                            said = time.monotonic()
-                            self._say(
-                                f"{alias} {part.name}: {done} of {parts} parts, {total.streams:,} streams,"
-                                f" {total.differing:,} differed"
-                            )
+                        self.report_progress(
+                            f"{alias} {part.name}: {done} of {parts} parts, {total.streams:,} streams,"
+                            f" {total.differing:,} differed"
+                        )
 
-        away: list[Error] = []
+        unavailable: list[Error] = []
 
-        def try_all_of(alias: str, of_alias: Sequence[Part]) -> None:
+        def skip_if_unavailable(alias: str, of_alias: Sequence[Part]) -> None:
             try:
                 rebuild_all_of(alias, of_alias)
             except Error as error:
                 if not is_transient(error):
                     raise
-                away.append(error)  # the other databases have their turn all the same
+                unavailable.append(error)
 
         def in_thread(alias: str, of_alias: Sequence[Part]) -> None:
             try:
-                try_all_of(alias, of_alias)
-            except BaseException:
-                stop.set()
-                raise
+                skip_if_unavailable(alias, of_alias)
             finally:
                 connections.close_all()
 
         if jobs == 1 or not is_postgresql(connections[work[0][0]]):  # SQLite has one writer
             for alias, of_alias in work:
-                try_all_of(alias, of_alias)
+                skip_if_unavailable(alias, of_alias)
         else:
             with ThreadPoolExecutor(jobs, thread_name_prefix="rebuild") as threads:
                 try:
@@ -123,8 +112,8 @@ class Command(BaseCommand):
                         ended.result()
                 finally:
                     stop.set()
-        if away:
-            raise away[0]
+        if unavailable:
+            raise unavailable[0]
         if total.differing > 0 and len(total.differences) >= SHOWN:
             self.stdout.write("… more differences are not shown")
         seconds = time.monotonic() - began
@@ -136,19 +125,12 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{answer}.")
 
-    def _report(self, found: Found, total: Found) -> None:
+    def _add(self, found: Found, total: Found) -> None:
         for difference in found.differences[: SHOWN - len(total.differences)]:
             self.stdout.write(str(difference))
         total.streams += found.streams
         total.differing += found.differing
         total.differences += found.differences[: SHOWN - len(total.differences)]
 
-    def _busy(self, alias: str, part: str) -> Any:
-        def say(tries: int) -> None:
-            self._say(f"{alias} {part}: in use; try {tries} of {rebuild.LOCK_TRIES}")
-
-        return say
-
-    def _say(self, text: str) -> None:
-        self.stderr.write(text)
-        self.stderr.flush()
+    def _busy(self, alias: str, part: str) -> Callable[[int], None]:
+        return lambda tries: self.report(f"{alias} {part}: in use; try {tries} of {rebuild.LOCK_TRIES}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -14,13 +12,13 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django.utils import timezone
-from django.utils.dateparse import parse_date, parse_datetime
 
 from eventing import browser, registry, replay, subscribers
 from eventing.conf import conf
+from eventing.console import LongCommand
 from eventing.errors import EventingError
 from eventing.inline import DirectSender
 from eventing.models import Event, ReplayRun
@@ -28,20 +26,15 @@ from eventing.publishing import Publisher
 from eventing.replay import Selection
 from eventing.wire import Replay
 
-PROGRESS_SECONDS = 1.0
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
-
-def moment(text: str) -> datetime:
+def time_in_utc(text: str) -> datetime:
     """A date or a time in ISO 8601; one that names no zone is in UTC."""
     try:
-        parsed = parse_datetime(text)
-        if parsed is None and (day := parse_date(text)) is not None:
-            parsed = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
-        parsed = None
-    if parsed is None:
-        raise ArgumentTypeError(f"{text!r} is not a time such as 2026-03-01T12:00 (UTC) or 2026-03-01T12:00+01:00")
+        raise ArgumentTypeError(
+            f"{text!r} is not a time such as 2026-03-01T12:00 (UTC) or 2026-03-01T12:00+01:00"
+        ) from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
@@ -55,8 +48,7 @@ def events_a_second(text: str) -> float:
     return rate
 
 
-class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they would load every page
+class Command(LongCommand):
     help = (
         "Send recorded events again to one subscriber, through its queue and its inbox, oldest first. What it has "
         "handled before it does not handle again, unless --forget. Ctrl-C stops it, --resume goes on. In the embedded "
@@ -76,8 +68,8 @@ class Command(BaseCommand):
             metavar="ID",
             help="only this stream, such as order-0K4T9QXM2ZP7A; repeatable",
         )
-        parser.add_argument("--since", type=moment, metavar="TIME", help="recorded at or after (UTC if no zone)")
-        parser.add_argument("--until", type=moment, metavar="TIME", help="recorded before (default: now)")
+        parser.add_argument("--since", type=time_in_utc, metavar="TIME", help="recorded at or after (UTC if no zone)")
+        parser.add_argument("--until", type=time_in_utc, metavar="TIME", help="recorded before (default: now)")
         parser.add_argument("--rate", type=events_a_second, metavar="N", help="at most N events a second")
         parser.add_argument("--dry-run", action="store_true", help="say how many events would be sent, send nothing")
         parser.add_argument(
@@ -179,22 +171,15 @@ class Command(BaseCommand):
         return run
 
     def _send(self, run: ReplayRun, rate: float | None) -> None:
-        self._say(f"replay {run.pk} to {run.subscriber}: {run.sent:,} of {_events(run.events)} sent so far")
+        self.report(f"replay {run.pk} to {run.subscriber}: {run.sent:,} of {_events(run.events)} sent so far")
         resume = f"`manage.py replay --resume {run.pk}` goes on."
-        said = time.monotonic()
 
-        def on_progress(progress: replay.Progress) -> None:
-            nonlocal said
-            if time.monotonic() - said >= PROGRESS_SECONDS:
-                said = time.monotonic()
-                share = progress.sent / max(progress.events, 1)
-                self._say(
-                    f"{progress.database}: {progress.sent:,} of {_events(progress.events)} sent ({share:.0%}),"
-                    f" {progress.rate:,.0f}/s"
-                )
+        def on_progress(alias: str, rate: float) -> None:
+            share = run.sent / max(run.events, 1)
+            self.report_progress(f"{alias}: {run.sent:,} of {_events(run.events)} sent ({share:.0%}), {rate:,.0f}/s")
 
         def on_trouble(error: BaseException, seconds: float) -> None:
-            self._say(f"the broker does not take events ({error!r}); next try in {seconds:.1f} s")
+            self.report(f"the broker does not take events ({error!r}); next try in {seconds:.1f} s")
 
         sender = closing(Publisher()) if conf.EVENTING_DURABLE_BROKER else nullcontext(DirectSender())
         try:
@@ -208,15 +193,10 @@ class Command(BaseCommand):
                     on_trouble=on_trouble,
                 )
         except KeyboardInterrupt:
-            self._say(f"stopped after {run.sent:,} of {_events(run.events)}. {resume}")
-            sys.exit(INTERRUPTED)
+            self.interrupted(f"stopped after {run.sent:,} of {_events(run.events)}. {resume}")
         except (DatabaseError, InterfaceError) as error:
             raise CommandError(f"A database does not answer: {error}. Nothing is lost; {resume}") from error
         self.stdout.write(f"{_events(run.sent)} sent to {run.subscriber}.")
-
-    def _say(self, text: str) -> None:
-        self.stderr.write(text)
-        self.stderr.flush()
 
 
 def _events(count: int) -> str:

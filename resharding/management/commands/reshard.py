@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import json
-import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, connections
 
+from eventing.console import LongCommand, whole_number
 from resharding import moving, planning
 from sharding import shards
 from sharding.errors import ShardingError
 from sharding.models import BucketMove
 from sharding.numbers import BUCKETS
 
-INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 SHOWN = 10
 
-
-def bucket_number(text: str) -> int:
-    if not text.isdecimal() or int(text) >= BUCKETS:
-        raise ArgumentTypeError(f"{text!r} is not a bucket from 0 to {BUCKETS - 1}")
-    return int(text)
+bucket_number = whole_number(0, BUCKETS - 1, what="bucket")
+number_of_databases = whole_number(1, BUCKETS, what="number of databases")
 
 
-def number_of_databases(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= BUCKETS:
-        raise ArgumentTypeError(f"{text!r} is not a number of databases from 1 to {BUCKETS}")
-    return int(text)
-
-
-class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
+class Command(LongCommand):
     help = (
         "Spread the 128 buckets of orders over databases. Orders go on while a bucket moves: writes to it wait for "
         "less than half a second. Whatever is cut off can be resumed or aborted. PostgreSQL only."
@@ -82,8 +71,7 @@ class Command(BaseCommand):
                 f"{error}\nNothing is lost. `reshard status` says how far it is; resume or abort it."
             ) from error
         except KeyboardInterrupt:
-            self.stderr.write("Stopped. `reshard status` says how far it is; resume or abort it.")
-            sys.exit(INTERRUPTED)
+            self.interrupted("Stopped. `reshard status` says how far it is; resume or abort it.")
 
     def _plan(self, *, databases: int | None, **options: Any) -> None:
         aliases = shards.aliases() if databases is None else tuple(f"orders_{number}" for number in range(databases))
@@ -130,13 +118,13 @@ class Command(BaseCommand):
             wanted = [(bucket, to)]
         for number, (one, target) in enumerate(wanted, start=1):
             if planned:
-                self._say(f"{number} of {len(wanted)}")
+                self.report(f"{number} of {len(wanted)}")
             self._run(moving.start(one, target, by="reshard", drop_source=drop_source))
         if planned and not wanted:
             self.stdout.write("Nothing to move.")
 
     def _run(self, move: BucketMove) -> None:
-        moving.run(move, say=self._say)
+        moving.run(move, say=self.report)
         if move.state == BucketMove.State.ABORTED:
             self.stdout.write(f"Aborted, as somebody has asked for: bucket {move.bucket} is in {move.source}.")
             return
@@ -156,13 +144,13 @@ class Command(BaseCommand):
         if moving.is_at_work() and moving.ask_to_give_up(move):
             self.stdout.write("Its mover has been asked to give up. `reshard status` says when it has.")
             return
-        moving.abort(move, say=self._say)
+        moving.abort(move, say=self.report)
         self.stdout.write(f"Aborted: bucket {move.bucket} is in {move.source}.")
 
     def _drop_source(self, *, bucket: int | None, **options: Any) -> None:
         kept = list(BucketMove.objects.filter(state=BucketMove.State.KEPT).order_by("id"))
         move = self._only(kept, bucket, "kept by its source")
-        moving.drop_source(move, say=self._say)
+        moving.drop_source(move, say=self.report)
         self.stdout.write(f"{move.source} has dropped what it kept of bucket {move.bucket}.")
 
     def _only(self, moves: list[BucketMove], bucket: int | None, how: str) -> BucketMove:
@@ -194,7 +182,3 @@ class Command(BaseCommand):
         for move in ended[:SHOWN]:
             waited = "" if move.closed_ms is None else f", writes waited {move.closed_ms} ms"
             self.stdout.write(f"{move}: {move.get_state_display()} {move.updated_at:%Y-%m-%d %H:%M} UTC{waited}")
-
-    def _say(self, text: str) -> None:
-        self.stderr.write(text)
-        self.stderr.flush()
