@@ -45,7 +45,8 @@ class ConfirmedProducer:
     errors: tuple[type[BaseException], ...]
 
     def __init__(self, *, seconds: float = CONFIRM_SECONDS) -> None:
-        self._seconds = seconds  # how long each answer of the broker is waited for
+        """Each answer of the broker is waited for `seconds` at most."""
+        self._seconds = seconds
         # The transport's own way to confirm is to wait after each message.
         options = {**queues.limits(seconds), "confirm_publish": False}
         self._connection: Connection = current_app.connection_for_write(

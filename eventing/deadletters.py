@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
+import kombu
 import msgspec
 from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, transaction
@@ -14,7 +14,6 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from kombu.connection import Connection
 from kombu.exceptions import ContentDisallowed, KombuError
-from kombu.message import Message
 
 from eventing import queues, registry, subscribers, topology
 from eventing.conf import conf
@@ -22,7 +21,7 @@ from eventing.errors import EventingError, NotRedrivable
 from eventing.models import DeadLetter, EventKey, InboxEntry
 from eventing.publishing import Publisher
 from eventing.recorded import Metadata
-from eventing.wire import Envelope, Replay
+from eventing.wire import Envelope, Message, Replay
 
 DATABASE = "default"
 UNREADABLE = "unreadable"
@@ -169,7 +168,8 @@ def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = ""
         replay = msgspec.convert(letter.replay, Replay | None)
     except msgspec.ValidationError as error:
         raise NotRedrivable(f"its replay is written in a form that this version does not know: {error}") from None
-    publisher.send(letter.subscriber, [_envelope(letter)], published_at=now, replay=replay)
+    message = Message(subscriber=letter.subscriber, events=[_envelope(letter)], published_at=now, replay=replay)
+    publisher.send(message)
 
     def sent(current: DeadLetter) -> dict[str, Any]:
         # A worker may be faster than this line.
@@ -317,27 +317,23 @@ def collect(connection: Connection, limit: int) -> int:
     return limit
 
 
-def _collect(message: Message) -> None:
-    death = (message.headers.get("x-death") or [{}])[0]
+def _collect(delivered: kombu.Message) -> None:
+    death = (delivered.headers.get("x-death") or [{}])[0]
     if death.get("reason") == "expired":
         return  # a periodic task that was overtaken by its next run, while there was no worker: nothing is lost
     queue, reason = topology.unqualified(str(death.get("queue", "unknown"))), death.get("reason", "unknown")
-    error = GivenUpByBroker(f"queue {queue}, reason {reason}, {_deaths(message.headers, reason)} redeliveries")
+    error = GivenUpByBroker(f"queue {queue}, reason {reason}, {_deaths(delivered.headers, reason)} redeliveries")
     try:
-        body = message.decode()[1]
-        subscriber, attempts = str(body["subscriber"]), int(body["attempt"])
-        events = list(body["events"])
-        msgspec.convert(body["published_at"], datetime)
-        replay = msgspec.convert(body.get("replay"), Replay | None)
+        message = msgspec.convert(delivered.decode()[1], Message[Any])
     except (KombuError, ContentDisallowed, msgspec.MsgspecError, LookupError, TypeError, ValueError):
         # Not a message of ours, or a broken one: keep what came.
-        text = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-        task = str(message.headers.get("task", UNREADABLE))
-        park(unreadable(text, task, message.headers), queue, error, "", attempts=1)
+        text = delivered.body if isinstance(delivered.body, bytes) else str(delivered.body).encode()
+        task = str(delivered.headers.get("task", UNREADABLE))
+        park(unreadable(text, task, delivered.headers), queue, error, "", attempts=1)
         return
-    for event in events:
-        deaths = _deaths(message.headers, reason)
-        park(received(event), subscriber, error, "", attempts=attempts + deaths, replay=replay)
+    attempts = message.attempt + _deaths(delivered.headers, reason)
+    for event in message.events:
+        park(received(event), message.subscriber, error, "", attempts=attempts, replay=message.replay)
 
 
 def received(event: Any) -> Envelope:

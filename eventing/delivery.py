@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import django.db
 import structlog
@@ -22,14 +22,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections, transaction
 from django.utils import timezone
 
-from eventing import deadletters
+from eventing import deadletters, subscribers
 from eventing.conf import conf
 from eventing.databases import placeholders, prepared, relation, time_to_db
 from eventing.recorded import Identity, Recorded, is_among, short_hash
 from eventing.store import KEY_TYPES
 from eventing.subscribers import BatchHandler, Subscriber
 from eventing.transient import Chance, chance, is_transient
-from eventing.wire import Envelope, Replay
+from eventing.wire import Envelope, Message, Replay
 
 logger = structlog.get_logger(__name__)
 
@@ -80,6 +80,16 @@ class Delivery:
     attempt: int
     published_at: datetime
     replay: Replay | None = None
+
+    @classmethod
+    def of(cls, message: Message[Any]) -> Self:
+        """Raises EventingError if there is no such subscriber."""
+        return cls(
+            subscriber=subscribers.get(message.subscriber),
+            attempt=message.attempt,
+            published_at=message.published_at,
+            replay=message.replay,
+        )
 
     @property
     def forget(self) -> bool:

@@ -8,43 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from eventing import subscribers
 from eventing.conf import conf
 from eventing.databases import session_lock
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
-from eventing.publishing import Wanted, batches
+from eventing.publishing import Wanted, messages
 from eventing.relay import LOCK, Relay
-from eventing.wire import Envelope, Replay, encode
+from eventing.wire import Envelope, Message, encode
 
 MAX_ROUNDS = 100
-
-
-@dataclass(slots=True)
-class Message:
-    """What a relay would have given to the broker."""
-
-    subscriber: str
-    envelopes: list[Envelope]
-    published_at: datetime
-    replay: Replay | None = None
 
 
 class BatchSender:
     """Stands in for a publisher, and gets its messages one by one."""
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
+    def send(self, message: Message[Envelope]) -> None:
         raise NotImplementedError
 
     def send_all(self, wanted: Wanted, *, published_at: datetime) -> None:
-        for subscriber, envelopes in wanted.items():
-            for batch in batches(envelopes):
-                self.send(subscriber, batch, published_at=published_at)
+        for message in messages(wanted, published_at):
+            self.send(message)
 
     def close(self) -> None:
         """There is no connection."""
@@ -58,27 +46,20 @@ class DirectSender(BatchSender):
     messages: int = 0
     errors: tuple[type[BaseException], ...] = ()
 
-    def send(
-        self,
-        subscriber: str,
-        envelopes: Sequence[Envelope],
-        *,
-        published_at: datetime,
-        replay: Replay | None = None,
-    ) -> None:
-        if subscriber not in self.skip:
+    def send(self, message: Message[Envelope]) -> None:
+        if message.subscriber not in self.skip:
             self.messages += 1
-            deliver_until_settled([Message(subscriber, over_the_wire(envelopes), published_at, replay)])
+            deliver_until_settled([over_the_wire(message)])
 
 
 @dataclass(slots=True)
-class _Forerunner(Relay):
-    """A relay that brings effects forward and leaves its outbox rows to the next one, whom the inboxes await."""
+class _KeepingRelay(Relay):
+    """A relay for in-process delivery that keeps its outbox rows: a subscriber that was skipped has not had them."""
 
     durable: bool = False
 
     def settle(self) -> None:
-        """Keep every row: a subscriber that was left out has not had it."""
+        """The next relay publishes the rows again, and the inboxes drop what was handled."""
 
 
 class Inline:
@@ -90,7 +71,7 @@ class Inline:
     def __init__(self, aliases: Iterable[str], *, skip: Iterable[str] = (), keep_rows: bool = False) -> None:
         self._sender = DirectSender(skip=frozenset(skip))
         self._relays = [
-            _Forerunner(alias, sender=self._sender) if keep_rows else Relay(alias, sender=self._sender, durable=True)
+            _KeepingRelay(alias, sender=self._sender) if keep_rows else Relay(alias, sender=self._sender, durable=True)
             for alias in aliases
         ]
 
@@ -114,28 +95,22 @@ def leading(aliases: Iterable[str]) -> Iterator[list[str]]:
         yield [alias for alias in aliases if locks.enter_context(session_lock(alias, LOCK))]
 
 
-def deliver_until_settled(messages: Sequence[Message]) -> None:
+def deliver_until_settled(messages: Sequence[Message[Envelope]]) -> None:
     """Deliver messages; what wants to be tried again is, after the others, until it is a dead letter.
 
-    Raises EventingError if the dead letters' database is away.
+    Raises EventingError if the dead letters' database is unavailable.
     """
-    for attempt in range(1, conf.EVENTING_MAX_ATTEMPTS + 1):
-        again = []
-        for message in messages:
-            delivery = Delivery(
-                subscriber=subscribers.get(message.subscriber),
-                attempt=attempt,
-                published_at=message.published_at,
-                replay=message.replay,
-            )
-            outcome = deliver(message.envelopes, delivery)
-            again += [replace(message, envelopes=batch) for batch in outcome.messages]
-        if not again:
+    for _ in range(conf.EVENTING_MAX_ATTEMPTS):
+        messages = [
+            message.again(batch)
+            for message in messages
+            for batch in deliver(message.events, Delivery.of(message)).messages
+        ]
+        if not messages:
             return
-        messages = again
     raise EventingError(f"{len(messages)} messages are neither handled nor dead; their dead letters cannot be written")
 
 
-def over_the_wire(envelopes: Sequence[Envelope]) -> list[Envelope]:
-    """The events as a worker would receive them."""
-    return msgspec.convert(msgspec.json.decode(encode(envelopes)), list[Envelope])
+def over_the_wire(message: Message[Envelope]) -> Message[Envelope]:
+    """The message as a worker would receive it."""
+    return msgspec.convert(msgspec.json.decode(encode(message)), Message[Envelope])

@@ -1,4 +1,4 @@
-"""Puts batches of events into subscribers' queues, and knows only after the broker's confirms that they are there."""
+"""Puts messages into subscribers' queues, and knows only after the broker's confirms that they are there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from celery import current_app
 
 from eventing import queues, topology
 from eventing.conf import conf
-from eventing.confirms import CONFIRM_SECONDS, ConfirmedProducer
+from eventing.confirms import ConfirmedProducer
 from eventing.databases import give_back_connections
-from eventing.wire import Envelope, Replay, encode
+from eventing.wire import Envelope, Message, encode
 
 TASK = "eventing.deliver"
 PATIENCE_SECONDS = 2.0  # where somebody waits for a page
@@ -29,20 +30,12 @@ REST = 0.8  # the part of that time after which relays read: what they have read
 Wanted = Mapping[str, Sequence[Envelope]]  # subscriber → events
 
 
-class Publisher:
-    """One connection to the broker, for one thread at a time. It connects at the first message and after each failure.
+class Publisher(ConfirmedProducer):
+    """Sends messages, for one thread at a time. It connects at the first message and after each failure.
 
-    Errors are those of `Publisher.errors`, among them NotConfirmed when a queue is full and refuses a message. After a
-    time-out nobody knows whether the broker has a message, so the sender sends it again and the inboxes drop the second
-    copy.
+    Errors are those of `errors`, among them NotConfirmed when a queue is full and refuses a message. After a time-out
+    nobody knows whether the broker has a message, so the sender sends it again and the inboxes drop the second copy.
     """
-
-    errors: tuple[type[BaseException], ...]
-
-    def __init__(self, *, seconds: float = CONFIRM_SECONDS) -> None:
-        """Each answer of the broker is waited for `seconds` at most."""
-        self._confirmed = ConfirmedProducer(seconds=seconds)
-        self.errors = self._confirmed.errors
 
     def __enter__(self) -> Self:
         return self
@@ -52,31 +45,9 @@ class Publisher:
     ) -> None:
         self.close()
 
-    def send(
-        self,
-        subscriber: str,
-        envelopes: Sequence[Envelope],
-        *,
-        published_at: datetime,
-        attempt: int = 1,
-        countdown: int | None = None,
-        replay: Replay | None = None,
-    ) -> None:
-        """Send one message with these events to a subscriber's queue, `countdown` (whole seconds >= 1) later.
-
-        Raises one of `errors`.
-        """
-        self._confirmed.publish_all(
-            partial(
-                self._post,
-                subscriber,
-                envelopes,
-                published_at=published_at,
-                attempt=attempt,
-                countdown=countdown,
-                replay=replay,
-            )
-        )
+    def send(self, message: Message[Envelope], *, countdown: int | None = None) -> None:
+        """Send a message to its subscriber's queue, `countdown` (whole seconds >= 1) later. Raises one of `errors`."""
+        self.publish_all(partial(self._post, message, countdown))
 
     def send_all(self, wanted: Wanted, *, published_at: datetime) -> None:
         """Send each subscriber its events, in as few messages as their bounds allow, and wait once for all of them.
@@ -85,47 +56,27 @@ class Publisher:
         """
 
         def publish() -> None:
-            for subscriber, envelopes in wanted.items():
-                for batch in batches(envelopes):
-                    self._post(subscriber, batch, published_at=published_at)
+            for message in messages(wanted, published_at):
+                self._post(message)
 
-        self._confirmed.publish_all(publish)
+        self.publish_all(publish)
 
-    def _post(
-        self,
-        subscriber: str,
-        envelopes: Sequence[Envelope],
-        *,
-        published_at: datetime,
-        attempt: int = 1,
-        countdown: int | None = None,
-        replay: Replay | None = None,
-    ) -> None:
+    def _post(self, message: Message[Envelope], countdown: int | None = None) -> None:
         current_app.send_task(
             TASK,
-            kwargs={
-                "subscriber": subscriber,
-                "events": envelopes,
-                "published_at": published_at,
-                "attempt": attempt,
-                "replay": replay,
-            },
+            kwargs=msgspec.structs.asdict(message),
             # Celery would write the whole batch a second time into a header, for monitors nobody runs.
             argsrepr="()",
-            kwargsrepr=f"{{'subscriber': {subscriber!r}, 'events': {len(envelopes)}, 'attempt': {attempt},"
-            f" 'replay': {replay is not None}}}",
-            queue=topology.qualified(subscriber),
-            producer=self._confirmed.producer,
+            kwargsrepr=f"{{'subscriber': {message.subscriber!r}, 'events': {len(message.events)},"
+            f" 'attempt': {message.attempt}, 'replay': {message.replay is not None}}}",
+            queue=topology.qualified(message.subscriber),
+            producer=self.producer,
             countdown=countdown,
             mandatory=True,
             retry=False,
             declare=[],
         )
-        self._confirmed.published()
-
-    def close(self) -> None:
-        """Drop the connection; the next message makes a new one."""
-        self._confirmed.close()
+        self.published()
 
 
 @dataclass(slots=True)
@@ -250,6 +201,13 @@ def ask_worker(task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequ
                 send()
     finally:
         connection.collect()
+
+
+def messages(wanted: Wanted, published_at: datetime) -> Iterator[Message[Envelope]]:
+    """Each subscriber's events in messages of a bounded number and size."""
+    for subscriber, envelopes in wanted.items():
+        for batch in batches(envelopes):
+            yield Message(subscriber=subscriber, events=batch, published_at=published_at)
 
 
 def batches(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:

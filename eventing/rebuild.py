@@ -91,8 +91,8 @@ def rebuild(
 ) -> Found:
     """Make a part anew and put it in use; returns how the one that was in use until then differed.
 
-    Raises RebuildRefused if no gap for the switch was found in LOCK_TRIES tries; calls `on_busy(tries)` after each. When
-    it is cut off anywhere the read model stays as it was, and the next run removes what was left.
+    Calls `on_busy(tries)` after each try that finds no gap for the switch, and raises RebuildRefused after LOCK_TRIES.
+    When it is cut off anywhere the read model stays as it was, and the next run removes what was left.
     """
     copy = _Copy(projection, alias, part)
     copy.drop()

@@ -24,7 +24,7 @@ from eventing.publishing import batches
 from eventing.relay import backoff_seconds, envelope_of_row
 from eventing.store import COLUMNS
 from eventing.subscribers import ANY, Subscriber
-from eventing.wire import Envelope, Replay
+from eventing.wire import Envelope, Message, Replay
 
 PAGE = 500
 BY_TIME = "recorded_at, stream_id, category, version"
@@ -50,9 +50,7 @@ class Sender(Protocol):
 
     errors: tuple[type[BaseException], ...]
 
-    def send(
-        self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime, replay: Replay | None
-    ) -> None: ...
+    def send(self, message: Message[Envelope]) -> None: ...
 
 
 def types_for(subscriber: Subscriber, wanted: Sequence[str], replay: Replay) -> tuple[str, ...] | None:
@@ -127,7 +125,8 @@ def run(
         while run.positions.get(alias, ()) is not None:
             envelopes = _page(alias, selection, _position(run.positions.get(alias)), _page_size(rate))
             for batch in batches(envelopes):
-                _send(run, sender, batch, replay, on_trouble)
+                message = Message(subscriber=run.subscriber, events=batch, published_at=run.started_at, replay=replay)
+                _send(sender, message, on_trouble)
                 last = batch[-1]
                 run.positions[alias] = [last.recorded_at.isoformat(), *last.key]
                 run.sent += len(batch)
@@ -148,17 +147,11 @@ def run(
         _save(run)
 
 
-def _send(
-    run: ReplayRun,
-    sender: Sender,
-    batch: list[Envelope],
-    replay: Replay,
-    on_trouble: Callable[[BaseException, float], None],
-) -> None:
+def _send(sender: Sender, message: Message[Envelope], on_trouble: Callable[[BaseException, float], None]) -> None:
     failed = 0
     while True:
         try:
-            sender.send(run.subscriber, batch, published_at=run.started_at, replay=replay)
+            sender.send(message)
             return
         except sender.errors as error:
             failed += 1

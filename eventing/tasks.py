@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +21,7 @@ from eventing.errors import EventingError
 from eventing.fan_out import on_each
 from eventing.periodic import periodic
 from eventing.publishing import TASK, Publisher
-from eventing.wire import Envelope, Replay, request_ids
+from eventing.wire import Envelope, Message, request_ids
 
 UpTo = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
@@ -35,16 +35,6 @@ class WrongShape(EventingError):
     """What arrived in the place of an event is none."""
 
 
-class _Message(msgspec.Struct):
-    """What the task is called with. A program of another version may say more, which is left out."""
-
-    subscriber: str
-    events: list[Any]
-    published_at: datetime
-    attempt: int
-    replay: Replay | None = None
-
-
 @task_prerun.connect
 def forget_the_task_before(**kwargs: Any) -> None:
     """Lines of a task that knows no request are not those of the last one that did, whose end Celery has logged."""
@@ -54,32 +44,28 @@ def forget_the_task_before(**kwargs: Any) -> None:
 @shared_task(bind=True, name=TASK)
 def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
     try:
-        message = msgspec.convert(kwargs, _Message)
+        message = msgspec.convert(kwargs, Message[Any])
     except msgspec.ValidationError as error:
         logger.warning("delivery.dead", subscriber=str(kwargs.get("subscriber")), error=repr(error))
         body = msgspec.json.encode({"args": args, "kwargs": kwargs})
         deadletters.park(deadletters.unreadable(body, TASK), str(kwargs.get("subscriber", "")), error, "", attempts=1)
         return
-    subscriber, published, replayed = message.subscriber, message.published_at, message.replay
-    # The broker counts what it handed out again, and forgets it when the event is sent anew.
-    attempt = message.attempt + deadletters.redeliveries(self.request.get("x-delivery-count"))
     received = [deadletters.received(event) for event in message.events]
     structlog.contextvars.bind_contextvars(request_id=request_ids(received))
-    envelopes = _readable(received, subscriber, attempt, replayed)
+    # The broker counts what it handed out again, and forgets it when the event is sent anew.
+    message = message.again(received, attempts=deadletters.redeliveries(self.request.get("x-delivery-count")))
+    envelopes = _readable(message)
     if len(envelopes) > 1 and (self.request.delivery_info or {}).get("redelivered"):
         # Its last worker died with it. An event that kills workers must take only itself to the dead letters.
-        logger.warning("delivery.split", subscriber=subscriber, events=len(envelopes))
-        _send(subscriber, [[envelope] for envelope in envelopes], published, attempt, replayed, countdown=None)
+        logger.warning("delivery.split", subscriber=message.subscriber, events=len(envelopes))
+        _send([message.again([envelope], attempts=0) for envelope in envelopes])
         return
     if not envelopes:
         return
-    delivery = Delivery(
-        subscriber=subscribers.get(subscriber), attempt=attempt, published_at=published, replay=replayed
-    )
     try:
-        outcome = deliver(envelopes, delivery)
+        outcome = deliver(envelopes, Delivery.of(message))
         if outcome.messages:
-            _send(subscriber, outcome.messages, published, attempt + 1, replayed, countdown=backoff_seconds(attempt))
+            _send([message.again(batch) for batch in outcome.messages], countdown=backoff_seconds(message.attempt))
     except SoftTimeLimitExceeded as error:
         # It came between two events: the broker hands the whole message out again, and the inboxes know what is done.
         raise Reject(error, requeue=True) from error
@@ -133,21 +119,21 @@ def redrive(run_id: int, step: int) -> None:
         redrives.post(run_id, following, countdown=1)
 
 
-def _readable(envelopes: list[Envelope], subscriber: str, attempt: int, replay: Replay | None) -> list[Envelope]:
+def _readable(message: Message[Envelope]) -> list[Envelope]:
     """The events that can be delivered; the others become dead letters here, and stop nobody else."""
     error: EventingError | None = None
     try:
-        subscribers.get(subscriber)
+        subscribers.get(message.subscriber)
     except EventingError as unknown:
         error = unknown
     readable = []
-    for envelope in envelopes:
+    for envelope in message.events:
         broken = error or (WrongShape(_why(envelope)) if envelope.category == deadletters.UNREADABLE else None)
         if broken is None:
             readable.append(envelope)
         else:
-            logger.warning("delivery.dead", subscriber=subscriber, event_id=envelope.id, error=repr(broken))
-            deadletters.park(envelope, subscriber, broken, "", attempts=attempt, replay=replay)
+            logger.warning("delivery.dead", subscriber=message.subscriber, event_id=envelope.id, error=repr(broken))
+            deadletters.park(envelope, message.subscriber, broken, "", attempts=message.attempt, replay=message.replay)
     return readable
 
 
@@ -155,30 +141,22 @@ def _why(unreadable: Envelope) -> str:
     return str(unreadable.metadata["headers"].get("why", "not an event"))
 
 
-def _send(
-    subscriber: str,
-    batches: Sequence[list[Envelope]],
-    published_at: datetime,
-    attempt: int,
-    replay: Replay | None,
-    *,
-    countdown: int | None,
-) -> None:
-    """Send each batch. While the broker takes nothing this waits: the message in hand must not become a dead letter.
+def _send(messages: Sequence[Message[Envelope]], *, countdown: int | None = None) -> None:
+    """Send messages. While the broker takes nothing this waits: the message in hand must not become a dead letter.
 
     After SEND_SECONDS it is given back, and its events come again.
     """
     until = time.monotonic() + SEND_SECONDS
-    left = list(batches)
+    left = deque(messages)
     with Publisher() as publisher:
         while left:
             try:
-                publisher.send(
-                    subscriber, left[0], published_at=published_at, attempt=attempt, countdown=countdown, replay=replay
-                )
-                del left[0]
+                publisher.send(left[0], countdown=countdown)
+                left.popleft()
             except publisher.errors as error:
-                logger.warning("delivery.not_sent_again", subscriber=subscriber, messages=len(left), error=repr(error))
+                logger.warning(
+                    "delivery.not_sent_again", subscriber=left[0].subscriber, messages=len(left), error=repr(error)
+                )
                 if time.monotonic() > until:
                     raise Reject(error, requeue=True) from error
                 time.sleep(SEND_PAUSE_SECONDS)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
 from django.db import connections
 
-from eventing.inline import MAX_ROUNDS, BatchSender, Inline, Message, deliver_until_settled, over_the_wire
+from eventing.inline import MAX_ROUNDS, BatchSender, Inline, deliver_until_settled, over_the_wire
 from eventing.relay import Relay
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 
 State = TypeVar("State")
 Command = TypeVar("Command")
@@ -61,14 +60,14 @@ class Scenario(Generic[State, Command]):
 class Collector(BatchSender):
     """A sender that keeps the messages; what it keeps has gone through the wire format."""
 
-    messages: list[Message] = field(default_factory=list)
+    messages: list[Message[Envelope]] = field(default_factory=list)
     errors: tuple[type[BaseException], ...] = ()
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
-        self.messages.append(Message(subscriber, over_the_wire(envelopes), published_at))
+    def send(self, message: Message[Envelope]) -> None:
+        self.messages.append(over_the_wire(message))
 
 
-def publish_all(only: Iterable[str] | None = None) -> list[Message]:
+def publish_all(only: Iterable[str] | None = None) -> list[Message[Envelope]]:
     """Empty the outboxes of all databases (or `only` these) into messages."""
     collector = Collector()
     for alias in only or settings.DATABASES:
@@ -93,10 +92,10 @@ def deliver_shuffled(rng: random.Random, times: int = 2, *, skip: Iterable[str] 
     skipped = set(skip)
     for _ in range(MAX_ROUNDS):
         messages = [
-            Message(message.subscriber, [envelope], message.published_at)
+            message.again([envelope], attempts=0)
             for message in publish_all()
             if message.subscriber not in skipped
-            for envelope in message.envelopes
+            for envelope in message.events
             for _ in range(times)
         ]
         if not messages:

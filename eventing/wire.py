@@ -1,16 +1,18 @@
-"""How events look in messages: one JSON object each, with the stored JSON embedded as it is."""
+"""Messages: a batch of events for one subscriber. Each event is a JSON object with the stored JSON as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import kombu.serialization
 import msgspec
 
 from eventing import registry
 from eventing.recorded import Identity, Metadata, Recorded, event_id, short_hash
+
+E = TypeVar("E")
 
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
@@ -62,6 +64,23 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 
     outside_effects: bool = False
     forget: bool = False
+
+
+class Message(msgspec.Struct, Generic[E], kw_only=True):
+    """Events for one subscriber, and the arguments of the task that takes them. `attempt` counts from 1.
+
+    A program of another version may say more, which is left out. Of what has arrived `events` may be anything.
+    """
+
+    subscriber: str
+    events: Sequence[E]
+    published_at: datetime
+    attempt: int = 1
+    replay: Replay | None = None
+
+    def again(self, events: Sequence[E], *, attempts: int = 1) -> Message[E]:
+        """A message with some of these events, after so many more attempts."""
+        return msgspec.structs.replace(self, events=events, attempt=self.attempt + attempts)
 
 
 def request_ids(envelopes: Iterable[Envelope]) -> str:

@@ -25,8 +25,9 @@ from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
 
 from checkout import service as checkout
-from eventing.inline import Inline, Message, deliver_until_settled
+from eventing.inline import Inline, deliver_until_settled
 from eventing.testing import publish_all
+from eventing.wire import Envelope, Message
 from lab import command
 from lab.oracle import Order
 from lab.programs import questions
@@ -61,7 +62,7 @@ class Prize:
     customer_id: int
     due: datetime
     trial: int
-    message: Message | None = None
+    message: Message[Envelope] | None = None
 
 
 Act = Callable[[Prize], bool | None]  # whether it has won; None if that shows later
@@ -189,9 +190,9 @@ def paying(trials: int) -> list[Prize]:
     ready = []
     for message in publish_all(settings.DATABASES):
         if message.subscriber == "payments":
-            for envelope in message.envelopes:
-                on_its_way = Message(message.subscriber, [envelope], message.published_at)
-                ready.append(replace(prizes[envelope.stream_id], message=on_its_way))
+            for envelope in message.events:
+                alone = message.again([envelope], attempts=0)
+                ready.append(replace(prizes[envelope.stream_id], message=alone))
     return ready
 
 

@@ -26,6 +26,7 @@ from eventing.delivery import Delivery, deliver
 from eventing.inline import over_the_wire
 from eventing.recorded import Metadata, Recorded
 from eventing.relay import envelope_of_row
+from eventing.wire import Message
 from orders import handlers as orders
 from orders.commands import PlaceOrder
 from orders.domain import sum_of
@@ -174,11 +175,12 @@ class _Delivery:
     def run(self) -> None:
         """Until nothing follows any more."""
         while new := [row for row in self._event_rows() if row[:3] not in self._delivered]:
-            envelopes = over_the_wire([envelope_of_row(row) for row in new])
+            envelopes = [envelope_of_row(row) for row in new]
             for subscriber in subscribers.all_subscribers():
                 wanted = [envelope for envelope in envelopes if subscriber.wants(envelope.type)]
                 if wanted and subscriber.name != NEEDS_BROKER:
-                    outcome = deliver(wanted, Delivery(subscriber=subscriber, attempt=1, published_at=timezone.now()))
+                    message = Message(subscriber=subscriber.name, events=wanted, published_at=timezone.now())
+                    outcome = deliver(over_the_wire(message).events, Delivery.of(message))
                     if outcome.handled < len(wanted):
                         raise BulkError(f"{subscriber.name} cannot handle {len(wanted) - outcome.handled} events")
             self._delivered.update(row[:3] for row in new)

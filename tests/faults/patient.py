@@ -28,7 +28,7 @@ from eventing.publishing import Publisher
 from eventing.recorded import Recorded
 from eventing.subscribers import Subscriber
 from eventing.tasks import collect_dead_letters
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 
 NAME = "patient"
 
@@ -76,7 +76,7 @@ def send() -> None:
         for version, substance in enumerate(["water", "poison", "tea"], start=1)
     ]
     with Publisher() as publisher:
-        publisher.send(NAME, doses, published_at=timezone.now())
+        publisher.send(Message(subscriber=NAME, events=doses, published_at=timezone.now()))
 
 
 def clean_up() -> None:

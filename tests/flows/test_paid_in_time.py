@@ -15,8 +15,9 @@ from django.db import OperationalError, connections
 
 from checkout import service as checkout
 from eventing.conf import conf
-from eventing.inline import Message, deliver_until_settled
+from eventing.inline import deliver_until_settled
 from eventing.testing import deliver_shuffled, drain, publish_all
+from eventing.wire import Envelope, Message
 from orders import handlers, selectors
 from orders.commands import CancelOrder
 from orders.domain import PAYMENT_HOLD, OrderClosed
@@ -66,9 +67,9 @@ def expires(shop: Shop, order_id: int) -> timedelta | None:
     return None if order.expires_at is None else order.expires_at - (shop.now + TERM)
 
 
-def deliver_but_to_orders() -> list[Message]:
+def deliver_but_to_orders() -> list[Message[Envelope]]:
     """Deliver everything while the worker of orders is frozen; returns what waits for it."""
-    waiting: list[Message] = []
+    waiting: list[Message[Envelope]] = []
     while messages := publish_all():
         waiting += [message for message in messages if message.subscriber == "orders"]
         deliver_until_settled([one for one in messages if one.subscriber not in ("orders", "integration")])

@@ -24,11 +24,10 @@ from backoffice import eventing as pages
 from backoffice.orders import PAGE_SIZE
 from checkout import service as checkout
 from coupons.models import Coupon
-from eventing import deadletters
+from eventing import deadletters, wire
 from eventing.models import DeadLetter, Event
 from eventing.recorded import Metadata
 from eventing.testing import drain
-from eventing.wire import Envelope
 from inventory import handlers as inventory
 from inventory.models import Category, Product, Stock, StockMovement
 from notifications.models import Message
@@ -749,7 +748,7 @@ def test_saving_a_coupon_leaves_alone_how_often_it_is_used(office: Client, monke
 def park(order_id: int, subscriber: str = "inventory") -> DeadLetter:
     """The first event of an order could not be handled."""
     event = Event.objects.using(shards.alias_of(order_id)).get(stream_id=order_id, category="order", version=1)
-    envelope = Envelope(
+    envelope = wire.Envelope(
         stream_id=event.stream_id,
         category=event.category,
         version=event.version,
@@ -778,10 +777,10 @@ class FakePublisher:
 
     def __exit__(self, *args: Any) -> None: ...
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
+    def send(self, message: wire.Message[wire.Envelope]) -> None:
         if len(self.sent) == self.broken_after:
             raise ConnectionError("broker away")
-        self.sent += [f"{subscriber}: {envelope.id}" for envelope in envelopes]
+        self.sent += [f"{message.subscriber}: {envelope.id}" for envelope in message.events]
 
 
 def settle(client: Client, action: str, *letters: DeadLetter) -> str:

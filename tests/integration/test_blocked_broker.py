@@ -21,7 +21,7 @@ from django.urls import URLPattern, reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from backoffice.base import pages
-from eventing import topology
+from eventing import topology, wire
 from eventing.models import DeadLetter, OutboxMessage, RedriveRun
 from eventing.publishing import Publisher, ask_worker
 from eventing.queues import BrokerBlocked
@@ -232,7 +232,7 @@ def test_publishers_notice_an_alarm_at_once_and_the_relay_goes_on_after_it(alarm
     relay = Relay("default")
     with Publisher() as publisher:
         with pytest.raises(BrokerBlocked, match="takes no messages"):
-            publisher.send("notes", envelopes(), published_at=datetime.now(UTC))
+            publisher.send(wire.Message(subscriber="notes", events=envelopes(), published_at=datetime.now(UTC)))
         with pytest.raises(BrokerBlocked):
             ask_worker("eventing.prune_inbox")
     stopping = threading.Event()

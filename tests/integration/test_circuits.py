@@ -73,7 +73,7 @@ def deliver_payments() -> int:
     for message in publish_all():
         if message.subscriber == "payments":
             delivery = Delivery(subscriber=subscribers.get("payments"), attempt=1, published_at=message.published_at)
-            retry += len(deliver(message.envelopes, delivery).retry)
+            retry += len(deliver(message.events, delivery).retry)
     return retry
 
 

@@ -15,7 +15,7 @@ from eventing import deadletters, topology
 from eventing.models import DeadLetter
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import deliver, envelopes
 from tests.live import proxy_of, through
@@ -44,7 +44,7 @@ def collect(connection: Connection) -> None:
 def test_events_of_a_message_that_was_given_up_become_dead_letters(connection: Connection, notes: Notes) -> None:
     notes.write(1, "a", "b")
     with Publisher() as publisher:
-        publisher.send("notes", envelopes(), published_at=timezone.now(), attempt=3)
+        publisher.send(Message(subscriber="notes", events=envelopes(), published_at=timezone.now(), attempt=3))
     give_up(connection)
 
     collect(connection)
@@ -64,7 +64,7 @@ def test_collecting_is_left_to_the_next_run_while_the_broker_is_lost(
 ) -> None:
     notes.write(1, "a")
     with Publisher() as publisher:
-        publisher.send("notes", envelopes(), published_at=timezone.now(), attempt=1)
+        publisher.send(Message(subscriber="notes", events=envelopes(), published_at=timezone.now()))
     give_up(connection)
     with proxy_of("CELERY_BROKER_URL") as proxy:
         monkeypatch.setattr(current_app.conf, "broker_read_url", through(proxy, "CELERY_BROKER_URL"))

@@ -29,7 +29,7 @@ MAY = "2026-05-01T00:00:00Z"
 
 def envelopes() -> list[Envelope]:
     """Everything that the relay would now send to the test's subscriber."""
-    return [envelope for message in publish_all() if message.subscriber == "notes" for envelope in message.envelopes]
+    return [envelope for message in publish_all() if message.subscriber == "notes" for envelope in message.events]
 
 
 def deliver(batch: Sequence[Envelope], *, attempt: int = 1) -> Outcome:

@@ -24,7 +24,7 @@ from eventing.models import DeadLetter, Event, InboxEntry
 from eventing.recorded import short_hash
 from eventing.relay import Relay
 from eventing.testing import Collector, drain, publish_all
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 from tests.integration.conftest import Notes, NoteSentOut
 from tests.integration.installations import Installation
 from tests.integration.parallel import at_once
@@ -34,13 +34,17 @@ pytestmark = pytest.mark.django_db(databases="__all__")
 
 def envelopes() -> list[Envelope]:
     """Everything that the relay would now send to the test's subscriber."""
-    return [envelope for message in publish_all() if message.subscriber == "notes" for envelope in message.envelopes]
+    return [envelope for message in publish_all() if message.subscriber == "notes" for envelope in message.events]
+
+
+def arrived(*batch: Envelope) -> Message[Envelope]:
+    return over_the_wire(Message(subscriber="notes", events=batch, published_at=datetime(2026, 5, 1, tzinfo=UTC)))
 
 
 def deliver(*batch: Envelope) -> Outcome:
     """Deliver events as they arrive in a message."""
-    by = Delivery(subscriber=subscribers.get("notes"), attempt=1, published_at=datetime(2026, 5, 1, tzinfo=UTC))
-    return delivery.deliver(over_the_wire(batch), by)
+    message = arrived(*batch)
+    return delivery.deliver(message.events, Delivery.of(message))
 
 
 def twice_at_one_key(notes: Notes) -> tuple[Envelope, Envelope]:
@@ -251,7 +255,7 @@ def test_page_of_an_event_shows_what_became_of_it_and_not_of_another(notes: Note
 
 
 def test_programs_outside_can_tell_the_events_of_one_id_apart(notes: Notes) -> None:
-    one, other = (cloud_event(envelope.open()) for envelope in over_the_wire(twice_at_one_key(notes)))
+    one, other = (cloud_event(envelope.open()) for envelope in arrived(*twice_at_one_key(notes)).events)
 
     assert one["id"] == other["id"] == "note-0000000000001@1"
     assert other["hash"] == bytes(Event.objects.get(category="note").hash or b"").hex()

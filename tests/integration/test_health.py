@@ -30,6 +30,7 @@ from eventing.inline import leading
 from eventing.models import DeadLetter
 from eventing.models import Event as EventRow
 from eventing.publishing import Publisher
+from eventing.wire import Message
 from lab.harness.instances import free_port
 from monitoring import checks, health, probes, schedules
 from monitoring.health import Check, Impaired, Status, Unavailable
@@ -106,7 +107,7 @@ def test_a_database_without_a_relay_is_named(client: Client) -> None:
 def test_metrics_tell_how_full_the_queues_are(client: Client, broker: None) -> None:
     assert metrics(client)['wharf_queue_messages{queue="notes"}'] == 0
     with Publisher() as publisher:
-        publisher.send("notes", [], published_at=datetime.now(UTC))
+        publisher.send(Message(subscriber="notes", events=[], published_at=datetime.now(UTC)))
     values = metrics(client)
     assert values["wharf_broker_up"] == 1
     assert values['wharf_queue_messages{queue="notes"}'] == 1

@@ -27,6 +27,7 @@ from config.responses import cached
 from eventing import deadletters, queues, tasks, topology
 from eventing.models import DeadLetter, InboxEntry
 from eventing.publishing import Publisher
+from eventing.wire import Message
 from eventing.workers import _careful
 from inventory import selectors as inventory
 from monitoring.models import AuditRun
@@ -343,7 +344,7 @@ def test_a_worker_survives_every_message_and_gives_it_up(broker: None, notes: No
                 body, headers=headers, content_encoding="utf-8", content_type=f"application/{kind}"
             )
             channel.basic_publish(message, exchange="", routing_key=topology.qualified("notes"))
-        publisher.send("notes", envelopes(), published_at=datetime.now(UTC))
+        publisher.send(Message(subscriber="notes", events=envelopes(), published_at=datetime.now(UTC)))
     with working("notes"):
         wait_until(lambda: notes.seen == ["a"], seconds=30)
     collected: list[int] = []

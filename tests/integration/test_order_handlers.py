@@ -23,7 +23,7 @@ from eventing.errors import WrongExpectedVersion
 from eventing.models import DeadLetter, InboxEntry, OutboxMessage
 from eventing.recorded import Metadata, NewEvents, Recorded
 from eventing.testing import Collector
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 from inventory.events import MissingItem, StockRefused, StockReserved
 from orders import domain, handlers, projections, subscribers, tasks
 from orders.commands import Command, ExtendDeadline, PlaceOrder
@@ -666,10 +666,10 @@ def hand_out(*batch: Recorded[Any]) -> Outcome:
         )
         for item in batch
     ]
-    collector.send("orders", envelopes, published_at=NOON)
+    collector.send(Message(subscriber="orders", events=envelopes, published_at=NOON))
     [message] = collector.messages
     return deliver_batch(
-        message.envelopes, Delivery(subscriber=subscribers.orders, attempt=1, published_at=message.published_at)
+        message.events, Delivery(subscriber=subscribers.orders, attempt=1, published_at=message.published_at)
     )
 
 

@@ -170,7 +170,7 @@ def test_a_broker_that_does_not_answer_leaves_the_last_answer_standing(
         Relay("default", sender=collector, durable=True).publish_once()
         [message] = [message for message in collector.messages if message.subscriber == "notes"]
         for _ in range(2):
-            publisher.send("notes", message.envelopes, published_at=timezone.now())
+            publisher.send(message)
     wait_until(lambda: load.full() == {"notes"})
     load.close()
     with monkeypatch.context() as broken:

@@ -25,6 +25,7 @@ from eventing.models import DeadLetter, OutboxMessage
 from eventing.publishing import Publisher
 from eventing.relay import Relay
 from eventing.transient import SQLSTATES, is_transient
+from eventing.wire import Message
 from orders import tasks
 from orders.models import Order
 from sharding import shards
@@ -141,7 +142,7 @@ def test_a_delivery_waits_for_its_database_with_the_whole_batch(notes: Notes) ->
 def test_dead_letters_of_the_broker_wait_there_untouched(notes: Notes, broker: None) -> None:
     notes.write(1, "a")
     with Publisher() as publisher, current_app.connection_for_read() as connection:
-        publisher.send("notes", envelopes(), published_at=datetime.now(UTC))
+        publisher.send(Message(subscriber="notes", events=envelopes(), published_at=datetime.now(UTC)))
         topology.work_queue("notes")(connection.default_channel).get(no_ack=False).reject(requeue=False)
         wait_until(lambda: waiting("dead-letters") == 1)
 
@@ -172,7 +173,7 @@ def test_a_relay_publishes_once_what_it_cannot_delete(notes: Notes) -> None:
     notes.write(2, "b")
     turn.publish_once()
 
-    sent = [envelope.stream_id for message in collector.messages for envelope in message.envelopes]
+    sent = [envelope.stream_id for message in collector.messages for envelope in message.events]
     assert sorted(set(sent)) == [1, 2]
     assert len(sent) == len(set(sent)) * len({message.subscriber for message in collector.messages})
     assert not OutboxMessage.objects.exists()

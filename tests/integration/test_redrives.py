@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from django.utils import timezone
 from eventing import deadletters, redrives, topology
 from eventing.models import DeadLetter, InboxEntry, RedriveRun
 from eventing.tasks import collect_dead_letters
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 from tests.factories import EmployeeFactory
 from tests.integration.conftest import Notes
 from tests.integration.test_admin import FakePublisher, client_of, text
@@ -34,9 +33,9 @@ DELIVERED = {"customer_id": 1, "at": AT}
 class Handing(FakePublisher):
     """Hands what it is given to the subscriber at once."""
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
-        super().send(subscriber, envelopes, **kwargs)
-        deliver(envelopes)
+    def send(self, message: Message[Envelope]) -> None:
+        super().send(message)
+        deliver(message.events)
 
 
 @pytest.fixture(autouse=True)
@@ -362,8 +361,8 @@ def test_a_cancelled_run_stops_within_its_second(office: Client, notes: Notes) -
     run = start(office, rate=4)
 
     class Cancelling(Handing):
-        def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
-            super().send(subscriber, envelopes, **kwargs)
+        def send(self, message: Message[Envelope]) -> None:
+            super().send(message)
             redrives.cancel(RedriveRun.objects.get(pk=run.pk), by="olga")
 
     publisher = Cancelling()
@@ -389,10 +388,10 @@ def test_a_run_whose_worker_died_is_shown_as_interrupted_and_taken_up_again(
     run = start(office, rate=1)
 
     class Dying(Handing):
-        def send(self, subscriber: str, envelopes: Sequence[Envelope], **kwargs: Any) -> None:
+        def send(self, message: Message[Envelope]) -> None:
             if self.sent:
                 raise KeyboardInterrupt
-            super().send(subscriber, envelopes, **kwargs)
+            super().send(message)
 
     publisher = Dying()
     assert redrives.work(run.pk, 0, publisher) == 1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from celery import current_app
@@ -19,7 +18,7 @@ from eventing.models import OutboxMessage
 from eventing.publishing import Publisher, batches
 from eventing.relay import Relay
 from eventing.testing import Collector
-from eventing.wire import Envelope
+from eventing.wire import Envelope, Message
 from tests.integration.conftest import Notes
 from tests.waiting import wait_until
 
@@ -37,15 +36,15 @@ class FailingSender(Collector):
         super().__init__(errors=(BrokerIsAway,))
         self.good = good
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], *, published_at: datetime) -> None:
+    def send(self, message: Message[Envelope]) -> None:
         if len(self.messages) >= self.good:
             raise BrokerIsAway
-        super().send(subscriber, envelopes, published_at=published_at)
+        super().send(message)
 
 
 def to_notes(collector: Collector) -> list[list[str]]:
     return [
-        [envelope.data["text"] for envelope in message.envelopes]
+        [envelope.data["text"] for envelope in message.events]
         for message in collector.messages
         if message.subscriber == "notes"
     ]
@@ -104,7 +103,7 @@ def test_a_broker_that_forgets_is_given_the_event_again_after_a_restart(notes: N
             sent.at = timezone.now() - timedelta(seconds=1)
         if message.subscriber == "notes":
             deliver(
-                message.envelopes,
+                message.events,
                 Delivery(subscriber=subscribers.get("notes"), attempt=1, published_at=message.published_at),
             )
     second_life.settle()
@@ -177,7 +176,7 @@ def test_a_countdown_arrives_later_through_the_delay_queues(broker: None, notes:
     [message] = [message for message in collector.messages if message.subscriber == "notes"]
     started = time.monotonic()
     with Publisher() as publisher:
-        publisher.send("notes", message.envelopes, published_at=message.published_at, attempt=2, countdown=1)
+        publisher.send(message.again(message.events), countdown=1)
 
     with current_app.connection_for_read() as connection:
         queue = topology.work_queue("notes")(connection.default_channel)

@@ -23,7 +23,7 @@ from eventing.recorded import Recorded
 from eventing.subscribers import Subscriber
 from eventing.tasks import deliver_message
 from eventing.testing import Collector, drain
-from eventing.wire import Envelope, Replay
+from eventing.wire import Envelope, Message, Replay
 from sharding import shards
 from tests.integration.conftest import Notes, NoteSentOut, NoteWritten
 
@@ -97,9 +97,9 @@ def test_a_message_that_forgets_may_be_delivered_twice(notes: Notes) -> None:
     notes.effects.clear()
 
     class Twice(DirectSender):
-        def send(self, *args: Any, **options: Any) -> None:
-            super().send(*args, **options)
-            super().send(*args, **options)
+        def send(self, message: Message[Envelope]) -> None:
+            super().send(message)
+            super().send(message)
 
     one = replay.start(
         subscribers.get("notes"),
@@ -133,8 +133,8 @@ def test_a_redriven_dead_letter_of_a_replay_may_do_no_more_than_the_replay(notes
     sent: list[Any] = []
 
     class Listening(Publisher):
-        def send(self, *args: Any, **options: Any) -> None:
-            sent.append(options["replay"])
+        def send(self, message: Message[Envelope], *, countdown: int | None = None) -> None:
+            sent.append(message.replay)
 
     deadletters.redrive(DeadLetter.objects.get(), Listening(), by="olga")
 
@@ -263,7 +263,9 @@ def test_an_effect_that_a_replay_leaves_out_is_not_marked_as_handled(notes: Note
         subscribers.get("notes"), replay.Selection(types=None, until=datetime.now(UTC)), Replay(), events=1
     )
     replay.run(one, collector, aliases=["default"])
-    DirectSender().send("notes", collector.batches[0], published_at=recorded.recorded_at, replay=Replay(forget=True))
+    quiet = Replay(forget=True)
+    message = Message(subscriber="notes", events=collector.batches[0], published_at=recorded.recorded_at, replay=quiet)
+    DirectSender().send(message)
 
     assert (notes.effects, inbox()) == ([], [])
 
@@ -294,10 +296,10 @@ class _Sent(Collector):
         self.batches: list[list[Envelope]] = []
         self.fail = list(fail)
 
-    def send(self, subscriber: str, envelopes: Sequence[Envelope], **options: Any) -> None:
+    def send(self, message: Message[Envelope]) -> None:
         if self.fail and (error := self.fail.pop(0)) is not None:
             raise error
-        self.batches.append(list(envelopes))
+        self.batches.append(list(message.events))
 
 
 def _notes_replay(events: int) -> ReplayRun:

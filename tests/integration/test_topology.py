@@ -23,6 +23,7 @@ from eventing.beat import LeaderScheduler
 from eventing.delivery import Delivery, deliver
 from eventing.publishing import Publisher
 from eventing.tasks import collect_dead_letters
+from eventing.wire import Message
 from lab.harness import ROOT
 from lab.harness.instances import start_rabbitmq, stop
 from tests.integration.conftest import Notes
@@ -87,7 +88,8 @@ def missing() -> list[str]:
 
 
 def send(publisher: Publisher, *, countdown: int | None = None) -> None:
-    publisher.send("notes", envelopes(), published_at=datetime.now(UTC), countdown=countdown)
+    message = Message(subscriber="notes", events=envelopes(), published_at=datetime.now(UTC))
+    publisher.send(message, countdown=countdown)
 
 
 def depth(name: str) -> int | None:

@@ -14,6 +14,7 @@ from django.conf import settings
 
 from eventing import topology
 from eventing.publishing import Publisher
+from eventing.wire import Message
 from lab.harness.proxy import Proxy
 from tests.integration.conftest import Notes
 from tests.integration.test_delivery import envelopes
@@ -47,7 +48,7 @@ def short_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
 def send(publisher: Publisher, stream: int, notes: Notes, text: str) -> None:
     """A note in a message of its own."""
     notes.write(stream, text)
-    publisher.send("notes", envelopes(), published_at=datetime.now(UTC))
+    publisher.send(Message(subscriber="notes", events=envelopes(), published_at=datetime.now(UTC)))
 
 
 def connection_of(publisher: Publisher) -> Any:
