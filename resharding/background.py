@@ -59,13 +59,13 @@ def start(bucket: int, target: str, *, by: str, drop_source: bool = False) -> Bu
 
 
 def ask(act: Act, move: BucketMove) -> None:
-    """Let a worker do something about a move, or the mover that is at work give up.
+    """Let a worker do something about a move, or the running mover abort.
 
     Raises MoveRefused or BrokerUnavailable, and has done nothing then.
     """
     refuse_nonsense(act, move)
-    if act is Act.ABORT and moving.is_at_work():
-        moving.ask_to_give_up(move)
+    if act is Act.ABORT and moving.is_running():
+        moving.request_abort(move)
         return
     before = move.progress
     _wait(move)
@@ -88,7 +88,7 @@ def refuse_nonsense(act: Act, move: BucketMove) -> None:
         raise MoveRefused(f"There is nothing to drop: {move.get_state_display()}.")
     if is_waiting(move):
         raise MoveRefused("A worker has been asked already; it has not begun yet.")
-    if moving.is_at_work() and not (act is Act.ABORT and move.state == State.COPYING):
+    if moving.is_running() and not (act is Act.ABORT and move.state == State.COPYING):
         raise MoveRefused("A bucket is being moved at this moment, and nobody can step in. Try again when that ends.")
 
 
@@ -102,7 +102,7 @@ def is_waiting(move: BucketMove) -> bool:
 
 
 def perform(act: Act, move_id: int) -> None:
-    """Do what was asked for. A refusal is in the record, or somebody else is at it: then there is nothing to do.
+    """Do what was asked for. A refusal is in the record, or somebody else does it: then there is nothing to do.
 
     Raises what moving raises when a database is away; that is in the record, too.
     """
@@ -119,7 +119,7 @@ def perform(act: Act, move_id: int) -> None:
     except MoveRefused as error:
         logger.warning("bucket.move_refused", act=act.name, move=move_id, bucket=move.bucket, error=str(error))
     except SoftTimeLimitExceeded:
-        BucketMove.objects.filter(pk=move_id).update(error="The time for a task is over; resume goes on with it.")
+        BucketMove.objects.filter(pk=move_id).update(error="The time limit of a task is reached; resume continues it.")
         raise
     finally:
         # What has ended is not waited for any more, also if nothing came of it.
@@ -127,9 +127,9 @@ def perform(act: Act, move_id: int) -> None:
 
 
 def finish_interrupted() -> int:
-    """Go on with moves that nobody is at, and whose bucket may be in no database; returns how many are finished."""
+    """Continue stalled moves whose bucket may be in no database; returns how many are finished."""
     cut_off = list(BucketMove.objects.filter(state__in=[State.CUTTING_OVER, State.SWITCHED]).order_by("id"))
-    if not cut_off or moving.is_at_work():
+    if not cut_off or moving.is_running():
         return 0
     finished = 0
     for move in cut_off:

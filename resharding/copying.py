@@ -46,7 +46,7 @@ class Table:
     key: tuple[str, ...]
     partitioned: bool
 
-    def beside(self, bucket: int) -> str:
+    def of_bucket(self, bucket: int) -> str:
         """The bucket's own table: the partition, attached or not, or the copy of rows that are shared with others."""
         return partition_name(self.name, bucket)
 
@@ -63,7 +63,7 @@ class Table:
 
     def relation(self, bucket: int) -> str:
         """The table that a bucket's rows are in at the source."""
-        return self.beside(bucket) if self.partitioned else self.name
+        return self.of_bucket(bucket) if self.partitioned else self.name
 
     def digest(self, condition: str = "true") -> str:
         """How many rows fulfil a condition, and their checksum, to stand behind SELECT."""
@@ -127,17 +127,16 @@ def ignore(rows: int) -> None:
 
 
 class Copy:
-    """A bucket's rows in `source`, and their copy in `target`. `taking` is a second connection to the target."""
+    """A bucket's rows in `source`, and their copy in `target`. `preparing` is a second connection to the target."""
 
-    def __init__(self, source: Connection, target: Connection, taking: Connection, bucket: int) -> None:
+    def __init__(self, source: Connection, target: Connection, preparing: Connection, bucket: int) -> None:
         self.source = source
         self.target = target
-        self.taking = taking
+        self.preparing = preparing
         self.bucket = bucket
         self._has_room = False
-        self._taken: str | None = (
-            None  # the snapshot in which `taking` has last read the copy, if its transaction is open
-        )
+        # The snapshot in which `preparing` has last read the copy, if its transaction is open.
+        self._prepared: str | None = None
         self.tables = tables(source)
         if self.tables != tables(target):
             raise MoveRefused(
@@ -160,22 +159,22 @@ class Copy:
             )
         return bool(attached)
 
-    def is_prepared(self) -> bool:
+    def has_tables(self) -> bool:
         return all(self._exists(self.target, table) for table in self.tables)
 
     def _exists(self, connection: Connection, table: Table, condition: str = "") -> bool:
         statement = f"SELECT FROM pg_class WHERE oid = to_regclass(%s) {condition}"
-        return connection.execute(statement, [table.beside(self.bucket)]).fetchone() is not None
+        return connection.execute(statement, [table.of_bucket(self.bucket)]).fetchone() is not None
 
     # --- Copying -----------------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def create_tables(self) -> None:
         """Make the empty tables of the copy."""
         self.discard()
         low, high = bucket_range(self.bucket)
         with self.target.transaction():
             for table in self.tables:
-                name = table.beside(self.bucket)
+                name = table.of_bucket(self.bucket)
                 self.target.execute(f"CREATE TABLE {name} (LIKE {table.name} INCLUDING ALL)")
                 if table.partitioned:
                     # What is known to fit need not be read again when it is attached.
@@ -186,10 +185,10 @@ class Copy:
 
     def discard(self) -> None:
         """Remove the copy, which must not be attached."""
-        self.let_go()
+        self.rollback()
         with self.target.transaction():
             for table in self.tables:
-                self.target.execute(f"DROP TABLE IF EXISTS {table.beside(self.bucket)}")
+                self.target.execute(f"DROP TABLE IF EXISTS {table.of_bucket(self.bucket)}")
 
     def expected(self) -> int:
         """About how many rows there are, as the planner would say."""
@@ -199,7 +198,7 @@ class Copy:
             total += int(explained[0]["Plan"]["Plan Rows"])
         return total
 
-    def follow(
+    def catch_up(
         self, since: str | None, on_rows: Callable[[int], None] = ignore, *, seconds: float | None = None
     ) -> Pass:
         """Bring what was written at the source since the snapshot of an earlier pass, or everything.
@@ -216,7 +215,7 @@ class Copy:
             on_rows(rows)
 
         if since is None:
-            self.let_go()
+            self.rollback()
         else:
             self._make_room()
         with self.source.transaction(), self.target.transaction():
@@ -234,7 +233,7 @@ class Copy:
                     self._compare_slowly(table)
                 elif not table.key:
                     self._bring_all(table, count)
-                    self._compare(table, table.rows(self.bucket), table.beside(self.bucket))
+                    self._compare(table, table.rows(self.bucket), table.of_bucket(self.bucket))
                 else:
                     self._bring_changes(table, since, count)
         return Pass(rows=rows, snapshot=snapshot)
@@ -250,12 +249,12 @@ class Copy:
             self._has_room = True
 
     def _bring_all(self, table: Table, count: Callable[[int], None]) -> None:
-        name, columns = table.beside(self.bucket), ", ".join(table.columns)
+        name, columns = table.of_bucket(self.bucket), ", ".join(table.columns)
         self.target.execute(f"TRUNCATE {name}")
         self._transfer(f"SELECT {columns} FROM {table.rows(self.bucket)}", f"{name} ({columns})", count)
 
     def _bring_changes(self, table: Table, since: str, count: Callable[[int], None]) -> None:
-        name, columns, rows = table.beside(self.bucket), ", ".join(table.columns), table.rows(self.bucket)
+        name, columns, rows = table.of_bucket(self.bucket), ", ".join(table.columns), table.rows(self.bucket)
         key, changed, incoming = ", ".join(table.key), _changed_since(since), table.incoming
         self._transfer(f"SELECT {columns} FROM {rows} AND {changed}", f"{incoming} ({columns})", count)
         self.target.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {incoming} {table.or_update}")
@@ -277,7 +276,7 @@ class Copy:
                 count(bytes(block).count(b"\n"))  # of text, where a line break in a value is written in another way
 
     def _compare_slowly(self, table: Table) -> None:
-        name, rows = table.beside(self.bucket), table.rows(self.bucket)
+        name, rows = table.of_bucket(self.bucket), table.rows(self.bucket)
         for within in self._slices(table, rows):
             self._compare(table, f"{rows} AND {within}", f"{name} WHERE {within}")
         self._agree(table, f"count(*) FROM {rows}", f"count(*) FROM {name}")
@@ -318,51 +317,51 @@ class Copy:
             self._patience(self.source)
             self.source.execute(f"LOCK TABLE {parents} IN ACCESS EXCLUSIVE MODE")
             for table in self.partitioned:
-                self.source.execute(f"ALTER TABLE {table.name} DETACH PARTITION {table.beside(self.bucket)}")
+                self.source.execute(f"ALTER TABLE {table.name} DETACH PARTITION {table.of_bucket(self.bucket)}")
 
-    def take(self) -> None:
+    def prepare(self) -> None:
         """Put the rows of shared tables in their place at the target, in a transaction that `attach` commits.
 
         Nobody sees them before that, and they are gone if the mover dies. They are most of what attaching would take;
         what changes in the copy from now on follows then.
         """
-        if self._taken is None:
-            self.taking.execute("BEGIN")
-        since, self._taken = self._taken, _snapshot(self.taking)
+        if self._prepared is None:
+            self.preparing.execute("BEGIN")
+        since, self._prepared = self._prepared, _snapshot(self.preparing)
         for table in self.tables:
             if not table.partitioned and table.key:
                 columns, changed = ", ".join(table.columns), "true" if since is None else _changed_since(since)
-                self.taking.execute(
-                    f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {table.beside(self.bucket)}"
+                self.preparing.execute(
+                    f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {table.of_bucket(self.bucket)}"
                     f" WHERE {changed} {table.or_update}"
                 )
 
     def attach(self) -> None:
         """Let the target have the bucket, with what was copied. Raises psycopg.errors.LockNotAvailable."""
-        self.take()
-        with self.taking.transaction():
-            self._patience(self.taking)
-            self._attach(self.taking)
+        self.prepare()
+        with self.preparing.transaction():
+            self._patience(self.preparing)
+            self._attach(self.preparing)
             for table in self.tables:
-                name, columns = table.beside(self.bucket), ", ".join(table.columns)
+                name, columns = table.of_bucket(self.bucket), ", ".join(table.columns)
                 if table.partitioned:
-                    self.taking.execute(f"ALTER TABLE {name} DROP CONSTRAINT {name}_bounds")
+                    self.preparing.execute(f"ALTER TABLE {name} DROP CONSTRAINT {name}_bounds")
                     continue
                 if not table.key:
-                    self.taking.execute(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {name}")
-                self.taking.execute(f"DROP TABLE {name}")
-        self.taking.execute("COMMIT")
-        self._taken = None
+                    self.preparing.execute(f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {name}")
+                self.preparing.execute(f"DROP TABLE {name}")
+        self.preparing.execute("COMMIT")
+        self._prepared = None
 
-    def let_go(self) -> None:
-        """Undo `take`: as long as its transaction is open the copy cannot be removed, and on a server that has both
+    def rollback(self) -> None:
+        """Undo `prepare`: as long as its transaction is open the copy cannot be removed, and on a server that has both
         databases every change since then counts as one that may not have been seen.
         """
-        if self._taken is not None:
-            self._taken = None
-            self.taking.execute("ROLLBACK")
+        if self._prepared is not None:
+            self._prepared = None
+            self.preparing.execute("ROLLBACK")
 
-    def put_back(self) -> None:
+    def reattach(self) -> None:
         """Let the source have the bucket again that it has given up. Raises psycopg.errors.LockNotAvailable."""
         with self.source.transaction():
             self._patience(self.source)
@@ -385,7 +384,7 @@ class Copy:
         """
         events = next(table for table in self.tables if table.name == "eventing_event")
         if self._exists(self.source, events):
-            key, kept = ", ".join(events.key), events.beside(self.bucket)
+            key, kept = ", ".join(events.key), events.of_bucket(self.bucket)
             digest = f"SELECT {key}, hashtextextended(ROW({', '.join(events.columns)})::text, 0) FROM {kept} WHERE"
             missing: list[Any] = []
             for within in self._slices(events, kept):
@@ -402,7 +401,7 @@ class Copy:
                 raise Different(f"events that {self.target.info.dbname} does not have: {missing}")
         with self.source.transaction():
             for table in self.partitioned:
-                self.source.execute(f"DROP TABLE IF EXISTS {table.beside(self.bucket)}")
+                self.source.execute(f"DROP TABLE IF EXISTS {table.of_bucket(self.bucket)}")
 
     def _patience(self, connection: Connection) -> None:
         connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")

@@ -1,21 +1,20 @@
 """Moves a bucket from one PostgreSQL database to another while orders go on.
 
-1. A gate is put before the bucket's rows at the source (`resharding.gate`), open.
+1. An open write fence is put before the bucket's rows at the source (`resharding.write_fence`).
 2. The rows are copied to tables of their own at the target, then what changed meanwhile, until little is left.
-3. Cutting over: the target begins to take in the rows of tables that buckets share, unseen. The gate closes, the last
-   changes follow, counts and checksums are compared, and the source detaches the bucket's partitions. From here on
-   nobody has the bucket, for some milliseconds.
-4. The target attaches the partitions and commits: it has the bucket. The shard map is told.
+3. Cutting over: the target prepares the rows of tables that buckets share, in a transaction. The fence closes, the last
+   changes are copied, counts and checksums are compared, and the source detaches the bucket's partitions. From here on
+   no database has the bucket, for some milliseconds.
+4. The target attaches the partitions and commits: it has the bucket. The shard map is changed.
 5. The source's other rows are deleted. Its detached partitions are kept until somebody drops them.
 
 Two databases cannot commit together, so there is a moment in which nobody has the bucket rather than one in which two
 have it. Wherever a mover dies, the next one sees from the partitions who has the bucket, and from the record of the
 move (`BucketMove`) what is left to do: before step 3 it can go on or give up, after step 4 only go on.
 
-Writers that meet a closed gate or a missing partition try again (`shards.on_owner`), readers that find nothing look
-again (`shards.ask_owner`). If the gate cannot be closed within `CLOSE_SECONDS`, or the partitions not be detached
-before the bucket was closed for `CLOSED_SECONDS`, because of a long transaction, everything is let in again and it is
-tried later.
+Writers that meet a closed fence or a missing partition try again (`shards.on_owner`), readers that find nothing look
+again (`shards.ask_owner`). If a long transaction prevents that the fence closes within `CLOSE_SECONDS`, or that the
+partitions are detached before the bucket was closed for `CLOSED_SECONDS`, the fence opens and it is tried later.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from django.utils import timezone
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from eventing import projections, rebuild
-from eventing.databases import SessionLock, session_lock_taken
-from resharding import gate
+from eventing.databases import SessionLock, session_lock_prepared
+from resharding import write_fence
 from resharding.copying import Copy, Different, connect, ignore
 from resharding.steps import Step
 from sharding import shards
@@ -43,14 +42,14 @@ from sharding.models import Bucket, BucketMove
 from sharding.numbers import BUCKETS
 
 State = BucketMove.State
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 LOCK = "sharding.move"
 CLOSE_SECONDS = 0.2
 CLOSED_SECONDS = 0.35
 CUT_OVER_TRIES = 60
 PAUSE_SECONDS = 1.0
-FEW_ROWS = 200  # so few can follow while the gate is closed
+FEW_ROWS = 200  # so few can be copied while the fence is closed
 PASSES = 20
 COPIES = 3
 LOCK_TRIES = 100
@@ -91,34 +90,36 @@ def start(bucket: int, target: str, *, by: str = "", drop_source: bool = False) 
         )
 
 
-class GivenUp(Exception):
-    """Somebody has asked the mover to give the move up."""
+class Cancelled(Exception):
+    """Somebody has requested that the mover aborts the move."""
 
 
-def run(move: BucketMove, *, on_step: Callable[[Step], None] = lambda step: None, say: Say = lambda text: None) -> None:
-    """Bring a move to its end, from wherever it stands; it has been aborted if somebody has asked for that meanwhile.
+def run(
+    move: BucketMove, *, on_step: Callable[[Step], None] = lambda step: None, report: Report = lambda text: None
+) -> None:
+    """Bring a move to its end, from wherever it stands; it is aborted if somebody requests that meanwhile.
 
     Raises MoveRefused if it cannot go on now, OperationalError or psycopg.OperationalError when a database is away;
     the move can be resumed or aborted then. The record keeps the error's text until the next attempt.
     """
-    with _mover(move, on_step, say) as mover:
+    with _mover(move, on_step, report) as mover:
         mover.go()
 
 
-def abort(move: BucketMove, *, say: Say = lambda text: None) -> None:
-    """Give a move up, and leave the bucket where it was. Raises MoveRefused if it has moved already."""
-    with _mover(move, lambda step: None, say) as mover:
-        mover.give_up()
+def abort(move: BucketMove, *, report: Report = lambda text: None) -> None:
+    """Abort a move, and leave the bucket where it was. Raises MoveRefused if it has moved already."""
+    with _mover(move, lambda step: None, report) as mover:
+        mover.abort()
 
 
-def ask_to_give_up(move: BucketMove) -> bool:
-    """Let the mover that is at work abort this move within a second or so; False if it does not copy any more."""
+def request_abort(move: BucketMove) -> bool:
+    """Have the running mover abort this move within a second or so; False if it does not copy any more."""
     return bool(BucketMove.objects.filter(pk=move.pk, state=State.COPYING).update(give_up=True))
 
 
-def drop_source(move: BucketMove, *, say: Say = lambda text: None) -> None:
+def drop_source(move: BucketMove, *, report: Report = lambda text: None) -> None:
     """Drop what the source has kept. Raises MoveRefused if that is not at the target."""
-    with _mover(move, lambda step: None, say) as mover:
+    with _mover(move, lambda step: None, report) as mover:
         mover.drop()
 
 
@@ -128,18 +129,18 @@ def active() -> list[BucketMove]:
     return list(BucketMove.objects.filter(Q(state__in=BucketMove.ACTIVE) | to_drop).order_by("id"))
 
 
-def is_at_work() -> bool:
+def is_running() -> bool:
     """Whether a mover is running."""
     connection = connections[DEFAULT_DB_ALIAS]
     if connection.vendor != "postgresql":
         return False
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {session_lock_taken(connection)}", [LOCK])
+        cursor.execute(f"SELECT {session_lock_prepared(connection)}", [LOCK])
         return bool(cursor.fetchone()[0])
 
 
 @contextmanager
-def _mover(move: BucketMove, on_step: Callable[[Step], None], say: Say) -> Iterator[_Mover]:
+def _mover(move: BucketMove, on_step: Callable[[Step], None], report: Report) -> Iterator[_Mover]:
     """The only mover, and nobody is rebuilding a read model of one of its databases."""
     lock = SessionLock(DEFAULT_DB_ALIAS, LOCK)
     if not lock.hold():
@@ -151,10 +152,10 @@ def _mover(move: BucketMove, on_step: Callable[[Step], None], say: Say) -> Itera
                     stack.enter_context(rebuild.alone(projection, alias))
             source = stack.enter_context(connect(move.source))
             target = stack.enter_context(connect(move.target))
-            taking = stack.enter_context(connect(move.target))
+            preparing = stack.enter_context(connect(move.target))
             move.refresh_from_db()
             _note_error(move, "")
-            yield _Mover(move, Copy(source, target, taking, move.bucket), on_step, say)
+            yield _Mover(move, Copy(source, target, preparing, move.bucket), on_step, report)
     except (rebuild.RebuildRefused, Different) as error:
         _note_error(move, str(error))
         raise MoveRefused(str(error)) from error
@@ -175,12 +176,12 @@ def _note_error(move: BucketMove, text: str) -> None:
 
 
 class _Mover:
-    def __init__(self, move: BucketMove, copy: Copy, on_step: Callable[[Step], None], say: Say) -> None:
+    def __init__(self, move: BucketMove, copy: Copy, on_step: Callable[[Step], None], report: Report) -> None:
         self.move = move
         self.copy = copy
         self.on_step = on_step
-        self.say = say
-        self.told = 0.0
+        self.report = report
+        self.reported_at = 0.0
         self.pace = 0.0, 0  # when it began to count, and the rows that it had copied by then
         self.closed_at: float | None = None
 
@@ -193,15 +194,15 @@ class _Mover:
         if move.state in (State.DONE, State.ABORTED):
             raise MoveRefused(f"This move has ended: {move.get_state_display()}.")
         self._note(give_up=False)
-        self._tell(f"{move}: {move.get_state_display()}")
+        self._report(f"{move}: {move.get_state_display()}")
         self.on_step(Step.STARTED)
         if move.state in (State.COPYING, State.CUTTING_OVER):
             at_source, at_target = self._where()
             if at_source:
                 try:
                     self._bring_over()
-                except GivenUp:
-                    self.give_up()
+                except Cancelled:
+                    self.abort()
                     return
             if not at_target:
                 self._attach()
@@ -211,18 +212,18 @@ class _Mover:
         if move.drop_source:
             self.drop()
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         move = self.move
         at_source, at_target = self._where()
         if move.state not in (State.COPYING, State.CUTTING_OVER) or at_target:
             hint = "; `reshard resume` finishes it" if move.state in BucketMove.ACTIVE else ""
             raise MoveRefused(f"Bucket {move.bucket} is in {move.target} already{hint}. Then move it back.")
         if not at_source:
-            gate.until_locked(self.copy.put_back, tries=LOCK_TRIES)
+            write_fence.until_locked(self.copy.reattach, tries=LOCK_TRIES)
         self._note(state=State.ABORTED, progress="", finished_at=timezone.now(), moving_to=None)
-        self._remove_gate()
+        self._remove_fence()
         self.copy.discard()
-        self._tell(f"aborted: bucket {move.bucket} stays in {move.source}")
+        self._report(f"aborted: bucket {move.bucket} stays in {move.source}")
 
     def drop(self) -> None:
         move = self.move
@@ -230,10 +231,10 @@ class _Mover:
             return
         if move.state != State.KEPT:
             raise MoveRefused(f"The bucket has not moved yet: {move.get_state_display()}.")
-        self._remove_gate()
+        self._remove_fence()
         self.copy.drop_source()
         self._note(state=State.DONE, progress="", finished_at=timezone.now())
-        self._tell(f"{move.source}: the bucket's old partitions are dropped")
+        self._report(f"{move.source}: the bucket's old partitions are dropped")
         self.on_step(Step.DROPPED)
 
     # --- Steps -------------------------------------------------------------------------------------------------------
@@ -253,19 +254,19 @@ class _Mover:
         return at_source, at_target
 
     def _bring_over(self) -> None:
-        """Copy, follow and cut over, until the source has given up the bucket."""
+        """Copy, catch up and cut over, until the source has detached the bucket."""
         move, copy = self.move, self.copy
         self._note(state=State.COPYING, moving_to=None)
         try:
-            gate.install(self.source, copy.tables, move.bucket)
+            write_fence.install(self.source, copy.tables, move.bucket)
         except LockNotAvailable:
             raise self._no_gap() from None
-        self.on_step(Step.GATED)
+        self.on_step(Step.FENCED)
         for _ in range(CUT_OVER_TRIES):
-            self._follow()
+            self._catch_up()
             if self._cut_over():
                 return
-            self._tell(f"bucket {move.bucket} is in use by a long transaction; trying again")
+            self._report(f"bucket {move.bucket} is in use by a long transaction; trying again")
             time.sleep(random.uniform(0.5, 1.0) * PAUSE_SECONDS)
         raise self._no_gap()
 
@@ -275,61 +276,61 @@ class _Mover:
             " shows them). Everything is as it was; `reshard resume` tries again, `reshard abort` gives up."
         )
 
-    def _follow(self) -> None:
+    def _catch_up(self) -> None:
         """Copy what the target does not have yet, until hardly anything is left."""
         move, copy = self.move, self.copy
-        if move.snapshot is None or not copy.is_prepared():
-            copy.prepare()
+        if move.snapshot is None or not copy.has_tables():
+            copy.create_tables()
             self._note(snapshot=None, rows=0, expected=copy.expected())
             self.on_step(Step.PREPARED)
         copies = 0
         for _ in range(PASSES):
-            self._heed()
+            self._check_cancelled()
             first = move.snapshot is None
             self.pace = time.monotonic(), 0
             try:
-                done = copy.follow(move.snapshot, self._count if first else ignore)
+                done = copy.catch_up(move.snapshot, self._count if first else ignore)
             except Different as error:
                 # Somebody has deleted rows, old inbox rows for example.
                 copies += 1
                 if copies == COPIES:
                     raise
-                self._tell(f"copying again: {error}")
+                self._report(f"copying again: {error}")
                 self._note(snapshot=None)
                 continue
             self._note(snapshot=done.snapshot, rows=done.rows if first else move.rows + done.rows)
             if first:
-                self._tell(f"copied {done.rows:,} rows")
+                self._report(f"copied {done.rows:,} rows")
                 self.on_step(Step.COPIED)
             elif done.rows <= FEW_ROWS:
                 return
 
     def _cut_over(self) -> bool:
-        """Close the gate, bring the rest, and take the bucket away from the source; False if there is no gap for it."""
+        """Close the fence, copy the rest, detach the bucket at the source; False if a long transaction prevents it."""
         move = self.move
-        self.copy.take()
+        self.copy.prepare()
         self._note(state=State.CUTTING_OVER, moving_to=move.target)
         began = time.monotonic()
         detached = False
         try:
-            detached = gate.close(self.source, move.bucket, seconds=CLOSE_SECONDS) and self._detach(began)
+            detached = write_fence.close(self.source, move.bucket, seconds=CLOSE_SECONDS) and self._detach(began)
         except QueryCanceled:
             """It took too long."""
         except Different as error:
-            self._tell(f"copying again: {error}")
+            self._report(f"copying again: {error}")
             move.snapshot = None
         if detached:
             self.closed_at = began
             self.on_step(Step.DETACHED)
         else:
-            gate.reopen(self.source, move.bucket)
-            self.copy.let_go()
+            write_fence.reopen(self.source, move.bucket)
+            self.copy.rollback()
             self._note(state=State.COPYING, moving_to=None)
         return detached
 
     def _detach(self, began: float) -> bool:
         self.on_step(Step.CLOSED)
-        self.copy.follow(self.move.snapshot, seconds=began + CLOSED_SECONDS - time.monotonic())
+        self.copy.catch_up(self.move.snapshot, seconds=began + CLOSED_SECONDS - time.monotonic())
         while time.monotonic() - began < CLOSED_SECONDS:
             try:
                 self.copy.detach()
@@ -341,13 +342,13 @@ class _Mover:
 
     def _attach(self) -> None:
         try:
-            gate.until_locked(self.copy.attach, tries=LOCK_TRIES)
+            write_fence.until_locked(self.copy.attach, tries=LOCK_TRIES)
         except psycopg.Error as error:
             # Without an answer nobody knows whether the target has it, and two must not: the next mover will see.
-            if self.copy.taking.broken or self.copy.is_attached(self.copy.target):
+            if self.copy.preparing.broken or self.copy.is_attached(self.copy.target):
                 raise
-            gate.until_locked(self.copy.put_back, tries=LOCK_TRIES)
-            gate.reopen(self.source, self.move.bucket)
+            write_fence.until_locked(self.copy.reattach, tries=LOCK_TRIES)
+            write_fence.reopen(self.source, self.move.bucket)
             self._note(state=State.COPYING, moving_to=None)
             raise MoveRefused(f"{self.move.target} could not take the bucket, so it stays: {error}") from error
         self.on_step(Step.ATTACHED)
@@ -359,25 +360,27 @@ class _Mover:
         shards.refresh()
         if self.closed_at is not None:
             self._note(closed_ms=round((time.monotonic() - self.closed_at) * 1000))
-            self._tell(
+            self._report(
                 f"switched: {self.move.target} has bucket {self.move.bucket}, closed for {self.move.closed_ms} ms"
             )
         self.on_step(Step.SWITCHED)
 
     def _clear(self) -> None:
         self.copy.clear_source()
-        self._remove_gate()
+        self._remove_fence()
         self._note(state=State.KEPT, progress="", finished_at=timezone.now())
         logger.info("bucket.moved", bucket=self.move.bucket, source=self.move.source, target=self.move.target)
         self.on_step(Step.CLEARED)
 
-    def _remove_gate(self) -> None:
-        if not gate.remove(self.source, self.copy.tables, self.move.bucket):
-            self._tell("the gate stays, open, because of long transactions; it is removed with what the source keeps")
+    def _remove_fence(self) -> None:
+        if not write_fence.remove(self.source, self.copy.tables, self.move.bucket):
+            self._report(
+                "the write fence stays, open, because of long transactions; it is removed with what the source keeps"
+            )
 
-    def _heed(self) -> None:
+    def _check_cancelled(self) -> None:
         if BucketMove.objects.filter(pk=self.move.pk, give_up=True).exists():
-            raise GivenUp
+            raise Cancelled
 
     # --- The record --------------------------------------------------------------------------------------------------
 
@@ -397,13 +400,13 @@ class _Mover:
             time.sleep(ahead)
         elif ahead < -PACE_SECONDS:
             self.pace = time.monotonic(), rows  # time in which nothing was copied is not made up for
-        if time.monotonic() - self.told >= PROGRESS_SECONDS:
-            self._heed()
+        if time.monotonic() - self.reported_at >= PROGRESS_SECONDS:
+            self._check_cancelled()
             self._note(rows=rows)
-            self._tell(f"copying: {rows:,} of about {self.move.expected:,} rows")
+            self._report(f"copying: {rows:,} of about {self.move.expected:,} rows")
 
-    def _tell(self, text: str) -> None:
-        self.told = time.monotonic()
+    def _report(self, text: str) -> None:
+        self.reported_at = time.monotonic()
         self.move.progress = text[:200]
         BucketMove.objects.filter(pk=self.move.pk).update(progress=self.move.progress, updated_at=timezone.now())
-        self.say(text)
+        self.report(text)

@@ -9,10 +9,10 @@ class Step(Enum):
     """The points of a move after which it stands somewhere else if the mover dies."""
 
     STARTED = "started"
-    GATED = "gate put up"
+    FENCED = "write fence installed"
     PREPARED = "tables made"
     COPIED = "copied"
-    CLOSED = "gate closed"
+    CLOSED = "write fence closed"
     DETACHED = "detached from the source"
     ATTACHED = "attached to the target"
     SWITCHED = "shard map switched"

@@ -133,7 +133,7 @@ def is_not_owned(error: BaseException) -> bool:
     """True if PostgreSQL refused a row because its bucket is not there, or is about to leave.
 
     The message depends on the server's language; a check violation that names no constraint is only ever the one of
-    "no partition of relation …". ObjectInUse is what the gate of `resharding.moving` raises.
+    "no partition of relation …". ObjectInUse is raised by the write fence of `resharding`.
     """
     match error.__cause__:
         case CheckViolation(diag=diag):

@@ -204,7 +204,7 @@ def copied(move: BucketMove) -> str:
 def _live(request: HttpRequest, move: BucketMove) -> dict[str, Any]:
     unfinished = background.is_unfinished(move)
     waiting = background.is_waiting(move)
-    at_work = moving.is_at_work()
+    at_work = moving.is_running()
     acts = []
     if may_move(request) and not waiting:
         acts = [wanted for wanted in Act if _makes_sense(wanted, move, at_work=at_work)]

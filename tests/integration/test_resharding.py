@@ -179,7 +179,7 @@ class TestMoving:
     def test_an_attempt_that_fails_leaves_no_transaction_open(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """While one is open, every change since its beginning would be copied again by each pass."""
         place(CUSTOMER)
-        detach, follow = copying.Copy.detach, copying.Copy.follow
+        detach, follow = copying.Copy.detach, copying.Copy.catch_up
         failed: list[bool] = []
         statuses = set()
 
@@ -190,13 +190,13 @@ class TestMoving:
             detach(copy)
 
         def watch(copy: copying.Copy, *arguments: Any, **options: Any) -> copying.Pass:
-            if "seconds" not in options:  # the gate is open
-                statuses.add(copy.taking.info.transaction_status)
+            if "seconds" not in options:  # the write fence is open
+                statuses.add(copy.preparing.info.transaction_status)
             return follow(copy, *arguments, **options)
 
         monkeypatch.setattr(moving, "PAUSE_SECONDS", 0.01)
         monkeypatch.setattr(copying.Copy, "detach", fail_once)
-        monkeypatch.setattr(copying.Copy, "follow", watch)
+        monkeypatch.setattr(copying.Copy, "catch_up", watch)
         moving.run(begin())
 
         assert failed
@@ -261,7 +261,7 @@ class TestMoving:
             with pytest.raises(MoveRefused, match="leave no gap"):
                 moving.run(move)
             assert owners() == [SOURCE]
-            ask(confirm(order_id))  # the gate is open again
+            ask(confirm(order_id))  # the write fence is open again
         move.refresh_from_db()
         assert move.state == State.COPYING
 
@@ -291,7 +291,7 @@ class TestMoving:
 
         moving.run(move, on_step=lambda step: said.append(reshard("abort")) if step is Step.COPIED else None)
 
-        assert "has been asked to give up" in said[0]
+        assert "has been asked to abort" in said[0]
         assert (owners(), BucketMove.objects.get().state) == ([SOURCE], State.ABORTED)
         ask(confirm(order_id))
         with pytest.raises(CommandError, match="No bucket is on the move"):
@@ -304,7 +304,7 @@ class TestMoving:
 
         def give_up(step: Step) -> None:
             if step is Step.PREPARED:
-                assert moving.ask_to_give_up(move)
+                assert moving.request_abort(move)
 
         moving.run(move, on_step=give_up)
 
@@ -316,7 +316,7 @@ class TestMoving:
     def test_a_wish_to_give_up_does_not_outlive_a_resume(self) -> None:
         place(CUSTOMER)
         break_off(Step.COPIED)
-        assert moving.ask_to_give_up(BucketMove.objects.get())
+        assert moving.request_abort(BucketMove.objects.get())
 
         reshard("resume")
 

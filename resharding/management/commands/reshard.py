@@ -49,7 +49,7 @@ class Command(LongCommand):
         does.add_parser("status", help="where the buckets are, what is on the move, and what was")
         for name, text in (
             ("resume", "go on with a move that was cut off"),
-            ("abort", "give a move up; the bucket stays where it was"),
+            ("abort", "cancel a move; the bucket stays where it was"),
             ("drop-source", "drop the partitions that the source of a finished move has kept"),
         ):
             ending = does.add_parser(name, help=text)
@@ -124,9 +124,9 @@ class Command(LongCommand):
             self.stdout.write("Nothing to move.")
 
     def _run(self, move: BucketMove) -> None:
-        moving.run(move, say=self.report)
+        moving.run(move, report=self.report)
         if move.state == BucketMove.State.ABORTED:
-            self.stdout.write(f"Aborted, as somebody has asked for: bucket {move.bucket} is in {move.source}.")
+            self.stdout.write(f"Aborted, as somebody has requested: bucket {move.bucket} is in {move.source}.")
             return
         waited = f", writes to it waited {move.closed_ms} ms at most" if move.closed_ms is not None else ""
         self.stdout.write(f"Bucket {move.bucket} is in {move.target}{waited}.")
@@ -141,16 +141,16 @@ class Command(LongCommand):
 
     def _abort(self, *, bucket: int | None, **options: Any) -> None:
         move = self._only(moving.active(), bucket, "on the move")
-        if moving.is_at_work() and moving.ask_to_give_up(move):
-            self.stdout.write("Its mover has been asked to give up. `reshard status` says when it has.")
+        if moving.is_running() and moving.request_abort(move):
+            self.stdout.write("Its mover has been asked to abort. `reshard status` says when it has.")
             return
-        moving.abort(move, say=self.report)
+        moving.abort(move, report=self.report)
         self.stdout.write(f"Aborted: bucket {move.bucket} is in {move.source}.")
 
     def _drop_source(self, *, bucket: int | None, **options: Any) -> None:
         kept = list(BucketMove.objects.filter(state=BucketMove.State.KEPT).order_by("id"))
         move = self._only(kept, bucket, "kept by its source")
-        moving.drop_source(move, say=self.report)
+        moving.drop_source(move, report=self.report)
         self.stdout.write(f"{move.source} has dropped what it kept of bucket {move.bucket}.")
 
     def _only(self, moves: list[BucketMove], bucket: int | None, how: str) -> BucketMove:
@@ -174,9 +174,9 @@ class Command(LongCommand):
             rows, size = (sum(getattr(one, what) for one in sizes.values()) for what in ("rows", "bytes"))
             self.stdout.write(f"{alias}: {len(owned)} buckets, about {rows:,} rows, {size / 2**20:,.0f} MiB")
         under_way = moving.active()
-        at_work = moving.is_at_work()
+        running = moving.is_running()
         for move in under_way:
-            how = "" if at_work else "; nobody is at it: resume or abort it"
+            how = "" if running else "; stalled: no active mover; resume or abort it"
             self.stdout.write(f"{move}: {move.get_state_display()}, {move.progress}{how}")
         ended = BucketMove.objects.exclude(pk__in=[move.pk for move in under_way])
         for move in ended[:SHOWN]:

@@ -1,9 +1,9 @@
-"""Keeps writers away from one bucket of a database for a moment, and nobody else.
+"""The write fence of a bucket: keeps its writers out for a moment, and nobody else.
 
 While a bucket is being moved, a trigger makes each writer of its rows share an advisory lock until the end of its
-transaction. The mover closes the gate by taking that lock for itself: it gets it when the writers that are inside
-have finished, and those that come meanwhile are refused at once (`shards.on_owner` tries again). Readers notice
-nothing. If the mover dies, its lock goes with its connection and the gate is open.
+transaction. The mover closes the fence by taking the lock exclusively: it gets it when the writers that are inside
+have finished, and later ones are refused at once (`shards.on_owner` tries again). Readers are not affected. If the
+mover dies, its lock goes with its connection and the fence is open.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ LOCK_TRIES = 100
 REMOVE_TRIES = 10
 PAUSE_SECONDS = 0.1
 
+# The names of the function and of its triggers stay: a move may have begun under an older version.
 FUNCTION = f"""
 CREATE OR REPLACE FUNCTION sharding_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -38,7 +39,7 @@ END $$
 
 
 def install(connection: Connection, tables: Sequence[Table], bucket: int) -> None:
-    """Put the gate, open, before the rows of a bucket. Every transaction that commits from now on has come through.
+    """Put up the fence of a bucket, open. Every transaction that commits from now on has passed it.
 
     Raises LockNotAvailable if long transactions keep it from that.
     """
@@ -55,7 +56,7 @@ def install(connection: Connection, tables: Sequence[Table], bucket: int) -> Non
 
 
 def remove(connection: Connection, tables: Sequence[Table], bucket: int) -> bool:
-    """Take the gate away; False if somebody who reads for long keeps it from that. It stays open, and does no harm."""
+    """Remove the fence; False if a long transaction prevents that. It stays, open, and does no harm."""
     removed = True
     for table in tables:
         if _is_there(connection, table, bucket):
@@ -68,7 +69,7 @@ def remove(connection: Connection, tables: Sequence[Table], bucket: int) -> bool
 
 
 def close(connection: Connection, bucket: int, *, seconds: float) -> bool:
-    """Let the writers inside finish and no other in; False if that takes too long."""
+    """Let the writers inside finish and no other in; False if that takes longer than `seconds`."""
     try:
         with connection.transaction():
             connection.execute(f"SET LOCAL lock_timeout = {round(seconds * 1000)}")
@@ -94,7 +95,7 @@ def until_locked(operation: Callable[[], None], *, tries: int) -> None:
 
 
 def _briefly(connection: Connection, statement: str, *, tries: int) -> None:
-    """Run a statement that waits for a lock so shortly that nobody queues up behind it."""
+    """Run a statement that waits for a lock only so long that nobody queues up behind it."""
 
     def attempt() -> None:
         with connection.transaction():
