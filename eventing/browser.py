@@ -55,12 +55,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What became of an event with one subscriber: `handled`, a `letter`, or neither so far."""
+    """What became of an event with one subscriber: `handled`, a `dead letter`, or neither so far."""
 
     subscriber: str
     alias: str
     entry: InboxEntry | None
-    letter: DeadLetter | None
+    dead_letter: DeadLetter | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,12 +161,12 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
         if row.subscriber and row.is_about(event)
     }
     found = DeadLetter.objects.using("default").filter(**key).order_by("id")
-    letters = {letter.subscriber: letter for letter in found if letter.is_about(event)}
+    dead_letters = {dead_letter.subscriber: dead_letter for dead_letter in found if dead_letter.is_about(event)}
     wanted = {one.name for one in subscribers.all_subscribers() if one.wants(event.type)}
     deliveries = []
-    for name in sorted(wanted | set(inbox) | set(letters)):
+    for name in sorted(wanted | set(inbox) | set(dead_letters)):
         database, entry = inbox.get(name, ("", None))
-        deliveries.append(Delivery(subscriber=name, alias=database, entry=entry, letter=letters.get(name)))
+        deliveries.append(Delivery(subscriber=name, alias=database, entry=entry, dead_letter=dead_letters.get(name)))
     # What follows an event has its stream's id, nearly always; a search by cause would read every event there is.
     name = event_id(category, stream_id, version)
     later = Q(stream_id=stream_id, recorded_at__gte=event.recorded_at)

@@ -9,7 +9,7 @@ from typing import Any
 import kombu
 import msgspec
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, transaction
+from django.db import DataError, IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from kombu.connection import Connection
@@ -18,14 +18,15 @@ from kombu.exceptions import ContentDisallowed, KombuError
 from eventing import queues, registry, subscribers, topology
 from eventing.conf import conf
 from eventing.errors import EventingError, NotRedrivable
-from eventing.models import DeadLetter, EventKey, InboxEntry
+from eventing.fan_out import on_each
+from eventing.models import DeadLetter, InboxEntry
 from eventing.publishing import Publisher
 from eventing.recorded import Metadata
 from eventing.wire import Envelope, Message, Replay
 
 DATABASE = "default"
 UNREADABLE = "unreadable"
-CONTENT = ("type", "schema_version", "data", "metadata")  # of a letter: what an operator may edit
+CONTENT = ("type", "schema_version", "data", "metadata")  # of a dead letter: what an operator may edit
 
 Status = DeadLetter.Status
 
@@ -35,7 +36,7 @@ class GivenUpByBroker(EventingError):
 
 
 def history_entry(by: str, did: str, note: str = "") -> dict[str, str]:
-    """Who did what when, as letters and redrive runs keep it."""
+    """Who did what when, as dead letters and redrive runs keep it."""
     return {"at": timezone.now().isoformat(), "by": by, "did": did, "note": note}
 
 
@@ -53,7 +54,7 @@ def park(
 ) -> None:
     """Write a dead letter, or reopen the one that the same event already has with this subscriber.
 
-    What does not fit into the columns of a letter is kept as one that nobody can read.
+    What does not fit into the columns of a dead letter is kept as one that nobody can read.
     """
     try:
         _write(envelope, subscriber, error, traceback, attempts, replay)
@@ -86,36 +87,33 @@ def _write(
         "settled_at": None,
     }
     with transaction.atomic(using=DATABASE):
-        letter, created = letters_of(envelope, subscriber).select_for_update().order_by("-event_hash").first(), False
-        if letter is None:
-            letter, created = (
-                DeadLetter.objects.using(DATABASE)
-                .select_for_update()
-                .get_or_create(
-                    stream_id=envelope.stream_id,
-                    category=envelope.category,
-                    version=envelope.version,
-                    subscriber=subscriber[:40],
-                    event_hash=_hex(envelope),
-                    defaults={**content, **failure, "recorded_at": envelope.recorded_at, "attempts": attempts},
-                )
+        dead_letter = of_event(envelope, subscriber).select_for_update().order_by("-event_hash").first()
+        if dead_letter is None:
+            rows = DeadLetter.objects.using(DATABASE).select_for_update()
+            dead_letter, created = rows.get_or_create(
+                stream_id=envelope.stream_id,
+                category=envelope.category,
+                version=envelope.version,
+                subscriber=subscriber[:40],
+                event_hash=_hex(envelope),
+                defaults={**content, **failure, "recorded_at": envelope.recorded_at, "attempts": attempts},
             )
-        if created:
-            return
+            if created:
+                return
         # A redrive counts on; the same failure that is reported twice does not.
-        redriven = letter.status in (Status.REDRIVEN, Status.HANDLED)
-        failure["attempts"] = letter.attempts + attempts if redriven else max(letter.attempts, attempts)
-        if letter.original is None:
+        redriven = dead_letter.status in (Status.REDRIVEN, Status.HANDLED)
+        failure["attempts"] = dead_letter.attempts + attempts if redriven else max(dead_letter.attempts, attempts)
+        if dead_letter.original is None:
             failure |= content  # else a late copy of the event would undo what an operator has edited
-        DeadLetter.objects.using(DATABASE).filter(pk=letter.pk).update(**failure)
+        DeadLetter.objects.using(DATABASE).filter(pk=dead_letter.pk).update(**failure)
 
 
-def letters_of(envelope: Envelope, subscriber: str) -> QuerySet[DeadLetter]:
-    """The letter of an event with a subscriber, if it has one; also one of which nobody knows the event's hash."""
-    letters = DeadLetter.objects.using(DATABASE).filter(
+def of_event(envelope: Envelope, subscriber: str) -> QuerySet[DeadLetter]:
+    """The dead letter of an event with a subscriber, if it has one; also one of which nobody knows the event's hash."""
+    dead_letters = DeadLetter.objects.using(DATABASE).filter(
         stream_id=envelope.stream_id, category=envelope.category, version=envelope.version, subscriber=subscriber[:40]
     )
-    return letters if envelope.hash is None else letters.filter(event_hash__in=[_hex(envelope), ""])
+    return dead_letters if envelope.hash is None else dead_letters.filter(event_hash__in=[_hex(envelope), ""])
 
 
 def _hex(envelope: Envelope) -> str:
@@ -128,7 +126,7 @@ def _text(text: str) -> str:
 
 
 def unreadable(body: bytes, event_type: str = UNREADABLE, headers: dict[str, Any] | None = None) -> Envelope:
-    """An envelope around what is none, under a name made of it: what arrives twice is one letter."""
+    """An envelope around what is none, under a name made of it: what arrives twice is one dead letter."""
     return Envelope(
         stream_id=int.from_bytes(hashlib.sha256(body).digest()[:7]),
         category=UNREADABLE,
@@ -144,45 +142,45 @@ def unreadable(body: bytes, event_type: str = UNREADABLE, headers: dict[str, Any
 # --- What operators do --------------------------------------------------------------------------------------------
 
 
-def check(letter: DeadLetter) -> None:
-    """Raises NotRedrivable if sending the letter's event again makes no sense."""
-    if letter.category == UNREADABLE:
+def check(dead_letter: DeadLetter) -> None:
+    """Raises NotRedrivable if sending the dead letter's event again makes no sense."""
+    if dead_letter.category == UNREADABLE:
         raise NotRedrivable(
             "nobody can read the message, so there is no event to send; if one is missing, replay it from the store"
         )
     try:
-        subscribers.get(letter.subscriber)
+        subscribers.get(dead_letter.subscriber)
     except EventingError as error:
         raise NotRedrivable(str(error)) from None
 
 
-def redrive(letter: DeadLetter, publisher: Publisher, *, by: str, note: str = "") -> None:
-    """Send the event to its subscriber once more; if it fails again the letter is open again.
+def redrive(dead_letter: DeadLetter, publisher: Publisher, *, by: str, note: str = "") -> None:
+    """Send the event to its subscriber once more; if it fails again the dead letter is open again.
 
     Raises NotRedrivable, or one of `publisher.errors` when the broker does not take it; then nothing has changed.
     """
-    check(letter)
+    check(dead_letter)
     now = timezone.now()
     try:
         # What a replay may not do it may not do by this way either.
-        replay = msgspec.convert(letter.replay, Replay | None)
+        replay = msgspec.convert(dead_letter.replay, Replay | None)
     except msgspec.ValidationError as error:
         raise NotRedrivable(f"its replay is written in a form that this version does not know: {error}") from None
-    message = Message(subscriber=letter.subscriber, events=[_envelope(letter)], published_at=now, replay=replay)
-    publisher.send(message)
+    event = _envelope(dead_letter)
+    publisher.send(Message(subscriber=dead_letter.subscriber, events=[event], published_at=now, replay=replay))
 
     def sent(current: DeadLetter) -> dict[str, Any]:
         # A worker may be faster than this line.
-        return {"status": Status.REDRIVEN, "settled_at": now} if current.failed_at == letter.failed_at else {}
+        return {"status": Status.REDRIVEN, "settled_at": now} if current.failed_at == dead_letter.failed_at else {}
 
-    _change(letter, sent, history_entry(by, "redriven", note))
+    _change(dead_letter, sent, history_entry(by, "redriven", note))
 
 
-def archive(letter: DeadLetter, *, by: str, reason: str) -> None:
-    """Close a letter whose effect is not wanted any more."""
+def archive(dead_letter: DeadLetter, *, by: str, reason: str) -> None:
+    """Close a dead letter whose effect is not wanted any more."""
     now = timezone.now()
     entry = history_entry(by, "archived", reason)
-    _change(letter, lambda _: {"status": Status.ARCHIVED, "settled_at": now}, entry)
+    _change(dead_letter, lambda _: {"status": Status.ARCHIVED, "settled_at": now}, entry)
 
 
 def decode(subscriber: str, event_type: str, schema_version: int, data: Any, metadata: Any) -> None:
@@ -197,104 +195,86 @@ def decode(subscriber: str, event_type: str, schema_version: int, data: Any, met
         raise ValueError(f"the subscriber {subscriber} does not handle {event_type}")
 
 
-def edit(letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[str]:
-    """Change the event of an open letter, for this subscriber only; the event store keeps what happened.
+def edit(dead_letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[str]:
+    """Change the event of an open dead letter, for this subscriber only; the event store keeps what happened.
 
     `content` has the fields of CONTENT. Returns the names of those that differ. Raises ValueError as `decode` does,
-    when it would be another event than the one that happened (see `_refuse_forgery`), and when the letter has changed
-    since it was read.
+    when it would be another event than the one that happened (see `_refuse_forgery`), and when the dead letter has
+    changed since it was read.
     """
-    if letter.category == UNREADABLE:
+    if dead_letter.category == UNREADABLE:
         raise ValueError("nobody can read the message, so it cannot be edited")
-    decode(letter.subscriber, **{"event_type" if name == "type" else name: content[name] for name in CONTENT})
-    changed = [name for name in CONTENT if content[name] != getattr(letter, name)]
+    decode(dead_letter.subscriber, **{"event_type" if name == "type" else name: content[name] for name in CONTENT})
+    changed = [name for name in CONTENT if content[name] != getattr(dead_letter, name)]
     if not changed:
         return []
-    _refuse_forgery(letter, content)
+    _refuse_forgery(dead_letter, content)
 
     def edited(current: DeadLetter) -> dict[str, Any]:
-        if current.failed_at != letter.failed_at or current.status != letter.status or _differ(current, letter):
-            raise ValueError("the letter has changed since it was opened: look at it again")
+        if any(getattr(current, name) != getattr(dead_letter, name) for name in ("failed_at", "status", *CONTENT)):
+            raise ValueError("the dead letter has changed since it was opened: look at it again")
         original = current.original or {name: getattr(current, name) for name in CONTENT}
         return {**content, "original": original}
 
-    _change(letter, edited, history_entry(by, "edited", ", ".join(changed)))
+    _change(dead_letter, edited, history_entry(by, "edited", ", ".join(changed)))
     return changed
 
 
-def _refuse_forgery(letter: DeadLetter, content: dict[str, Any]) -> None:
+def _refuse_forgery(dead_letter: DeadLetter, content: dict[str, Any]) -> None:
     """An edit repairs what a subscriber stumbles over. It makes no other event, of nobody else, and no money."""
-    if content["type"] != letter.type:
-        raise ValueError(f"it is a {letter.type}, and stays one")
-    if registry.is_sealed(letter.type):
-        raise ValueError(f"{letter.type} says what was done outside; it is sent again as it came, or archived")
+    if content["type"] != dead_letter.type:
+        raise ValueError(f"it is a {dead_letter.type}, and stays one")
+    if registry.is_sealed(dead_letter.type):
+        raise ValueError(f"{dead_letter.type} says what was done outside; it is sent again as it came, or archived")
     for part in ("data", "metadata"):
-        was, now = getattr(letter, part), content[part]
+        was, now = getattr(dead_letter, part), content[part]
         for name in was if isinstance(was, dict) else ():
             if (name.endswith("_id") or name == "actor") and now.get(name) != was[name]:
                 raise ValueError(f"{name} says whose event this is, and stays {was[name]!r}")
 
 
-def _differ(one: DeadLetter, other: DeadLetter) -> bool:
-    return any(getattr(one, name) != getattr(other, name) for name in CONTENT)
-
-
-def _change(letter: DeadLetter, changes: Callable[[DeadLetter], dict[str, Any]], entry: dict[str, str]) -> None:
+def _change(dead_letter: DeadLetter, changes: Callable[[DeadLetter], dict[str, Any]], entry: dict[str, str]) -> None:
     with transaction.atomic(using=DATABASE):
-        current = DeadLetter.objects.using(DATABASE).select_for_update().get(pk=letter.pk)
-        DeadLetter.objects.using(DATABASE).filter(pk=letter.pk).update(
+        current = DeadLetter.objects.using(DATABASE).select_for_update().get(pk=dead_letter.pk)
+        DeadLetter.objects.using(DATABASE).filter(pk=dead_letter.pk).update(
             **changes(current), history=[*current.history, entry]
         )
 
 
-def _envelope(letter: DeadLetter) -> Envelope:
-    return Envelope(
-        stream_id=letter.stream_id,
-        category=letter.category,
-        version=letter.version,
-        type=letter.type,
-        schema_version=letter.schema_version,
-        data=letter.data,
-        metadata=letter.metadata,
-        recorded_at=letter.recorded_at,
-        hash=letter.hash,
-    )
+def _envelope(dead_letter: DeadLetter) -> Envelope:
+    return Envelope(**{name: getattr(dead_letter, name) for name in Envelope.__struct_fields__})
 
 
 # --- Upkeep -------------------------------------------------------------------------------------------------------
 
 
 def note_handled(limit: int = 500) -> int:
-    """Mark redriven letters whose event has an inbox row by now; returns how many.
+    """Mark redriven dead letters whose event has an inbox row by now; returns how many.
 
     Looks at the `limit` that were redriven last, in all databases that answer.
     """
     redriven = DeadLetter.objects.using(DATABASE).filter(status=Status.REDRIVEN).order_by("-settled_at")[:limit]
-    letters = list(redriven)
-    if not letters:
+    dead_letters = list(redriven)
+    if not dead_letters:
         return 0
-    streams = {letter.stream_id for letter in letters}
-    names = {letter.subscriber for letter in letters}
-    handled: set[int] = set()
-    for alias in settings.DATABASES:
+    streams = {dead_letter.stream_id for dead_letter in dead_letters}
+    names = {dead_letter.subscriber for dead_letter in dead_letters}
+
+    def handled_in(alias: str) -> set[int]:
         rows = InboxEntry.objects.using(alias).filter(stream_id__in=streams, subscriber__in=names)
-        try:
-            found = {(*_key(entry), entry.subscriber): entry for entry in rows}
-        except (DatabaseError, InterfaceError):
-            continue  # asked again the next time
-        for letter in letters:
-            entry = found.get((*_key(letter), letter.subscriber))
-            if entry is not None and entry.is_about(letter):
-                handled.add(letter.pk)
+        entries = {(*entry.key, entry.subscriber): entry for entry in rows}
+        return {
+            dead_letter.pk
+            for dead_letter in dead_letters
+            if (entry := entries.get((*dead_letter.key, dead_letter.subscriber))) and entry.is_about(dead_letter)
+        }
+
+    handled = set().union(*on_each(settings.DATABASES, handled_in, task="note_handled").values.values())
     return (
         DeadLetter.objects.using(DATABASE)
         .filter(pk__in=handled, status=Status.REDRIVEN)
         .update(status=Status.HANDLED, settled_at=timezone.now())
     )
-
-
-def _key(row: EventKey) -> tuple[int, str, int]:
-    return row.stream_id, row.category, row.version
 
 
 def collect(connection: Connection, limit: int) -> int:
@@ -337,7 +317,7 @@ def _collect(delivered: kombu.Message) -> None:
 
 
 def received(event: Any) -> Envelope:
-    """An event of a message; what has another shape is wrapped, and says why, so that it can become a letter."""
+    """An event of a message; what has another shape is wrapped, and says why, so that it can become a dead letter."""
     try:
         return msgspec.convert(event, Envelope)
     except msgspec.ValidationError as error:

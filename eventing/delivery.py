@@ -329,8 +329,8 @@ def _retry_or_park(envelope: Envelope, error: Exception, delivery: Delivery, out
     except django.db.Error as away:
         if not is_transient(away):
             raise
-        # The rest of the batch must not fail with it, so the event goes round until the letter can be written.
-        logger.warning("delivery.letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))
+        # The rest of the batch must not fail with it, so the event goes round until the dead letter can be written.
+        logger.warning("delivery.dead_letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))
         outcome.retry.append(envelope)
     else:
         outcome.dead += 1

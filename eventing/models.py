@@ -18,6 +18,10 @@ class EventKey(models.Model):
         abstract = True
 
     @property
+    def key(self) -> tuple[int, str, int]:
+        return self.stream_id, self.category, self.version
+
+    @property
     def event_id(self) -> str:
         return event_id(self.category, self.stream_id, self.version)
 
@@ -160,8 +164,8 @@ class DeadLetter(EventKey):
 class RedriveRun(models.Model):
     """Dead letters that are redriven at a set rate: which ones, how far it is, and who wanted it.
 
-    Written to the `default` database only. `selection` is what eventing.redrives.selected takes, `rate` is in letters
-    a second, `position` the id of the last letter that was dealt with, `step` the number of the next step.
+    Written to the `default` database only. `selection` is what eventing.redrives.selected takes, `rate` is
+    dead letters a second, `position` the id of the last one that was processed, `step` the number of the next step.
     """
 
     class State(models.TextChoices):

@@ -1,4 +1,4 @@
-"""Back-pressure: which queues take no more for now, and which outboxes are so far behind that nothing should be added.
+"""Back-pressure: which queues take no more for now, and which outboxes lag so far that nothing should be added.
 
 workers are slow -> messages wait -> the relay puts more events into each -> queues fill -> the relay holds their events
 back -> the outbox grows old -> the edge says "later"
@@ -22,31 +22,31 @@ from eventing.relay import ends
 
 T = TypeVar("T")
 
-ASK_SECONDS = 1.0
+REFRESH_SECONDS = 1.0
 ANSWER_SECONDS = 1.0
-BEHIND_MESSAGES = 8  # fewer are on their way to a free worker
+BACKLOG_MESSAGES = 8  # fewer are on their way to a free worker
 
 logger = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Remembered(Generic[T]):
-    """An answer that is asked for once in ASK_SECONDS at most, by one thread while the others go on with the last one.
+    """A value that one thread loads anew once in REFRESH_SECONDS at most, while the others get the last one.
 
-    What `ask` raises goes to the thread that has asked.
+    What `load` raises goes to the thread that loads.
     """
 
-    ask: Callable[[], T]
+    load: Callable[[], T]
     last: T
-    _asked_at: float = float("-inf")
+    _loaded_at: float = float("-inf")
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self) -> T:
-        if monotonic() - self._asked_at >= ASK_SECONDS and self._lock.acquire(blocking=False):
+        if monotonic() - self._loaded_at >= REFRESH_SECONDS and self._lock.acquire(blocking=False):
             try:
-                self.last = self.ask()
+                self.last = self.load()
             finally:
-                self._asked_at = monotonic()
+                self._loaded_at = monotonic()
                 self._lock.release()
         return self.last
 
@@ -55,30 +55,30 @@ class Remembered(Generic[T]):
 
 
 class Load:
-    """How full the subscribers' queues are, as of ASK_SECONDS ago at most; for many threads.
+    """How full the subscribers' queues are, as of REFRESH_SECONDS ago at most; for many threads.
 
     A broker that does not answer changes nothing: publishing will notice it soon enough.
     """
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
-        self._remembered: Remembered[dict[str, int]] = Remembered(self._ask, {})
+        self._remembered: Remembered[dict[str, int]] = Remembered(self._load, {})
 
     def full(self) -> frozenset[str]:
         """The names of the subscribers whose queues hold EVENTING_QUEUE_HIGH_WATER messages or more."""
         return _full(self._remembered.get())
 
-    def behind(self) -> bool:
+    def has_backlog(self) -> bool:
         """Whether messages wait for workers."""
-        return any(messages >= BEHIND_MESSAGES for messages in self._remembered.get().values())
+        return any(messages >= BACKLOG_MESSAGES for messages in self._remembered.get().values())
 
-    def _ask(self) -> dict[str, int]:
+    def _load(self) -> dict[str, int]:
         before = self._remembered.last
         try:
             if self._connection is None:
                 self._connection = queues.connect(seconds=ANSWER_SECONDS)
             names = [subscriber.name for subscriber in subscribers.all_subscribers()]
-            found = queues.ask(self._connection, map(topology.work_queue, names))
+            found = queues.depths_of(self._connection, map(topology.work_queue, names))
         except queues.BrokerUnavailable:
             self.close()
             return before
@@ -109,7 +109,7 @@ _lags: dict[str, Remembered[float]] = {}
 class Waiting:
     """For how long the oldest event of an outbox has waited, as far as this process has seen it wait.
 
-    Only the monotonic clock is asked: the times in events are those of other processes, whose clocks may be wrong.
+    Only the monotonic clock is read: the times in events are those of other processes, whose clocks may be wrong.
     """
 
     alias: str
@@ -133,7 +133,7 @@ def admit(alias: str) -> None:
     """Let something in that will write events to this database.
 
     Raises Overloaded while the oldest event of its outbox has waited for more than EVENTING_MAX_LAG_SECONDS since this
-    process has seen it. Looks into the database once in ASK_SECONDS at most, so what it says may be as old as that.
+    process has seen it. Looks into the database once in REFRESH_SECONDS at most, so what it says may be as old as that.
     """
     limit = conf.EVENTING_MAX_LAG_SECONDS
     if limit <= 0:
@@ -145,6 +145,6 @@ def admit(alias: str) -> None:
         )
 
 
-def forget() -> None:
-    """Ask anew about every outbox."""
+def reset() -> None:
+    """Forget what is known of every outbox."""
     _lags.clear()

@@ -22,7 +22,7 @@ from eventing.databases import give_back_connections
 from eventing.wire import Envelope, Message, encode
 
 TASK = "eventing.deliver"
-PATIENCE_SECONDS = 2.0  # where somebody waits for a page
+PATIENCE_SECONDS = 2.0  # where a visitor waits for a page
 GATHER_SECONDS = 0.25
 BUSY_RATE = 400  # events a second, from which on they are gathered for as long
 REST = 0.8  # the part of that time after which relays read: what they have read earlier would wait in vain
@@ -103,11 +103,11 @@ class SharedPublisher:
     (DeWitt et al., Implementation Techniques for Main Memory Database Systems, 1984).
 
     The more events there are, the longer they are gathered, unless they fill a message: for six milliseconds when
-    ten a second come, for GATHER_SECONDS from BUSY_RATE on, and also while `behind` says that workers do not keep up.
+    ten a second come, for GATHER_SECONDS from BUSY_RATE on, and also while workers have a backlog.
     Relays that `rest` meanwhile read the more, and what they have read is younger when it leaves.
     """
 
-    behind: Callable[[], bool] = bool
+    has_backlog: Callable[[], bool] = bool
     errors: tuple[type[BaseException], ...] = field(init=False)
     publisher: Publisher = field(default_factory=Publisher)
     _waiting: list[_Parcel] = field(default_factory=list)
@@ -145,7 +145,7 @@ class SharedPublisher:
             time.sleep(max(0.0, self._sent_at + self._gather_seconds() - time.monotonic()))
 
     def _gather_seconds(self) -> float:
-        return GATHER_SECONDS if self.behind() else GATHER_SECONDS * min(1.0, self._rate / BUSY_RATE)
+        return GATHER_SECONDS if self.has_backlog() else GATHER_SECONDS * min(1.0, self._rate / BUSY_RATE)
 
     def _count(self, events: int) -> None:
         now = time.monotonic()
@@ -180,10 +180,9 @@ def ask_worker(task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequ
     not answer or takes no messages is given up after a few seconds. Raises BrokerUnavailable.
     """
     give_back_connections()
-    connection = queues.connect(seconds=PATIENCE_SECONDS)
-
-    def send() -> None:
-        current_app.send_task(
+    with queues.connected(seconds=PATIENCE_SECONDS) as connection:
+        send = partial(
+            current_app.send_task,
             task,
             args=list(args),
             kwargs=dict(kwargs or {}),
@@ -191,16 +190,11 @@ def ask_worker(task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequ
             connection=connection,
             retry=False,
         )
-
-    try:
-        with queues.answering(connection):
-            try:
-                send()
-            except connection.channel_errors:
-                topology.declare(connection)
-                send()
-    finally:
-        connection.collect()
+        try:
+            send()
+        except connection.channel_errors:
+            topology.declare(connection)
+            send()
 
 
 def messages(wanted: Wanted, published_at: datetime) -> Iterator[Message[Envelope]]:

@@ -1,4 +1,4 @@
-"""How full the broker's queues are, asked without changing anything."""
+"""How full the broker's queues are, read without changing anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BrokerBlocked(BrokerUnavailable):
 class Depth:
     """Messages (batches of events) that are ready and the workers that take them; None if there is no such queue.
 
-    A message that a worker has in hand is not counted, and the in-memory broker does not know its consumers.
+    A message that a worker is processing is not counted, and the in-memory broker does not know its consumers.
     """
 
     name: str
@@ -41,11 +41,8 @@ def depths(*, seconds: float) -> list[Depth]:
 
     `seconds` bounds the wait for a connection and for each answer.
     """
-    connection = connect(seconds=seconds)
-    try:
-        return ask(connection, [*topology.work_queues(), topology.dead_letter_queue()])
-    finally:
-        connection.collect()
+    with connected(seconds=seconds) as connection:
+        return depths_of(connection, [*topology.work_queues(), topology.dead_letter_queue()])
 
 
 def delayed(*, seconds: float) -> int:
@@ -53,31 +50,23 @@ def delayed(*, seconds: float) -> int:
 
     Raises BrokerUnavailable. The in-memory broker keeps none: there it is the worker that waits.
     """
-    connection = connect(seconds=seconds)
-    try:
+    with connected(seconds=seconds) as connection:
         if connection.transport.driver_type != "amqp":
             return 0
-        levels = map(Queue, topology.delayed_names())
-        return sum(depth.messages or 0 for depth in ask(connection, levels))
-    finally:
-        connection.collect()
+        return sum(depth.messages or 0 for depth in depths_of(connection, map(Queue, topology.delayed_names())))
 
 
 def publish_nowhere(*, seconds: float) -> None:
     """Publish a message that no queue wants, which shows that the broker takes messages.
 
-    Raises BrokerUnavailable, and BrokerBlocked where it only answers: it tells a connection of a memory or disk alarm
-    when that publishes something. `seconds` bounds the wait for a connection and for the confirm.
+    Raises BrokerUnavailable, and BrokerBlocked where it only answers: it reports a memory or disk alarm only to a
+    connection that publishes something. `seconds` bounds the wait for a connection and for the confirm.
     """
-    connection = connect(seconds=seconds)
-    try:
+    with connected(seconds=seconds) as connection:
         if connection.transport.driver_type != "amqp":
             return  # the in-memory broker would keep the message
-        with answering(connection):
-            channel = connection.channel()
-            channel.basic_publish(channel.prepare_message(b""), exchange="", routing_key=topology.qualified("nowhere"))
-    finally:
-        connection.collect()
+        channel = connection.channel()
+        channel.basic_publish(channel.prepare_message(b""), exchange="", routing_key=topology.qualified("nowhere"))
 
 
 def missing_topology(*, seconds: float) -> list[str]:
@@ -85,22 +74,18 @@ def missing_topology(*, seconds: float) -> list[str]:
 
     Raises BrokerUnavailable. The in-memory broker needs none.
     """
-    connection = connect(seconds=seconds)
-    try:
+    with connected(seconds=seconds) as connection:
         if connection.transport.driver_type != "amqp":
             return []
-        with answering(connection):
-            exchanges = [name for name in topology.exchange_names() if not _has_exchange(connection, name)]
-            queues = [name for name in topology.queue_names() if _asked(connection, name) is None]
-    finally:
-        connection.collect()
+        exchanges = [name for name in topology.exchange_names() if not _has_exchange(connection, name)]
+        queues = [name for name in topology.queue_names() if _declared(connection, name) is None]
     return [f"exchange {topology.unqualified(name)}" for name in exchanges] + [
         f"queue {topology.unqualified(name)}" for name in queues
     ]
 
 
 def connect(*, seconds: float) -> Connection:
-    """A connection for `ask`, to be collected by the caller; raises BrokerUnavailable.
+    """A connection, to be collected by the caller; raises BrokerUnavailable.
 
     `seconds` bounds the wait for it and for each answer.
     """
@@ -114,6 +99,17 @@ def connect(*, seconds: float) -> Connection:
     return connection
 
 
+@contextmanager
+def connected(*, seconds: float) -> Iterator[Connection]:
+    """A connection that is collected afterwards. Raises BrokerUnavailable, also for what fails inside."""
+    connection = connect(seconds=seconds)
+    try:
+        with answering(connection):
+            yield connection
+    finally:
+        connection.collect()
+
+
 def limits(seconds: float) -> dict[str, Any]:
     """Options of a connection that waits no longer than this for an answer, and not at all for the end of an alarm."""
     return {"read_timeout": seconds, "write_timeout": seconds, "on_blocked": _refuse_to_wait}
@@ -123,7 +119,7 @@ def _refuse_to_wait(reason: str) -> None:
     raise BrokerBlocked("takes no messages: its memory or its disk is nearly full")
 
 
-def ask(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:
+def depths_of(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:
     """How full these queues are; raises BrokerUnavailable, after which the connection is of no use."""
     with answering(connection):
         return [_depth(connection, queue.name) for queue in queues]
@@ -131,7 +127,7 @@ def ask(connection: Connection, queues: Iterable[Queue]) -> list[Depth]:
 
 @contextmanager
 def answering(connection: Connection) -> Iterator[None]:
-    """Raises BrokerUnavailable if the broker leaves this connection without an answer, or refuses what is asked."""
+    """Raises BrokerUnavailable if the broker does not answer on this connection, or refuses a request."""
     try:
         yield
     except (OSError, KombuError, *connection.connection_errors, *connection.channel_errors) as error:
@@ -140,18 +136,18 @@ def answering(connection: Connection) -> Iterator[None]:
 
 def _depth(connection: Connection, queue: str) -> Depth:
     name = topology.unqualified(queue)
-    answer = _asked(connection, queue)
+    answer = _declared(connection, queue)
     if answer is None:
         return Depth(name=name, messages=None, consumers=None)
     counted = answer.consumer_count if connection.transport.driver_type == "amqp" else None
     return Depth(name=name, messages=answer.message_count, consumers=counted)
 
 
-def _asked(connection: Connection, queue: str) -> Any:
-    """What the broker says of a queue, None if there is none."""
+def _declared(connection: Connection, queue: str) -> Any:
+    """What the broker reports of a queue, None if there is none."""
     try:
         return connection.default_channel.queue_declare(queue, passive=True)
-    except connection.channel_errors:  # the channel is closed now, and the next question gets another one
+    except connection.channel_errors:  # the channel is closed now, and the next request gets another one
         return None
 
 

@@ -24,7 +24,7 @@ class Event(Protocol):
 # Stream id, category, version, short hash; without a hash it is empty.
 Identity = tuple[int, str, int, str]
 
-SHORT = 7  # letters of a short hash
+SHORT = 7  # characters of a short hash
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)

@@ -1,8 +1,8 @@
 """Redrives many dead letters at a set rate, as a run that an operator can watch, cancel and continue.
 
-A run is a row, worked off in steps: each sends as many letters as the rate allows for a second, then posts the next
-step with a delay of one second. A step begins by raising the row's step number, so of two copies of a step one finds
-nothing to do; a run whose worker died is taken up again by `resume_stalled`.
+A run is a row, processed in steps: each sends as many dead letters as the rate allows for a second, then posts the
+next step with a delay of one second. A step begins by raising the row's step number, so of two copies of a step one
+finds nothing to do; a run whose worker died is continued by `resume_stalled`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from eventing.transient import is_transient
 TASK = "eventing.redrive"
 FIELDS = ("status", "subscriber", "type", "error")
 SEARCH = "q"
-MAX_RATE = 200  # letters a second
+MAX_RATE = 200  # dead letters a second
 STALLED_AFTER = timedelta(seconds=30)
 
 logger = structlog.get_logger(__name__)
@@ -34,24 +34,24 @@ State = RedriveRun.State
 
 
 def selection_of(parameters: Mapping[str, str]) -> dict[str, str]:
-    """The selection that a list's address asks for: only open letters, unless it names another status."""
+    """The selection that a list's address asks for: only open dead letters, unless it names another status."""
     chosen = {name: parameters.get(name) or parameters.get(f"{name}__exact", "") for name in FIELDS}
     chosen[SEARCH] = parameters.get(SEARCH, "").strip()
     return {"status": DeadLetter.Status.OPEN.value, **{name: value for name, value in chosen.items() if value}}
 
 
 def selected(selection: Mapping[str, str]) -> QuerySet[DeadLetter]:
-    """The letters with these values of FIELDS; each word of SEARCH is in the type, the message or the stream's id."""
-    letters = DeadLetter.objects.using(DATABASE).filter(
+    """The dead letters with these values of FIELDS, and each word of SEARCH in type, message or stream id."""
+    found = DeadLetter.objects.using(DATABASE).filter(
         **{name: value for name, value in selection.items() if name in FIELDS}
     )
     for word in selection.get(SEARCH, "").split():
-        letters = letters.filter(Q(stream_id__icontains=word) | Q(type__icontains=word) | Q(message__icontains=word))
-    return letters
+        found = found.filter(Q(stream_id__icontains=word) | Q(type__icontains=word) | Q(message__icontains=word))
+    return found
 
 
 def start(selection: dict[str, str], rate: int, *, by: str) -> RedriveRun:
-    """Begin to redrive all selected letters, `rate` a second; those that fail from now on are left out."""
+    """Begin to redrive all selected dead letters, `rate` a second; those that fail from now on are left out."""
     now = clocks.database_time()
     run = RedriveRun.objects.using(DATABASE).create(
         selection=selection,
@@ -66,7 +66,7 @@ def start(selection: dict[str, str], rate: int, *, by: str) -> RedriveRun:
 
 
 def cancel(run: RedriveRun, *, by: str) -> bool:
-    """Stop after the letter in hand; False if the run is not running any more."""
+    """Stop after the current dead letter; False if the run is not running any more."""
     history = [*run.history, history_entry(by, "cancelled")]
     return _move(run, {State.RUNNING}, state=State.CANCELLED, finished_at=clocks.database_time(), history=history)
 
@@ -112,11 +112,11 @@ def work(run_id: int, step: int, publisher: Publisher) -> int | None:
         return None
     run = rows.get()
     try:
-        for letter in _remaining(run)[: run.rate]:
+        for dead_letter in _remaining(run)[: run.rate]:
             if not rows.filter(step=run.step, state=State.RUNNING).exists():
                 return None
-            _take(run, letter, publisher)
-            run.position = letter.pk
+            _take(run, dead_letter, publisher)
+            run.position = dead_letter.pk
     except publisher.errors as error:
         _note_error(run_id, error)
         return None
@@ -135,15 +135,15 @@ def _remaining(run: RedriveRun) -> QuerySet[DeadLetter]:
     return selected(run.selection).filter(id__gt=run.position, failed_at__lte=run.started_at).order_by("id")
 
 
-def _take(run: RedriveRun, letter: DeadLetter, publisher: Publisher) -> None:
+def _take(run: RedriveRun, dead_letter: DeadLetter, publisher: Publisher) -> None:
     counted: dict[str, Any]
     try:
-        redrive(letter, publisher, by=str(run.history[0]["by"]), note=str(run))
+        redrive(dead_letter, publisher, by=str(run.history[0]["by"]), note=str(run))
         counted = {"sent": F("sent") + 1}
     except NotRedrivable:
         counted = {"skipped": F("skipped") + 1}
     RedriveRun.objects.using(DATABASE).filter(pk=run.pk).update(
-        **counted, position=letter.pk, worked_at=clocks.database_time(), error=""
+        **counted, position=dead_letter.pk, worked_at=clocks.database_time(), error=""
     )
 
 

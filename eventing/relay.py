@@ -64,7 +64,7 @@ class Load(Protocol):
 
     def full(self) -> frozenset[str]: ...
 
-    def behind(self) -> bool: ...
+    def has_backlog(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class Relay:
     leading: bool = False
 
     def run(self, stop: threading.Event) -> None:
-        """Publish until `stop` is set, finishing the batch in hand; failures pause it and never end it."""
+        """Publish until `stop` is set, finishing the current batch; failures pause it and never end it."""
         failed = 0
         pause = 0.0
         try:
@@ -232,7 +232,7 @@ def _settled(subscriber: Subscriber, envelope: Envelope) -> bool:
         cursor.execute(f"SELECT hashes FROM eventing_inbox WHERE {where}", key)
         if any(is_among(short_hash(envelope.hash), hashes) for (hashes,) in cursor.fetchall()):
             return True
-    return deadletters.letters_of(envelope, subscriber.name).exists()
+    return deadletters.of_event(envelope, subscriber.name).exists()
 
 
 def envelope_of_row(row: Sequence[Any]) -> Envelope:
@@ -265,9 +265,9 @@ def backoff_seconds(failures: int) -> float:
 def start_threads(aliases: Iterable[str], stop: threading.Event, load: Load) -> list[threading.Thread]:
     """Start a relay for each database. They share a connection to the broker, and messages.
 
-    They end soon after `stop` is set; join them to see the batch in hand out.
+    They end soon after `stop` is set; join them to let the current batch finish.
     """
-    sender = SharedPublisher(behind=load.behind)
+    sender = SharedPublisher(has_backlog=load.has_backlog)
     threads = [
         threading.Thread(
             target=Relay(alias, sender=sender, full=load.full, rest=sender.rest).run,
@@ -292,10 +292,7 @@ OLDEST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lag:
-    """How far the relay is behind in one database, and whether one is at work there.
-
-    `waiting` events are in the outbox; `seconds` is the age of the oldest.
-    """
+    """The lag of a database: `waiting` events in its outbox, the age of the oldest, and whether a relay leads there."""
 
     waiting: int
     seconds: float
@@ -329,7 +326,7 @@ def ends(alias: str) -> tuple[int, int]:
 
 
 def is_led(alias: str) -> bool:
-    """Whether a relay is at work on this database."""
+    """Whether a relay leads on this database."""
     connection = connections[alias]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {session_lock_taken(connection)}", [LOCK])

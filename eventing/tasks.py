@@ -1,4 +1,4 @@
-"""The Celery tasks of the backbone: events for subscribers, and what keeps dead letters going."""
+"""The Celery tasks of the backbone: events for subscribers, and the upkeep of dead letters."""
 
 from __future__ import annotations
 
@@ -73,11 +73,11 @@ def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
 
 @periodic("Collect dead letters of the broker", every=30, name="eventing.collect_dead_letters")
 def collect_dead_letters(limit: UpTo = 500) -> int:
-    """Take what the broker has given up into the table of dead letters; returns how many messages.
+    """Move the broker's dead letters into the table of dead letters; returns how many messages.
 
-    Also looks what became of redriven letters, and takes up redrive runs whose worker died. A message that could not be
-    written down stays with the broker. Without the dead-letter exchange every message that is given up stays in its
-    queue, and nobody who publishes or consumes would notice, so this task declares what is missing.
+    Also notes which redriven dead letters were handled, and continues redrive runs whose worker died. A message that
+    could not be written down stays with the broker. Without the dead-letter exchange every rejected message would stay
+    in its queue, which neither publisher nor consumer notices, so this task declares what is missing.
     """
     deadletters.note_handled()
     redrives.resume_stalled()
@@ -142,7 +142,7 @@ def _why(unreadable: Envelope) -> str:
 
 
 def _send(messages: Sequence[Message[Envelope]], *, countdown: int | None = None) -> None:
-    """Send messages. While the broker takes nothing this waits: the message in hand must not become a dead letter.
+    """Send messages. While the broker takes nothing this waits: its own message must not become a dead letter.
 
     After SEND_SECONDS it is given back, and its events come again.
     """

@@ -58,17 +58,14 @@ class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not 
 def _require_consumers(consumer: Consumer) -> None:
     """Raises what makes the worker connect and declare anew, if one of its queues was deleted.
 
-    The broker tells nobody who consumes from a quorum queue that it is gone. One that is there again has no consumer.
+    The broker does not notify the consumers of a quorum queue that it is gone. One that is there again has none.
     """
     if consumer.task_consumer is None:
         return
     names = [queue.name for queue in consumer.task_consumer.queues]
     try:
-        connection = queues.connect(seconds=ANSWER_SECONDS)
-        try:
-            found = queues.ask(connection, map(Queue, names))
-        finally:
-            connection.collect()
+        with queues.connected(seconds=ANSWER_SECONDS) as connection:
+            found = queues.depths_of(connection, map(Queue, names))
     except queues.BrokerUnavailable:
         return  # the worker's own connection will notice
     if lost := [depth.name for depth in found if depth.consumers == 0 or depth.messages is None]:

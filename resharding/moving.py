@@ -32,7 +32,7 @@ from django.utils import timezone
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from eventing import projections, rebuild
-from eventing.databases import SessionLock, session_lock_prepared
+from eventing.databases import SessionLock, session_lock_taken
 from resharding import write_fence
 from resharding.copying import Copy, Different, connect, ignore
 from resharding.steps import Step
@@ -135,7 +135,7 @@ def is_running() -> bool:
     if connection.vendor != "postgresql":
         return False
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {session_lock_prepared(connection)}", [LOCK])
+        cursor.execute(f"SELECT {session_lock_taken(connection)}", [LOCK])
         return bool(cursor.fetchone()[0])
 
 

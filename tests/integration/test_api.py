@@ -279,7 +279,7 @@ def test_placing_an_order_asks_the_databases_little(
 ) -> None:
     settings.CATALOGUE_CACHE_SECONDS = 600  # what is remembered is so for longer than this takes on a busy machine
     monkeypatch.setattr(levels, "MEMORY_SECONDS", 600)
-    monkeypatch.setattr(pressure, "ASK_SECONDS", 600.0)
+    monkeypatch.setattr(pressure, "REFRESH_SECONDS", 600.0)
     monkeypatch.setattr(tokens._known, "_TTLCache__ttl", 600)
     alias = shards.alias_of_bucket(numbers.bucket_of_customer(api.customer.pk))
     body = {"lines": [{"sku": "BOOK", "quantity": 1}, {"sku": "PEN", "quantity": 2}]}

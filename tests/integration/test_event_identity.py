@@ -244,7 +244,7 @@ def test_page_of_an_event_shows_what_became_of_it_and_not_of_another(notes: Note
     def settled() -> Sequence[str]:
         seen = journey("note", 1, 1)
         assert seen is not None
-        return [one.subscriber for one in seen.deliveries if one.entry or one.letter]
+        return [one.subscriber for one in seen.deliveries if one.entry or one.dead_letter]
 
     first, second = twice_at_one_key(notes)
     notes.fail_on["first"] = ValueError("first")

@@ -20,7 +20,7 @@ from eventing.confirms import NotConfirmed
 from eventing.databases import release_session_lock
 from eventing.errors import Overloaded
 from eventing.models import Event, OutboxMessage
-from eventing.pressure import BEHIND_MESSAGES, Load, Remembered
+from eventing.pressure import BACKLOG_MESSAGES, Load, Remembered
 from eventing.publishing import Publisher
 from eventing.relay import HELD_SECONDS, LOCK, Relay
 from eventing.testing import Collector, drain
@@ -42,9 +42,9 @@ def limits(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     settings.EVENTING_MAX_LAG_SECONDS = 30.0
     settings.EVENTING_QUEUE_HIGH_WATER = 2
     monkeypatch.setattr(pressure, "monotonic", lambda: time.monotonic() + sum(passed))
-    pressure.forget()
+    pressure.reset()
     yield
-    pressure.forget()
+    pressure.reset()
     passed.clear()
 
 
@@ -99,7 +99,7 @@ def test_an_answer_is_asked_for_once_in_a_while(monkeypatch: pytest.MonkeyPatch)
     remembered = Remembered(lambda: asked.append(1) or len(asked), 0)
     assert [remembered.get() for _ in range(100)] == [1] * 100
 
-    monkeypatch.setattr(pressure, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(pressure, "REFRESH_SECONDS", 0.0)
     assert [remembered.get(), remembered.get()] == [2, 3]
 
 
@@ -120,14 +120,14 @@ def test_a_question_that_fails_is_not_repeated_at_once_either() -> None:
 def test_messages_that_wait_for_workers_are_noticed(
     broker: None, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pressure, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(pressure, "REFRESH_SECONDS", 0.0)
     load, relay = Load(), Relay("default")
     try:
-        for version in range(BEHIND_MESSAGES):
-            assert not load.behind()
+        for version in range(BACKLOG_MESSAGES):
+            assert not load.has_backlog()
             notes.write(1, "a", after=version)
             assert relay.publish_once() == 1
-        wait_until(load.behind)
+        wait_until(load.has_backlog)
     finally:
         relay.sender.close()
         load.close()
@@ -162,7 +162,7 @@ def test_a_queue_above_the_mark_gets_nothing_until_it_has_been_emptied(
 def test_a_broker_that_does_not_answer_leaves_the_last_answer_standing(
     broker: None, notes: Notes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pressure, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(pressure, "REFRESH_SECONDS", 0.0)
     load = Load()
     with Publisher() as publisher:
         notes.write(1, "a")
@@ -226,7 +226,7 @@ def api() -> Api:
 def grow_old(alias: str, seconds: float) -> None:
     """Nobody publishes what is in this outbox, and this process sees it wait."""
     assert OutboxMessage.objects.using(alias).exists()
-    passed.append(pressure.ASK_SECONDS)
+    passed.append(pressure.REFRESH_SECONDS)
     with suppress(Overloaded):
         pressure.admit(alias)
     passed.append(seconds)
@@ -247,7 +247,7 @@ def test_orders_are_refused_while_the_outbox_is_old_and_welcome_when_it_is_not(a
     assert refused.headers["Retry-After"] == "5"
     assert rows() == before
     drain()
-    pressure.forget()
+    pressure.reset()
     assert api.order(ORDER, key="again").status_code == 202
 
 
@@ -327,6 +327,6 @@ def test_checkout_says_so_and_keeps_the_cart(api: Api) -> None:
     assert "Your cart is as it was" in refused.content.decode()
     assert Order.objects.using(alias).count() == 1
     drain()
-    pressure.forget()
+    pressure.reset()
     assert browser.post("/checkout/", form).status_code == 302
     assert Order.objects.using(alias).count() == 2

@@ -123,7 +123,7 @@ def test_events_are_gathered_while_workers_are_behind(monkeypatch: pytest.Monkey
     slow = Slow()
     slow.may_go.set()
     behind = {"workers"}
-    shared = SharedPublisher(publisher=slow, behind=lambda: bool(behind))
+    shared = SharedPublisher(publisher=slow, has_backlog=lambda: bool(behind))
     send(shared, orders=events(1))()
     with in_threads(*(send(shared, orders=events(version)) for version in (2, 3, 4))):
         """They wait, and then leave together."""
@@ -154,7 +154,7 @@ def test_relays_rest_until_shortly_before_the_next_message_leaves(monkeypatch: p
     slow = Slow()
     slow.may_go.set()
     behind = {"workers"}
-    shared = SharedPublisher(publisher=slow, behind=lambda: bool(behind))
+    shared = SharedPublisher(publisher=slow, has_backlog=lambda: bool(behind))
     send(shared, orders=events(*range(200)))()
     assert 0 < 48.0 - shared.rest() < 10
 
