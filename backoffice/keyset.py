@@ -5,15 +5,16 @@ A page begins behind (`before`) or ends in front of (`after`) a row whose place 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import DateTimeField, Field, Model, Q, QuerySet
+from django.db.models import DateTimeField, Field, Model, QuerySet
 from django.http import HttpRequest
 from unfold.views import ChangeList
+
+from eventing.keyset import beyond
 
 BEFORE, AFTER = "before", "after"
 SEPARATOR = "~"
@@ -67,11 +68,11 @@ class KeysetChangeList(ChangeList):
             self.filter_params.pop(name, None)
         limit = self.list_per_page
         before, after = (self._place(request.GET.get(name, "")) for name in (BEFORE, AFTER))
-        rows = self.queryset
+        rows, columns = self.queryset, [field.name for field in self._key]
         if before is not None:
-            rows = rows.filter(_beyond(before, "lt"))
+            rows = rows.filter(beyond(columns, before))
         elif after is not None:
-            rows = rows.filter(_beyond(after, "gt")).reverse()
+            rows = rows.filter(beyond(columns, after, "gt")).reverse()
         found = list(rows[: limit + 1])
         more = len(found) > limit
         shown = found[:limit]
@@ -95,13 +96,13 @@ class KeysetChangeList(ChangeList):
         text = SEPARATOR.join(written(value) if isinstance(value, datetime) else str(value) for value in values)
         return self.get_query_string({parameter: text})
 
-    def _place(self, text: str) -> list[tuple[str, Any]] | None:
-        """The names and values of the key that `_link` has written; None for anything else."""
+    def _place(self, text: str) -> list[Any] | None:
+        """The values of the key that `_link` has written; None for anything else."""
         fields, parts = self._key, text.split(SEPARATOR)
         if len(parts) != len(fields):
             return None
         try:
-            return [(field.name, _value(field, part)) for field, part in zip(fields, parts, strict=True)]
+            return [_value(field, part) for field, part in zip(fields, parts, strict=True)]
         except (ValueError, OverflowError, ValidationError):
             return None
 
@@ -110,12 +111,3 @@ def _value(field: Field[Any, Any], text: str) -> Any:
     value = read(text) if isinstance(field, DateTimeField) else field.to_python(text)
     field.run_validators(value)  # a number that the column cannot hold
     return value
-
-
-def _beyond(place: Sequence[tuple[str, Any]], side: str) -> Q:
-    """The rows on that side ("lt", "gt") of a place in a list that descends in each column."""
-    (name, value), *rest = place
-    if not rest:
-        return Q(**{f"{name}__{side}": value})
-    # The first condition lets the index start in the right place; the second cuts exactly.
-    return Q(**{f"{name}__{side}e": value}) & (Q(**{f"{name}__{side}": value}) | _beyond(rest, side))

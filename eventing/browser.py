@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db.models import CharField, Exists, F, Q, QuerySet, TextField, Value
+from django.db.models import Exists, Q
 
 from eventing import crockford, fan_out, subscribers
 from eventing.conf import conf
+from eventing.keyset import beyond
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage
 from eventing.recorded import event_id
 
 T = TypeVar("T")
-Key = tuple[datetime, int, str, int]  # of an event in the order of a list: recorded at, stream, category, version
+KEY = ("recorded_at", "stream_id", "category", "version")  # of an event in a list
+Key = tuple[datetime, int, str, int]
 
 FOLLOWERS = 100  # events looked at, to find those that an event has caused
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Only:
-    """Which events are wanted. `category` and `stream_id` name a stream, or one of them all that have it."""
-
-    type: str = ""
-    category: str = ""
-    stream_id: int | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +33,12 @@ class Listed:
 
     @property
     def key(self) -> Key:
-        return self.event.recorded_at, self.event.stream_id, self.event.category, self.event.version
+        return self.event.recorded_at, *self.event.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Events, newest first, and the databases that could not be asked: their events are missing."""
+    """Events, newest first, and the databases that are unavailable: their events are missing."""
 
     items: tuple[Listed, ...]
     unavailable: tuple[str, ...]
@@ -55,7 +46,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """What became of an event with one subscriber: `handled`, a `dead letter`, or neither so far."""
+    """What became of an event with one subscriber: an inbox `entry`, a `dead_letter`, or neither so far."""
 
     subscriber: str
     alias: str
@@ -76,8 +67,8 @@ class Journey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """The outbox of a database: the events that wait there first, up to a limit, and whether there are more."""
+class Outbox:
+    """The outbox of a database: its first events, up to a limit, and whether there are more."""
 
     alias: str
     events: tuple[Event, ...]
@@ -101,67 +92,46 @@ def parse(text: str) -> tuple[str, int, int] | None:
         return None
 
 
-def newest(only: Only, *, before: Key | None = None, limit: int) -> Page:
-    """Up to `limit` events of all databases, newest first, starting after the one with the key `before`."""
+def newest(filters: Mapping[str, Any], *, before: Key | None = None, limit: int) -> Page:
+    """Up to `limit` events of all databases, newest first, starting after the one with the key `before`.
+
+    `filters` are those of Django's QuerySet.
+    """
 
     def page(alias: str) -> list[Listed]:
-        rows = _narrowed(Event.objects.using(alias), only)
+        rows = Event.objects.using(alias).filter(**filters)
         if before is not None:
-            at, stream_id, category, version = before
-            # The first condition lets the index start in the right place; the second cuts exactly.
-            rows = rows.filter(recorded_at__lte=at)
-            rows = rows.filter(Q(recorded_at__lt=at) | _is_before(stream_id, category, version))
-        rows = rows.order_by("-recorded_at", "-stream_id", "-category", "-version")[:limit]
+            rows = rows.filter(beyond(KEY, before))
+        rows = rows.order_by(*(f"-{column}" for column in KEY))[:limit]
         return [Listed(event=event, alias=alias) for event in rows]
 
-    pages, unavailable = _ask(page)
+    pages, unavailable = _query(page)
     # Sorted here once more, because databases disagree about the order of texts.
     merged = sorted((item for items in pages.values() for item in items), key=lambda item: item.key, reverse=True)
     return Page(items=tuple(islice(merged, limit)), unavailable=unavailable)
 
 
-def _is_before(stream_id: int, category: str, version: int) -> Q:
-    """What comes later in a list than this event of the same moment."""
-    return (
-        Q(stream_id__lt=stream_id)
-        | Q(stream_id=stream_id, category__lt=category)
-        | Q(stream_id=stream_id, category=category, version__lt=version)
-    )
-
-
-def _narrowed(rows: QuerySet[Event], only: Only) -> QuerySet[Event]:
-    if only.type:
-        rows = rows.filter(type=only.type)
-    if only.category:
-        rows = rows.filter(category=only.category)
-    if only.stream_id is not None:
-        rows = rows.filter(stream_id=only.stream_id)
-    if only.since is not None:
-        rows = rows.filter(recorded_at__gte=only.since)
-    if only.until is not None:
-        rows = rows.filter(recorded_at__lt=only.until)
-    return rows
-
-
 def journey(category: str, stream_id: int, version: int) -> Journey | None:
     """One event and where it has gone; None if no database that answers has it."""
     key = {"category": category, "stream_id": stream_id, "version": version}
-    traces, unavailable = _ask(lambda alias: _traces(alias, key))
-    alias = next((alias for alias, rows in traces.items() for row in rows if not row.subscriber), None)
-    waiting = OutboxMessage.objects.using(alias).filter(**key)
-    event = (
-        None if alias is None else Event.objects.using(alias).annotate(waiting=Exists(waiting)).filter(**key).first()
-    )
-    if alias is None or event is None:
+
+    def traces(alias: str) -> tuple[Any, list[InboxEntry]]:
+        waiting = Exists(OutboxMessage.objects.using(alias).filter(**key))
+        events = Event.objects.using(alias).filter(**key).annotate(waiting=waiting)
+        return events.first(), list(InboxEntry.objects.using(alias).filter(**key))
+
+    found, unavailable = _query(traces)
+    alias, event = next(((alias, event) for alias, (event, _) in found.items() if event is not None), ("", None))
+    if event is None:
         return None
     inbox = {
-        row.subscriber: (database, row)
-        for database, rows in traces.items()
-        for row in rows
-        if row.subscriber and row.is_about(event)
+        entry.subscriber: (database, entry)
+        for database, (_, entries) in found.items()
+        for entry in entries
+        if entry.is_about(event)
     }
-    found = DeadLetter.objects.using("default").filter(**key).order_by("id")
-    dead_letters = {dead_letter.subscriber: dead_letter for dead_letter in found if dead_letter.is_about(event)}
+    parked = DeadLetter.objects.using("default").filter(**key).order_by("id")
+    dead_letters = {dead_letter.subscriber: dead_letter for dead_letter in parked if dead_letter.is_about(event)}
     wanted = {one.name for one in subscribers.all_subscribers() if one.wants(event.type)}
     deliveries = []
     for name in sorted(wanted | set(inbox) | set(dead_letters)):
@@ -170,7 +140,9 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
     # What follows an event has its stream's id, nearly always; a search by cause would read every event there is.
     name = event_id(category, stream_id, version)
     later = Q(stream_id=stream_id, recorded_at__gte=event.recorded_at)
-    streams, _ = _ask(lambda alias: list(Event.objects.using(alias).filter(later).order_by("recorded_at")[:FOLLOWERS]))
+    streams, _ = _query(
+        lambda alias: list(Event.objects.using(alias).filter(later).order_by("recorded_at")[:FOLLOWERS])
+    )
     effects = [
         Listed(event=one, alias=alias)
         for alias, rows in streams.items()
@@ -187,40 +159,23 @@ def journey(category: str, stream_id: int, version: int) -> Journey | None:
     )
 
 
-def _traces(alias: str, key: dict[str, Any]) -> list[InboxEntry]:
-    """The inbox rows of an event in a database, and one without a subscriber if the event itself is there."""
-    columns = ("subscriber", "attempts", "published_at", "handled_at", "hashes")
-    at = F("recorded_at")
-    of_event = Event.objects.using(alias).filter(**key).order_by()
-    here = of_event.annotate(
-        subscriber=Value("", output_field=CharField()),
-        attempts=F("schema_version"),
-        published_at=at,
-        handled_at=at,
-        hashes=Value(None, output_field=TextField()),
-    )
-    entries = InboxEntry.objects.using(alias).filter(**key).order_by()
-    rows = entries.values_list(*columns).union(here.values_list(*columns), all=True)
-    return [InboxEntry(**key, **dict(zip(columns, row, strict=True))) for row in rows]
-
-
-def outboxes(*, limit: int) -> list[Waiting]:
+def outboxes(*, limit: int) -> list[Outbox]:
     """What waits to be published in each database, at most `limit` events each, the first ones first."""
 
-    def waiting(alias: str) -> Waiting:
+    def outbox(alias: str) -> Outbox:
         rows = list(OutboxMessage.objects.using(alias).order_by("id")[: limit + 1])
         shown = rows[:limit]
         of_streams = Event.objects.using(alias).filter(stream_id__in={row.stream_id for row in shown})
         events = {event.event_id: event for event in of_streams} if shown else {}
         listed = tuple(events[row.event_id] for row in shown if row.event_id in events)
-        return Waiting(alias=alias, events=listed, more=len(rows) > limit)
+        return Outbox(alias=alias, events=listed, more=len(rows) > limit)
 
-    answers, unavailable = _ask(waiting)
-    away = {alias: Waiting(alias=alias, events=(), more=False, error="does not answer") for alias in unavailable}
+    answers, unavailable = _query(outbox)
+    away = {alias: Outbox(alias=alias, events=(), more=False, error="does not answer") for alias in unavailable}
     return [(answers | away)[alias] for alias in settings.DATABASES]
 
 
-def _ask(question: Callable[[str], T]) -> tuple[dict[str, T], tuple[str, ...]]:
-    """The answers of all databases, and those that gave none."""
+def _query(question: Callable[[str], T]) -> tuple[dict[str, T], tuple[str, ...]]:
+    """The answers of all databases, and those that are unavailable."""
     answers = fan_out.query(settings.DATABASES, question, seconds=conf.EVENTING_READ_SECONDS)
     return answers.values, tuple(answers.unavailable)

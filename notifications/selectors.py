@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
+from eventing.keyset import beyond
 from notifications.models import Message
 from sharding.router import database_of
 
@@ -17,8 +18,7 @@ def inbox(customer_id: int, *, before: tuple[datetime, int] | None = None, limit
     """The newest messages of a customer's inbox; `before` is (created_at, id) of the last one that was seen."""
     messages = _inbox(customer_id).order_by("-created_at", "-id")
     if before is not None:
-        at, message_id = before
-        messages = messages.filter(Q(created_at__lt=at) | Q(created_at=at, id__lt=message_id))
+        messages = messages.filter(beyond(("created_at", "id"), before))
     return list(messages[:limit])
 
 

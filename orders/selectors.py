@@ -18,6 +18,7 @@ from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet
 
 from eventing import fan_out, store
 from eventing.databases import time_limit
+from eventing.keyset import beyond
 from eventing.recorded import Recorded
 from orders import models
 from orders.domain import Status
@@ -52,6 +53,7 @@ class OrderRow:
 
 
 COLUMNS = tuple(field.name for field in fields(OrderRow))
+NEWEST_FIRST = ("placed_at", "id")  # the key of the list, descending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,17 +194,14 @@ def all_orders(
         rows = _narrowed(alias, only).order_by("-placed_at", "-id")
         if status is not None:
             rows = rows.filter(status=status)
-        # The first condition lets the index start in the right place; the second cuts exactly.
         if before is not None:
-            at, order_id = before
-            rows = rows.filter(placed_at__lte=at).filter(Q(placed_at__lt=at) | Q(id__lt=order_id))
+            rows = rows.filter(beyond(NEWEST_FIRST, before))
         if after is not None:
-            at, order_id = after
-            rows = rows.filter(placed_at__gte=at).filter(Q(placed_at__gt=at) | Q(id__gt=order_id)).reverse()
+            rows = rows.filter(beyond(NEWEST_FIRST, after, "gt")).reverse()
         return _rows(rows, limit)
 
     answers = fan_out.query(_aliases_of(only), page, seconds=settings.DATABASE_READ_SECONDS)
-    place = attrgetter("placed_at", "id")
+    place = attrgetter(*NEWEST_FIRST)
     merged = heapq.merge(*answers.values.values(), key=place, reverse=after is None)
     # An order comes twice while its bucket moves from one database to another: the one that went on is newer.
     once = (max(copies, key=attrgetter("version")) for _, copies in groupby(merged, key=place))

@@ -7,8 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from django.db.models import Q
-
+from eventing.keyset import beyond
 from payments.models import Payment
 from sharding.router import database_of
 
@@ -75,6 +74,5 @@ def recent(limit: int, before: tuple[datetime, UUID] | None = None) -> list[Paym
     """The newest payments of all orders; `before` is (requested_at, id) of the last one that was seen."""
     payments = Payment.objects.using(database_of("payments")).order_by("-requested_at", "-id")
     if before is not None:
-        at, payment_id = before
-        payments = payments.filter(Q(requested_at__lt=at) | Q(requested_at=at, id__lt=payment_id))
+        payments = payments.filter(beyond(("requested_at", "id"), before))
     return list(payments[:limit])

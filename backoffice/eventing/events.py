@@ -16,7 +16,7 @@ from django.utils.http import urlencode
 from backoffice import keyset
 from backoffice.base import order_link, render_page
 from eventing import browser, registry
-from eventing.browser import Key, Only
+from eventing.browser import Key
 from eventing.recorded import event_id, stream_name
 from inventory.events import PRODUCT
 from notifications.events import CATEGORY as MESSAGE
@@ -60,17 +60,18 @@ class EventFilter(forms.Form):
         except numbers.InvalidOrderNumber:
             raise forms.ValidationError("Neither a stream, nor an event, nor an order has such a name.") from None
 
-    def only(self) -> Only:
+    def filters(self) -> dict[str, Any]:
         self.full_clean()
         values = self.cleaned_data
         category, stream_id, _ = values.get("stream") or ("", None, 0)
-        return Only(
-            type=values.get("type", ""),
-            category=category,
-            stream_id=stream_id,
-            since=values.get("since"),
-            until=values.get("until"),
-        )
+        chosen = {
+            "type": values.get("type"),
+            "category": category,
+            "stream_id": stream_id,
+            "recorded_at__gte": values.get("since"),
+            "recorded_at__lt": values.get("until"),
+        }
+        return {name: value for name, value in chosen.items() if value not in ("", None)}
 
     def parameters(self) -> dict[str, str]:
         return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
@@ -87,11 +88,11 @@ def sees_outbox(request: HttpRequest) -> bool:
 def events(request: HttpRequest) -> HttpResponse:
     """The events of all databases, newest first."""
     narrow = EventFilter(request.GET)
-    only = narrow.only()
+    chosen = narrow.filters()
     stream = narrow.cleaned_data.get("stream")
     if stream and stream[2]:
         return HttpResponseRedirect(reverse("event", args=[event_id(*stream)]))
-    page = browser.newest(only, before=_cursor(request.GET.get("before", "")), limit=PAGE_SIZE + 1)
+    page = browser.newest(chosen, before=_cursor(request.GET.get("before", "")), limit=PAGE_SIZE + 1)
     shown = page.items[:PAGE_SIZE]
     filters = narrow.parameters()
     context = {
