@@ -1,9 +1,10 @@
-"""Redis as a cache whose absence is a miss, never an error."""
+"""Redis as a cache: while it is unavailable every read is a miss, never an error."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -13,19 +14,18 @@ from redis.exceptions import RedisError
 
 from caching.breakers import Breaker, CircuitOpen
 
-# An unreachable server costs a few requests a time-out each, and then nobody for a while. All threads share it.
+# An unreachable server costs a few requests a time-out each, then none for a while. All threads share the breaker.
 BREAKER = Breaker("cache", failures=3, seconds=5, counted=RedisError)
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 logger = structlog.get_logger(__name__)
 
 
 class Typed(Generic[T]):
-    """Values of one type in the cache, which says nothing of them but what they hold.
-
-    What cannot be read as that type is not there: a program of another version has put it in, or somebody else.
-    """
+    """Values of one type in the cache. What cannot be read as that type, say of another version, is a miss."""
 
     def __init__(self, kind: Any) -> None:
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
@@ -45,7 +45,7 @@ class Typed(Generic[T]):
 
 
 class Serializer(RedisSerializer):
-    """What cannot be read, say because an older program wrote it, is not there."""
+    """What cannot be read, say because an older program wrote it, is a miss."""
 
     def loads(self, data: Any) -> Any:
         try:
@@ -55,54 +55,37 @@ class Serializer(RedisSerializer):
             return None
 
 
+def _fail_open(method: Callable[Concatenate[Any, P], R], fallback: Callable[P, R]) -> Callable[Concatenate[Any, P], R]:
+    """The method, with the answer of `fallback` to the same arguments while Redis does not answer."""
+
+    @wraps(method)
+    def guarded(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return BREAKER.call(partial(method, self, *args, **kwargs))
+        except CircuitOpen:
+            return fallback(*args, **kwargs)
+        except RedisError as error:
+            logger.warning("cache.unavailable", error=str(error))
+            return fallback(*args, **kwargs)
+
+    return guarded
+
+
 class FailOpenRedisCache(RedisCache):
-    """Answers every read with "not there" while Redis does not answer."""
+    """Answers every read with "not there" while Redis does not answer. A counter then begins anew with each `incr`."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         options = {"serializer": "caching.backend.Serializer", **params.get("OPTIONS", {})}
         super().__init__(server, {**params, "OPTIONS": options})
 
-    def _try(self, operation: str, fallback: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return BREAKER.call(partial(getattr(super(), operation), *args, **kwargs))
-        except CircuitOpen:
-            return fallback
-        except RedisError as error:
-            logger.warning("cache.unavailable", error=str(error))
-            return fallback
-
-    def add(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(self._try("add", False, *args, **kwargs))
-
-    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        return self._try("get", default, key, default=default, version=version)
-
-    def set(self, *args: Any, **kwargs: Any) -> None:
-        self._try("set", None, *args, **kwargs)
-
-    def touch(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(self._try("touch", False, *args, **kwargs))
-
-    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """A counter begins anew for every question while Redis is away; ValueError if there is no such key."""
-        return int(self._try("incr", delta, key, delta=delta, version=version))
-
-    def delete(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(self._try("delete", False, *args, **kwargs))
-
-    def delete_many(self, *args: Any, **kwargs: Any) -> None:
-        self._try("delete_many", None, *args, **kwargs)
-
-    def get_many(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        result: dict[Any, Any] = self._try("get_many", {}, *args, **kwargs)
-        return result
-
-    def set_many(self, data: dict[Any, Any], *args: Any, **kwargs: Any) -> list[Any]:
-        result: list[Any] = self._try("set_many", list(data), data, *args, **kwargs)
-        return result
-
-    def has_key(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(self._try("has_key", False, *args, **kwargs))
-
-    def clear(self) -> None:
-        self._try("clear", None)
+    get = _fail_open(RedisCache.get, lambda key, default=None, version=None: default)
+    get_many = _fail_open(RedisCache.get_many, lambda *_, **__: {})
+    has_key = _fail_open(RedisCache.has_key, lambda *_, **__: False)
+    add = _fail_open(RedisCache.add, lambda *_, **__: False)
+    set = _fail_open(RedisCache.set, lambda *_, **__: None)
+    set_many = _fail_open(RedisCache.set_many, lambda data, *_, **__: list(data))
+    touch = _fail_open(RedisCache.touch, lambda *_, **__: False)
+    incr = _fail_open(RedisCache.incr, lambda key, delta=1, version=None: delta)
+    delete = _fail_open(RedisCache.delete, lambda *_, **__: False)
+    delete_many = _fail_open(RedisCache.delete_many, lambda *_, **__: None)
+    clear = _fail_open(RedisCache.clear, lambda: None)

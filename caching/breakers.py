@@ -1,8 +1,8 @@
-"""Circuit breakers: a service that fails again and again is left alone for a while instead of being waited for.
+"""Circuit breakers: a service that fails again and again is not called for a while, instead of being waited for.
 
     closed (every call goes through) -> open (none does) -> half-open (the next call decides) -> closed or open
 
-A breaker belongs to a process. `on_change` lets somebody else know about it; see monitoring.circuits.
+A breaker belongs to a process. `on_change` notifies listeners; see monitoring.circuits.
 """
 
 from __future__ import annotations

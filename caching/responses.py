@@ -1,11 +1,11 @@
-"""The response cache: answers that are the same for everybody, kept as bytes in front of Django.
+"""The response cache: answers that are the same for every visitor, kept as bytes and sent before Django is asked.
 
-Only for GET, and for pages only without a cookie, so that nothing personal is ever kept. What Django answers with
-anything but 200, or with a cookie of its own, is asked of it each time. What comes from here has been through all
-middlewares, a moment ago (see caching.two_level).
+Only for GET, and for pages only without a cookie, so that nothing personal is kept. Answers other than 200, or with a
+cookie of their own, are not kept. What comes from here has been through all middlewares a moment ago (see
+caching.two_level).
 
 The forms of a page carry a token against forged requests, which is each visitor's own (django.middleware.csrf). Pages
-are kept with the token of nobody, and get the visitor's, with its cookie, on the way out.
+are kept with a placeholder, and get the visitor's token, with its cookie, when they are sent.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Cacheable:
 class ResponseCache:
     """The WSGI application before `application`. An answer is `seconds()` old at most, 0 turns the cache off.
 
-    The page of a product is loaded anew as soon as the cache named "product" hears of a change.
+    The page of a product is evicted as soon as the cache named "product" evicts the product.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ResponseCache:
         return rule
 
     def _load(self, environ: dict[str, Any], is_page: bool) -> Answer | None:
-        """Ask Django as nobody; None if the answer is not for everybody."""
+        """Django's answer to an anonymous visitor; None if it is not the same for every visitor."""
         started: list[tuple[str, Headers]] = []
         asked = {name: value for name, value in environ.items() if name not in ("HTTP_COOKIE", "HTTP_AUTHORIZATION")}
         asked |= {"wsgi.input": BytesIO(), "HTTP_IF_NONE_MATCH": ""}

@@ -1,13 +1,13 @@
-"""Two levels of cache before the databases: this process's memory for about a second, then Redis for a little longer.
+"""A two-level cache: the memory of this process for about a second, then Redis for a little longer.
 
-    get -> memory -> Redis -> load, by one thread of one process; the others wait for what it brings
+    get -> memory -> Redis -> load, by one thread of one process; the others wait for its result
 
-How old can an answer be? Whoever changes something calls `invalidate`: Redis is told at once, and every process drops
-what it remembers, so all see the change within milliseconds. A process that does not hear it, because Redis is away,
-knows it when its memory has passed: MEMORY_SECONDS later. What a process has read before a change and writes to Redis
-after it goes when that process hears of the change; if it dies in between, the entry stays for its time: `seconds`, or
-NEGATIVE_SECONDS for what does not exist. Handlers decide nothing on what comes from here; the edge prices orders with
-it, because that is what customers were shown.
+How old can an answer be? A writer calls `invalidate`, which deletes the entry in Redis and in the memory of every
+process within milliseconds. A process that misses the message, because Redis is unavailable, sees the change when its
+memory expires, after MEMORY_SECONDS. A process that has read before a change and writes to Redis after it deletes that
+entry when it receives the message; if it dies in between, the entry lives for its time: `seconds`, or NEGATIVE_SECONDS
+for what does not exist. Handlers decide nothing on what comes from here; orders are priced with it, because that is
+what customers were shown.
 
 Without Redis every process has its memory, and loads once a second for each key.
 """
@@ -40,10 +40,10 @@ from caching.breakers import CircuitOpen
 T = TypeVar("T")
 
 MEMORY_SECONDS = 1.0
-NEGATIVE_SECONDS = 60  # how long it is remembered that something does not exist
+NEGATIVE_SECONDS = 60  # for what does not exist
 MAX_NEGATIVES = 1000  # of one cache, that a process writes to Redis within that time
 PLAIN_KEY = re.compile(r"[!-~]{1,100}")
-JITTER = 0.2  # entries live up to so much shorter, so that what came together does not go together
+JITTER = 0.2  # lifetimes are randomly cut by up to so much, so that entries do not expire together
 LEASE_SECONDS = 2  # how long others wait for the process that loads
 POLL_SECONDS = 0.01
 RECONNECT_SECONDS = 1.0
@@ -61,15 +61,15 @@ def bounded(key: str) -> str:
     return f"#{blake2b(key.encode(errors='replace'), digest_size=16).hexdigest()}"
 
 
-class Nothing:
-    """There is no such thing, which is worth remembering, too."""
+class Absent:
+    """There is no such thing, which is cached, too."""
 
 
-NOTHING = Nothing()
+ABSENT = Absent()
 
 
 class _Kept(msgspec.Struct, Generic[T], frozen=True):
-    """An answer as Redis has it; None is remembered, too."""
+    """An answer as Redis has it; None is cached, too."""
 
     value: T | None
 
@@ -95,11 +95,11 @@ class TwoLevelCache(Generic[T]):
         self._seconds = seconds
         self._before_waiting = before_waiting
         self._lock = threading.Lock()
-        self._memory: cachetools.TLRUCache[str, T | Nothing] = cachetools.TLRUCache(
+        self._memory: cachetools.TLRUCache[str, T | Absent] = cachetools.TLRUCache(
             entries, lambda key, value, now: now + _jittered(MEMORY_SECONDS), time.monotonic
         )
-        self._loading: dict[str, Future[T | Nothing]] = {}
-        self._nothing: cachetools.TTLCache[str, bool] = cachetools.TTLCache(MAX_NEGATIVES, NEGATIVE_SECONDS)
+        self._loading: dict[str, Future[T | Absent]] = {}
+        self._absent: cachetools.TTLCache[str, bool] = cachetools.TTLCache(MAX_NEGATIVES, NEGATIVE_SECONDS)
         _caches[name] = self
 
     def get(self, key: str, load: Callable[[], T | None]) -> T | None:
@@ -107,7 +107,7 @@ class TwoLevelCache(Generic[T]):
         if not self._seconds():
             return load()
         key = bounded(key)
-        _messages.listen()
+        _invalidations.listen()
         with self._lock:
             found = self._memory.get(key)
             future = self._loading.get(key)
@@ -117,14 +117,14 @@ class TwoLevelCache(Generic[T]):
         if found is not None:
             self._count("memory")
         elif mine:
-            found = self._fetch(key, load, cast("Future[T | Nothing]", future))
+            found = self._fetch(key, load, cast("Future[T | Absent]", future))
         else:
             self._before_waiting()
-            found = cast("Future[T | Nothing]", future).result()
+            found = cast("Future[T | Absent]", future).result()
             self._count("memory")
-        return None if isinstance(found, Nothing) else found
+        return None if isinstance(found, Absent) else found
 
-    def _fetch(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
+    def _fetch(self, key: str, load: Callable[[], T | None], future: Future[T | Absent]) -> T | Absent:
         try:
             found = self._from_redis(key, load, future)
         except BaseException as error:
@@ -141,27 +141,27 @@ class TwoLevelCache(Generic[T]):
                 if self._loading.get(key) is future:
                     del self._loading[key]
 
-    def _from_redis(self, key: str, load: Callable[[], T | None], future: Future[T | Nothing]) -> T | Nothing:
+    def _from_redis(self, key: str, load: Callable[[], T | None], future: Future[T | Absent]) -> T | Absent:
         full, lease = f"{self.name}:{key}", f"{self.name}:{key}:loading"
         until = time.monotonic() + LEASE_SECONDS
         while (found := self._typed.get(full)) is None:
             if cache.add(lease, 1, LEASE_SECONDS) or cache.get(lease) is None or time.monotonic() > until:
                 if (found := self._typed.get(full)) is None:
                     return self._load(full, lease, key, load, future)
-                cache.delete(lease)  # who had it before has brought the answer between the two questions
+                cache.delete(lease)  # its last holder has written the answer between the two reads
                 break
-            time.sleep(POLL_SECONDS)  # Redis tells nobody when a key comes
+            time.sleep(POLL_SECONDS)  # Redis does not notify anybody of a new key
         self._count("redis")
-        return NOTHING if found.value is None else found.value
+        return ABSENT if found.value is None else found.value
 
     def _load(
-        self, full: str, lease: str, key: str, load: Callable[[], T | None], future: Future[T | Nothing]
-    ) -> T | Nothing:
+        self, full: str, lease: str, key: str, load: Callable[[], T | None], future: Future[T | Absent]
+    ) -> T | Absent:
         self._count("database")
         try:
             loaded = load()
-            found: T | Nothing = NOTHING if loaded is None else loaded
-            # Else it has changed meanwhile, or somebody asks for one thing after another that does not exist.
+            found: T | Absent = ABSENT if loaded is None else loaded
+            # Else it has changed meanwhile, or somebody requests one thing after another that does not exist.
             if self._loading.get(key) is future and (loaded is not None or self._may_note(key)):
                 self._typed.set(full, _Kept(loaded), _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
         finally:
@@ -171,17 +171,17 @@ class TwoLevelCache(Generic[T]):
     def _may_note(self, key: str) -> bool:
         """Whether this process has room for one more thing that does not exist: so many in NEGATIVE_SECONDS."""
         with self._lock:
-            self._nothing.expire()
-            if len(self._nothing) >= MAX_NEGATIVES and key not in self._nothing:
+            self._absent.expire()
+            if len(self._absent) >= MAX_NEGATIVES and key not in self._absent:
                 return False
-            self._nothing[key] = True
+            self._absent[key] = True
             return True
 
     def invalidate(self, keys: Collection[str]) -> None:
-        """These have changed, and the change is committed: let all processes know."""
+        """These have changed, and the change is committed: evict them in all processes."""
         keys = [bounded(key) for key in keys]
         self.evict(keys)
-        _messages.tell(self.name, keys)
+        _invalidations.publish(self.name, keys)
 
     def evict(self, keys: Collection[str]) -> None:
         """Remove these from Redis and from the memory of this process."""
@@ -190,7 +190,7 @@ class TwoLevelCache(Generic[T]):
         self.evict_from_memory(keys)
 
     def evict_from_memory(self, keys: Collection[str]) -> None:
-        """Remove these from the memory of this process; what is being loaded just now may be old and is not kept."""
+        """Remove these from the memory of this process; what is being loaded may be old and is not kept."""
         with self._lock:
             for key in keys:
                 self._memory.pop(key, None)
@@ -207,8 +207,8 @@ class TwoLevelCache(Generic[T]):
         READS.labels(self.name, level).inc()
 
 
-class _Messages:
-    """Tells all processes that share a Redis what has changed, through one of its channels."""
+class _Invalidations:
+    """The channel through which the processes that share a Redis notify each other of changes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -220,7 +220,7 @@ class _Messages:
     def _channel(self) -> str:
         return f"{settings.EVENTING_NAMESPACE}:changed"
 
-    def tell(self, name: str, keys: Collection[str]) -> None:
+    def publish(self, name: str, keys: Collection[str]) -> None:
         if not _shares_redis():
             return
         if self._client is None:
@@ -228,17 +228,17 @@ class _Messages:
         try:
             BREAKER.call(partial(self._client.publish, self._channel, json.encode([name, list(keys)])))
         except (CircuitOpen, RedisError) as error:
-            logger.warning("cache.not_told", cache=name, error=str(error))
+            logger.warning("cache.invalidation_not_published", cache=name, error=str(error))
 
     def listen(self) -> None:
-        """From now on this process hears what others tell, if Redis is there."""
+        """From now on this process receives invalidations, if Redis is available."""
         if self._listening or not _shares_redis():
             return
         with self._lock:
             if not self._listening:
                 self._listening = True
                 threading.Thread(target=self._listen, name="cache-changes", daemon=True).start()
-                self._tried.wait(LISTEN_SECONDS)  # what is loaded before that would be forgotten at once
+                self._tried.wait(LISTEN_SECONDS)  # what is loaded before that would be evicted at once
 
     def _listen(self) -> None:
         while True:
@@ -246,13 +246,13 @@ class _Messages:
                 with redis.Redis.from_url(settings.REDIS_URL).pubsub() as pubsub:
                     pubsub.subscribe(self._channel)
                     for message in pubsub.listen():
-                        self._hear(message)
-            except Exception as error:  # whatever it is: who does not go on listening shows what is old from now on
-                logger.warning("cache.deaf", error=repr(error))
+                        self._receive(message)
+            except Exception as error:  # whatever it is: without listening, old entries would be shown from now on
+                logger.warning("cache.not_listening", error=repr(error))
                 self._tried.set()
                 time.sleep(RECONNECT_SECONDS)
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
             try:
                 name, keys = json.decode(message["data"], type=tuple[str, list[str]])
@@ -262,13 +262,13 @@ class _Messages:
                 return
             if name in _caches:
                 _caches[name].evict(keys)  # from Redis as well: this process may have just put there what is old now
-        else:  # the subscription begins, and what was told before it was not heard
+        else:  # the subscription begins: earlier invalidations were missed
             clear_memory()
             self._tried.set()
 
 
 def on_evict(name: str, listener: Callable[[Collection[str]], None]) -> None:
-    """Call `listener(keys)` in this process when it hears that these entries of the cache `name` have changed."""
+    """Call `listener(keys)` in this process when these entries of the cache `name` are evicted."""
     _listeners.setdefault(name, []).append(listener)
 
 
@@ -288,4 +288,4 @@ def _jittered(seconds: float) -> float:
 
 _caches: dict[str, TwoLevelCache[Any]] = {}
 _listeners: dict[str, list[Callable[[Collection[str]], None]]] = {}
-_messages = _Messages()
+_invalidations = _Invalidations()

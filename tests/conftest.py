@@ -14,8 +14,7 @@ import zeal.patch
 from django.conf import settings
 from django.db import connections
 
-from caching import breakers
-from caching import two_level as levels
+from caching import breakers, two_level
 from eventing.databases import is_postgresql
 from lab.harness import installations
 from sharding import installation, shards
@@ -91,7 +90,7 @@ def nothing_remembered() -> Iterator[None]:
     from api import tokens  # needs the applications to be loaded
 
     breakers.reset()
-    levels.clear_memory()
+    two_level.clear_memory()
     tokens.forget()
     for connection in connections.all(initialized_only=True):
         if is_postgresql(connection) and connection.connection is not None and connection.connection.closed:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from uuid import uuid4
 
-from caching import two_level as levels
+from caching import two_level
 from caching.two_level import TwoLevelCache
 
 LONGEST_PAUSE = 0.25  # seconds; asking a whole shop costs as much as an order
@@ -27,16 +27,16 @@ def wait_until_changes_are_heard() -> None:
 
     It hears of its own changes as well, and forgets all it has when it begins to listen; both may be late.
     """
-    if not levels._shares_redis():
+    if not two_level._shares_redis():
         return
     echo: TwoLevelCache[int] = TwoLevelCache(f"echo-{uuid4().hex}", int, seconds=lambda: 60)
     heard = threading.Event()
-    levels.on_evict(echo.name, lambda keys: heard.set())
-    levels._messages.listen()
+    two_level.on_evict(echo.name, lambda keys: heard.set())
+    two_level._invalidations.listen()
 
     def is_heard() -> bool:
-        levels._messages.tell(echo.name, ["told"])
+        two_level._invalidations.publish(echo.name, ["told"])
         return heard.is_set()
 
     wait_until(is_heard)
-    del levels._listeners[echo.name], levels._caches[echo.name]
+    del two_level._listeners[echo.name], two_level._caches[echo.name]

@@ -15,7 +15,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from api import tokens
-from caching import two_level as levels
+from caching import two_level
 from coupons import handlers as coupons
 from coupons.domain import Kind
 from eventing import pressure
@@ -278,7 +278,7 @@ def test_placing_an_order_asks_the_databases_little(
     api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.CATALOGUE_CACHE_SECONDS = 600  # what is remembered is so for longer than this takes on a busy machine
-    monkeypatch.setattr(levels, "MEMORY_SECONDS", 600)
+    monkeypatch.setattr(two_level, "MEMORY_SECONDS", 600)
     monkeypatch.setattr(pressure, "REFRESH_SECONDS", 600.0)
     monkeypatch.setattr(tokens._known, "_TTLCache__ttl", 600)
     alias = shards.alias_of_bucket(numbers.bucket_of_customer(api.customer.pk))

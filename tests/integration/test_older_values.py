@@ -20,7 +20,7 @@ from django.test import Client
 from django.urls import reverse
 
 from backoffice.monitoring import dashboard
-from caching import two_level as levels
+from caching import two_level
 from caching.sessions import SessionStore
 from caching.two_level import TwoLevelCache
 from config.responses import cached
@@ -82,13 +82,13 @@ def kept(settings: Any) -> Iterator[None]:
 
 def forget() -> None:
     for name in CACHES:
-        levels._caches[name].evict(keys_of(name))
-    levels.clear_memory()
+        two_level._caches[name].evict(keys_of(name))
+    two_level.clear_memory()
 
 
 def keys_of(name: str) -> list[str]:
     """What this process remembers; the shop's only products are those of `stock_the_shop`."""
-    return [*levels._caches[name]._memory, "BOOK", "PEN", "LAMP", "all"]
+    return [*two_level._caches[name]._memory, "BOOK", "PEN", "LAMP", "all"]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
@@ -98,11 +98,11 @@ def test_what_a_cache_cannot_read_is_loaded_anew(odd: Any, kept: None, client: C
     fresh = [client.get(page).status_code for page in pages]
     assert fresh == [200, 200, 200, 200]
     prefixes = [
-        *(name for name in levels._caches if name in ("categories", "catalogue", "product", "offer", "answers"))
+        *(name for name in two_level._caches if name in ("categories", "catalogue", "product", "offer", "answers"))
     ]
     for name in prefixes:
-        keys = [*levels._caches[name]._memory]
-        levels._caches[name].clear_memory()
+        keys = [*two_level._caches[name]._memory]
+        two_level._caches[name].clear_memory()
         for key in keys:
             cache.set(f"{name}:{key}", odd, 60)
     cache.set("product:BOOK", odd, 60)
@@ -117,8 +117,8 @@ def test_what_a_cache_cannot_read_is_loaded_anew(odd: Any, kept: None, client: C
 def test_no_cache_answers_with_what_it_cannot_read(odd: Any, kept: None) -> None:
     for name in CACHES:
         cache.set(f"{name}:planted", odd, 60)
-        assert levels._caches[name].get("planted", lambda: None) is None
-        levels._caches[name].evict(["planted"])
+        assert two_level._caches[name].get("planted", lambda: None) is None
+        two_level._caches[name].evict(["planted"])
 
 
 def test_a_value_of_the_right_type_is_kept_and_so_is_that_there_is_none(kept: None) -> None:
@@ -135,7 +135,7 @@ def test_a_value_of_the_right_type_is_kept_and_so_is_that_there_is_none(kept: No
         assert cached.get("NONE", lambda: load("NONE", None)) is None
         cached.clear_memory()
     assert loads == ["BOOK", "NONE"]
-    del levels._caches[cached.name]
+    del two_level._caches[cached.name]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)

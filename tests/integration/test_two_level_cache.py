@@ -1,4 +1,4 @@
-"""The two levels of the cache: what is loaded once, how it is forgotten, and what a broken Redis changes."""
+"""The two-level cache: what is loaded once, how it is invalidated, and what a broken Redis changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connections
 
-from caching import two_level as levels
+from caching import two_level
 from caching.two_level import READS, TwoLevelCache
 from eventing.databases import give_back_connections
 from tests.waiting import wait_until, wait_until_changes_are_heard
@@ -23,7 +23,7 @@ from tests.waiting import wait_until, wait_until_changes_are_heard
 @pytest.fixture(autouse=True)
 def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than any test takes on a busy machine."""
-    monkeypatch.setattr(levels, "MEMORY_SECONDS", 600)
+    monkeypatch.setattr(two_level, "MEMORY_SECONDS", 600)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def numbers() -> Iterator[TwoLevelCache[int]]:
     wait_until_changes_are_heard()
     made: TwoLevelCache[int] = TwoLevelCache(name, int, seconds=lambda: 60, before_waiting=give_back_connections)
     yield made
-    del levels._caches[name]
+    del two_level._caches[name]
 
 
 class Source:
@@ -56,7 +56,7 @@ def reads(numbers: TwoLevelCache[int]) -> dict[str, float]:
 def test_memory_answers_before_redis_and_redis_before_the_source(numbers: TwoLevelCache[int]) -> None:
     source = Source()
     assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]
-    levels.clear_memory()  # as another process would see it
+    two_level.clear_memory()  # as another process would see it
     assert numbers.get("a", source) == 7
     assert source.loaded == 1
     assert reads(numbers) == {"database": 1, "memory": 1, "redis": 1}
@@ -145,10 +145,10 @@ def test_what_comes_just_before_the_lease_is_free_is_not_loaded_again(
             return getattr(cache, name)
 
         def add(self, key: str, *arguments: Any) -> bool:
-            numbers._typed.set(f"{numbers.name}:a", levels._Kept(8), 60)
+            numbers._typed.set(f"{numbers.name}:a", two_level._Kept(8), 60)
             return bool(cache.add(key, *arguments))
 
-    monkeypatch.setattr(levels, "cache", Overtaken())
+    monkeypatch.setattr(two_level, "cache", Overtaken())
     source = Source()
 
     assert (numbers.get("a", source), source.loaded) == (8, 0)
@@ -158,7 +158,7 @@ def test_what_comes_just_before_the_lease_is_free_is_not_loaded_again(
 def test_who_loads_and_dies_holds_nobody_up_for_long(
     numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(levels, "LEASE_SECONDS", 1)
+    monkeypatch.setattr(two_level, "LEASE_SECONDS", 1)
     cache.add(f"{numbers.name}:a:loading", 1, 60)
     assert numbers.get("a", Source()) == 7
 
@@ -166,7 +166,7 @@ def test_who_loads_and_dies_holds_nobody_up_for_long(
 def test_that_something_does_not_exist_is_remembered_until_it_does(numbers: TwoLevelCache[int]) -> None:
     source = Source(None)
     assert [numbers.get("a", source), numbers.get("a", source)] == [None, None]
-    levels.clear_memory()
+    two_level.clear_memory()
     assert numbers.get("a", source) is None
     assert source.loaded == 1
 
@@ -195,16 +195,16 @@ def test_what_changes_while_it_is_loaded_is_loaded_again(numbers: TwoLevelCache[
 
 
 def test_entries_that_came_together_do_not_go_together() -> None:
-    lives = {levels._jittered(60) for _ in range(100)}
+    lives = {two_level._jittered(60) for _ in range(100)}
     assert len(lives) == 100
     assert all(48 <= life <= 60 for life in lives)
 
 
 def test_memory_ends_after_its_time(numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "MEMORY_SECONDS", 0.05)
+    monkeypatch.setattr(two_level, "MEMORY_SECONDS", 0.05)
     source = Source()
     numbers.get("a", source)
-    numbers._typed.set(f"{numbers.name}:a", levels._Kept(8), 60)
+    numbers._typed.set(f"{numbers.name}:a", two_level._Kept(8), 60)
     wait_until(lambda: numbers.get("a", source) == 8)
 
 
@@ -222,7 +222,7 @@ def test_other_processes_hear_of_a_change(numbers: TwoLevelCache[int]) -> None:
     source.value = 8
     cache.delete(f"{numbers.name}:a")  # as the process that has changed it does, before it tells the others
 
-    levels._messages.tell(numbers.name, ["a"])
+    two_level._invalidations.publish(numbers.name, ["a"])
 
     wait_until(lambda: numbers.get("a", source) == 8)
 
@@ -231,16 +231,16 @@ def test_other_processes_hear_of_a_change(numbers: TwoLevelCache[int]) -> None:
 def test_a_message_that_nobody_understands_leaves_no_process_deaf(
     numbers: TwoLevelCache[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(levels, "RECONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(two_level, "RECONNECT_SECONDS", 0.05)
     source = Source()
     numbers.get("a", source)
     with redis.Redis.from_url(settings.REDIS_URL) as client:
-        client.publish(levels._messages._channel, b"what is this?")
+        client.publish(two_level._invalidations._channel, b"what is this?")
     source.value = 8
     cache.delete(f"{numbers.name}:a")
 
     def is_heard() -> bool:
-        levels._messages.tell(numbers.name, ["a"])
+        two_level._invalidations.publish(numbers.name, ["a"])
         return numbers.get("a", source) == 8
 
     wait_until(is_heard)
@@ -263,7 +263,7 @@ def test_without_redis_each_process_has_its_memory(
 
         def delete_many(self, keys: list[str]) -> None: ...
 
-    monkeypatch.setattr(levels, "cache", Away())
+    monkeypatch.setattr(two_level, "cache", Away())
     monkeypatch.setattr("caching.backend.cache", Away())
     source = Source()
     assert [numbers.get("a", source), numbers.get("a", source)] == [7, 7]

@@ -14,7 +14,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.utils import timezone
 from pytest_django import Settings
 
-from caching import two_level as levels
+from caching import two_level
 from caching.responses import NOBODY
 from config.responses import cached
 from eventing.recorded import Metadata
@@ -78,9 +78,9 @@ def sku(settings: Settings) -> str:
 @pytest.fixture
 def web(sku: str) -> Iterator[Web]:
     wait_until_changes_are_heard()
-    levels.clear_memory()
+    two_level.clear_memory()
     yield Web()
-    levels.clear_memory()
+    two_level.clear_memory()
 
 
 def receive(sku: str, pieces: int) -> None:
