@@ -1,4 +1,4 @@
-"""Moves of buckets in the background: an operator asks, a worker does it, and the record says how far it is.
+"""Moves of buckets in the background: an operator requests one, a worker does it, the record has its progress.
 
 A move that is cut off while its bucket is at the source waits for an operator. One that was cut off later must not:
 nobody may have the bucket, so `finish_interrupted` goes on with it.
@@ -33,7 +33,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Act(StrEnum):
-    """What a worker can be asked to do with a move; the values are the names of the tasks."""
+    """What a worker can do with a move; the values are the names of the tasks."""
 
     RESUME = "sharding.run_move"
     ABORT = "sharding.abort_move"
@@ -58,7 +58,7 @@ def start(bucket: int, target: str, *, by: str, drop_source: bool = False) -> Bu
     return move
 
 
-def ask(act: Act, move: BucketMove) -> None:
+def request(act: Act, move: BucketMove) -> None:
     """Let a worker do something about a move, or the running mover abort.
 
     Raises MoveRefused or BrokerUnavailable, and has done nothing then.
@@ -77,7 +77,7 @@ def ask(act: Act, move: BucketMove) -> None:
 
 
 def refuse_nonsense(act: Act, move: BucketMove) -> None:
-    """Raises MoveRefused if a worker would refuse it, as far as that can be told from here."""
+    """Raises MoveRefused if a worker would refuse it, as far as that is known here."""
     if act is Act.RESUME and not is_unfinished(move):
         raise MoveRefused(f"There is nothing to resume: {move.get_state_display()}.")
     if act is Act.ABORT and move.state == State.ABORTED:
@@ -87,7 +87,7 @@ def refuse_nonsense(act: Act, move: BucketMove) -> None:
     if act is Act.DROP_SOURCE and move.state != State.KEPT:
         raise MoveRefused(f"There is nothing to drop: {move.get_state_display()}.")
     if is_waiting(move):
-        raise MoveRefused("A worker has been asked already; it has not begun yet.")
+        raise MoveRefused("A worker has been notified already; it has not begun yet.")
     if moving.is_running() and not (act is Act.ABORT and move.state == State.COPYING):
         raise MoveRefused("A bucket is being moved at this moment, and nobody can step in. Try again when that ends.")
 
@@ -97,12 +97,12 @@ def is_unfinished(move: BucketMove) -> bool:
 
 
 def is_waiting(move: BucketMove) -> bool:
-    """Whether a worker was asked lately and has not begun."""
+    """Whether a worker was notified lately and has not begun."""
     return move.progress == WAITING and timezone.now() - move.updated_at < WAITS
 
 
 def perform(act: Act, move_id: int) -> None:
-    """Do what was asked for. A refusal is in the record, or somebody else does it: then there is nothing to do.
+    """Do what was requested. A refusal is in the record, or somebody else does it: then there is nothing to do.
 
     Raises what moving raises when a database is away; that is in the record, too.
     """

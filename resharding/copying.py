@@ -1,8 +1,8 @@
-"""Copies the rows of a bucket to another PostgreSQL database, and follows them while they change.
+"""Copies the rows of a bucket to another PostgreSQL database, and then what changes meanwhile.
 
-What is copied waits in tables of the bucket's own beside those in use. Rows that were inserted or changed since are
-found by their `xmin`, the transaction that wrote them, so no column has to tell and no transaction that commits late
-is overlooked: https://www.postgresql.org/docs/current/ddl-system-columns.html
+Copied rows stay in tables of the bucket's own, beside those in use, until they are attached. Rows that were inserted or
+changed since are found by their `xmin`, the transaction that wrote them, so that no transaction that commits late is
+missed: https://www.postgresql.org/docs/current/ddl-system-columns.html
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sharding.numbers import BUCKETS, bucket_range
 from sharding.partitions import attach_statement, partition_name
 from sharding.router import sharded_tables
 
-LOCK_MILLISECONDS = 50  # others queue up behind a lock that waits
+LOCK_MILLISECONDS = 50  # others queue up for a lock that waits
 SLICE_ROWS = 500  # compared at once while orders go on, which need the machine, too
 SHARE = 0.2  # of the time in which rows are compared
 
@@ -36,7 +36,7 @@ class Different(Exception):
 class Table:
     """A table with rows of orders. `column` holds the order's number; `columns` are all but a generated id.
 
-    Rows of a table whose `key` is empty have no identity, and are copied anew each time.
+    Rows of a table whose `key` is empty have no identity, and are copied again each time.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Table:
     partitioned: bool
 
     def of_bucket(self, bucket: int) -> str:
-        """The bucket's own table: the partition, attached or not, or the copy of rows that are shared with others."""
+        """The bucket's own table: the partition, attached or not, or the copy of its rows of a shared table."""
         return partition_name(self.name, bucket)
 
     @property
     def or_update(self) -> str:
-        """What is to be done about rows that are there already, to stand behind INSERT."""
+        """What is to be done about rows that are there already, to follow INSERT."""
         updates = ", ".join(f"{column} = excluded.{column}" for column in self.columns if column not in self.key)
         return f"ON CONFLICT ({', '.join(self.key)}) DO UPDATE SET {updates}"
 
@@ -66,19 +66,19 @@ class Table:
         return self.of_bucket(bucket) if self.partitioned else self.name
 
     def digest(self, condition: str = "true") -> str:
-        """How many rows fulfil a condition, and their checksum, to stand behind SELECT."""
+        """How many rows fulfil a condition, and their checksum, to follow SELECT."""
         checksum = f"sum(hashtextextended(ROW({', '.join(self.columns)})::text, 0)::numeric)"
         return f"count(*) FILTER (WHERE {condition}), {checksum} FILTER (WHERE {condition})"
 
     def rows(self, bucket: int) -> str:
-        """A bucket's rows at the source, to stand behind FROM."""
+        """A bucket's rows at the source, to follow FROM."""
         low, high = bucket_range(bucket)
         return f"{self.relation(bucket)} WHERE {self.column} BETWEEN {low} AND {high - 1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """What one look at the source has brought, and the transaction id from which the next one must look."""
+    """The rows that one pass over the source has copied, and the transaction id from which the next one must begin."""
 
     rows: int
     snapshot: str
@@ -123,7 +123,7 @@ def tables(connection: Connection) -> tuple[Table, ...]:
 
 
 def ignore(rows: int) -> None:
-    """Nobody wants to know how many."""
+    """The count is not needed."""
 
 
 class Copy:
@@ -201,7 +201,7 @@ class Copy:
     def catch_up(
         self, since: str | None, on_rows: Callable[[int], None] = ignore, *, seconds: float | None = None
     ) -> Pass:
-        """Bring what was written at the source since the snapshot of an earlier pass, or everything.
+        """Copy what was written at the source since the snapshot of an earlier pass, or everything.
 
         Raises Different if the copy is not the same afterwards: rows were deleted at the source, for example; and
         psycopg.errors.QueryCanceled if it takes more than about `seconds`.
@@ -229,13 +229,13 @@ class Copy:
                 if deadline is not None and time.monotonic() > deadline:
                     raise QueryCanceled("no time is left")
                 if since is None:
-                    self._bring_all(table, count)
+                    self._copy_all(table, count)
                     self._compare_slowly(table)
                 elif not table.key:
-                    self._bring_all(table, count)
+                    self._copy_all(table, count)
                     self._compare(table, table.rows(self.bucket), table.of_bucket(self.bucket))
                 else:
-                    self._bring_changes(table, since, count)
+                    self._copy_changes(table, since, count)
         return Pass(rows=rows, snapshot=snapshot)
 
     def _make_room(self) -> None:
@@ -248,12 +248,12 @@ class Copy:
                 )
             self._has_room = True
 
-    def _bring_all(self, table: Table, count: Callable[[int], None]) -> None:
+    def _copy_all(self, table: Table, count: Callable[[int], None]) -> None:
         name, columns = table.of_bucket(self.bucket), ", ".join(table.columns)
         self.target.execute(f"TRUNCATE {name}")
         self._transfer(f"SELECT {columns} FROM {table.rows(self.bucket)}", f"{name} ({columns})", count)
 
-    def _bring_changes(self, table: Table, since: str, count: Callable[[int], None]) -> None:
+    def _copy_changes(self, table: Table, since: str, count: Callable[[int], None]) -> None:
         name, columns, rows = table.of_bucket(self.bucket), ", ".join(table.columns), table.rows(self.bucket)
         key, changed, incoming = ", ".join(table.key), _changed_since(since), table.incoming
         self._transfer(f"SELECT {columns} FROM {rows} AND {changed}", f"{incoming} ({columns})", count)
@@ -308,10 +308,10 @@ class Copy:
         if there != here:
             raise Different(f"{table.name}: {there} in {self.source.info.dbname}, {here} in the copy")
 
-    # --- Changing hands ----------------------------------------------------------------------------------------------
+    # --- Changing owners ----------------------------------------------------------------------------------------------
 
     def detach(self) -> None:
-        """Let the source give up the bucket. Raises psycopg.errors.LockNotAvailable if others keep it from that."""
+        """Detach the bucket at the source. Raises psycopg.errors.LockNotAvailable if a transaction prevents that."""
         parents = ", ".join(f"ONLY {table.name}" for table in self.partitioned)
         with self.source.transaction():
             self._patience(self.source)
@@ -320,10 +320,10 @@ class Copy:
                 self.source.execute(f"ALTER TABLE {table.name} DETACH PARTITION {table.of_bucket(self.bucket)}")
 
     def prepare(self) -> None:
-        """Put the rows of shared tables in their place at the target, in a transaction that `attach` commits.
+        """Insert the rows of shared tables at the target, in a transaction that `attach` commits.
 
-        Nobody sees them before that, and they are gone if the mover dies. They are most of what attaching would take;
-        what changes in the copy from now on follows then.
+        They are invisible until then, and gone if the mover dies. They are most of the work of attaching; what changes
+        in the copy from now on is inserted then.
         """
         if self._prepared is None:
             self.preparing.execute("BEGIN")
@@ -337,7 +337,7 @@ class Copy:
                 )
 
     def attach(self) -> None:
-        """Let the target have the bucket, with what was copied. Raises psycopg.errors.LockNotAvailable."""
+        """Attach the bucket at the target, with what was copied. Raises psycopg.errors.LockNotAvailable."""
         self.prepare()
         with self.preparing.transaction():
             self._patience(self.preparing)
@@ -362,7 +362,7 @@ class Copy:
             self.preparing.execute("ROLLBACK")
 
     def reattach(self) -> None:
-        """Let the source have the bucket again that it has given up. Raises psycopg.errors.LockNotAvailable."""
+        """Attach the bucket at the source again. Raises psycopg.errors.LockNotAvailable."""
         with self.source.transaction():
             self._patience(self.source)
             self._attach(self.source)

@@ -8,9 +8,9 @@
 4. The target attaches the partitions and commits: it has the bucket. The shard map is changed.
 5. The source's other rows are deleted. Its detached partitions are kept until somebody drops them.
 
-Two databases cannot commit together, so there is a moment in which nobody has the bucket rather than one in which two
-have it. Wherever a mover dies, the next one sees from the partitions who has the bucket, and from the record of the
-move (`BucketMove`) what is left to do: before step 3 it can go on or give up, after step 4 only go on.
+Two databases cannot commit together, so there is a moment in which no database has the bucket rather than one in which
+two have it. Wherever a mover dies, the next one sees from the partitions which database has the bucket, and from the
+record (`BucketMove`) what is left to do: before step 3 it can continue or abort, after step 4 only continue.
 
 Writers that meet a closed fence or a missing partition try again (`shards.on_owner`), readers that find nothing look
 again (`shards.ask_owner`). If a long transaction prevents that the fence closes within `CLOSE_SECONDS`, or that the
@@ -141,7 +141,7 @@ def is_running() -> bool:
 
 @contextmanager
 def _mover(move: BucketMove, on_step: Callable[[Step], None], report: Report) -> Iterator[_Mover]:
-    """The only mover, and nobody is rebuilding a read model of one of its databases."""
+    """The only mover, while no read model of its databases is rebuilt."""
     lock = SessionLock(DEFAULT_DB_ALIAS, LOCK)
     if not lock.hold():
         raise MoveRefused("Another move is under way; buckets are moved one at a time.")
@@ -200,7 +200,7 @@ class _Mover:
             at_source, at_target = self._where()
             if at_source:
                 try:
-                    self._bring_over()
+                    self._copy_over()
                 except Cancelled:
                     self.abort()
                     return
@@ -253,7 +253,7 @@ class _Mover:
             )
         return at_source, at_target
 
-    def _bring_over(self) -> None:
+    def _copy_over(self) -> None:
         """Copy, catch up and cut over, until the source has detached the bucket."""
         move, copy = self.move, self.copy
         self._note(state=State.COPYING, moving_to=None)

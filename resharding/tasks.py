@@ -1,8 +1,7 @@
 """The Celery tasks that move buckets.
 
-They may take an hour. Their messages are acknowledged when they begin: RabbitMQ would hand them to another worker after
-30 minutes, which finds the mover at work, and a worker that has died is no reason to copy again unasked. What a dead
-mover leaves behind is in the record.
+They may take an hour. Their messages are acknowledged when they begin: RabbitMQ would redeliver them after 30 minutes,
+to a worker that finds the mover running. What a dead mover has left to do is in the record.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """System checks: shards, router and shard map fit together, and the connection pools fit the database servers.
 
-Checks that ask a database run only on demand: `manage.py check --database default --database orders_0 …`.
+Checks that query a database run only on demand: `manage.py check --database default --database orders_0 …`.
 """
 
 from collections import defaultdict
@@ -99,7 +99,7 @@ def check_configuration(app_configs: Any = None, **kwargs: Any) -> list[CheckMes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionBudget:
-    """What all processes together may ask of one database server, at worst, and what it allows."""
+    """The connections that all processes together may open to a database server, and what it allows."""
 
     server: str
     aliases: tuple[str, ...]
@@ -120,7 +120,7 @@ class ConnectionBudget:
 def connection_budgets(databases: Iterable[str] | None = None) -> list[ConnectionBudget]:
     """What `settings.CONNECTION_BUDGET` sums up to for each PostgreSQL server, beside what the server allows.
 
-    With `databases`, only the servers of these are asked; raises OperationalError for one that does not answer.
+    With `databases`, only the servers of these are queried; raises OperationalError for one that does not answer.
     """
     servers: dict[str, list[str]] = defaultdict(list)
     for alias in connections:
@@ -128,14 +128,14 @@ def connection_budgets(databases: Iterable[str] | None = None) -> list[Connectio
             servers[_server(alias)].append(alias)
     budgets = []
     for server, aliases in servers.items():
-        asked = aliases if databases is None else [alias for alias in aliases if alias in set(databases)]
-        if asked:
+        wanted_here = aliases if databases is None else [alias for alias in aliases if alias in set(databases)]
+        if wanted_here:
             wanted = sum(
                 processes * held * len([alias for alias in aliases if everywhere or alias not in shards.aliases()])
                 for processes, held, everywhere in settings.CONNECTION_BUDGET.values()
             )
             budgets.append(
-                ConnectionBudget(server=server, aliases=tuple(aliases), wanted=wanted, allowed=_allowed(asked[0]))
+                ConnectionBudget(server=server, aliases=tuple(aliases), wanted=wanted, allowed=_allowed(wanted_here[0]))
             )
     return budgets
 
@@ -163,7 +163,7 @@ def check_connection_budget(
 
 
 def _unreachable(what: str, error: OperationalError) -> Error:
-    return Error(f"{what} cannot be asked: {error}", id="sharding.E005")
+    return Error(f"{what} does not answer: {error}", id="sharding.E005")
 
 
 def _listed(buckets: Iterable[int]) -> str:

@@ -40,8 +40,8 @@ def mistakes(aliases: Collection[str] | None = None) -> list[str]:
 
     A database that does not answer is none of them: it may come back.
     """
-    asked = dict.fromkeys([DEFAULT_DB_ALIAS, *(aliases or settings.DATABASES)])
-    answers = fan_out.query(asked, mark_of, seconds=SECONDS)
+    queried = dict.fromkeys([DEFAULT_DB_ALIAS, *(aliases or settings.DATABASES)])
+    answers = fan_out.query(queried, mark_of, seconds=SECONDS)
     found = list(misplaced(answers.values).values())
     found += [_empty(alias) for alias, mark in answers.values.items() if mark is None]
     absent = fan_out.concurrently({alias: partial(_is_absent, alias) for alias in answers.unavailable})

@@ -35,7 +35,7 @@ class BucketMove(models.Model):
 
     `snapshot` is the transaction id up to which the target has everything, None before the first copy is complete.
     `rows` counts what was copied, of `expected` in the beginning; `closed_ms` says how long writes had to wait.
-    `give_up` asks the mover that is at work to abort.
+    `give_up` requests that the running mover aborts.
     """
 
     class State(models.TextChoices):

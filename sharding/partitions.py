@@ -1,11 +1,6 @@
 """One PostgreSQL partition a bucket. A database owns a bucket exactly when it has the bucket's partitions attached."""
 
-from collections import defaultdict
-from collections.abc import Iterable
-
-from django.db import connections, transaction
-
-from eventing.partitions import partitioned_tables
+from eventing.partitions import partitioned_tables, partitions
 from sharding import shards
 from sharding.numbers import BUCKETS, bucket_range
 
@@ -53,30 +48,6 @@ def of_new_table(alias: str, table: str) -> list[str] | None:
     ]
 
 
-def create_partitions(alias: str, buckets: Iterable[int]) -> None:
-    """Give every bucketed table of a PostgreSQL database the (empty) partitions of some buckets, or none at all.
-
-    Raises django.db.ProgrammingError if one of them exists already.
-    """
-    wanted = tuple(buckets)
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        for table in partitioned_tables(alias):
-            for bucket in wanted:
-                for statement in partition_statements(table, bucket):
-                    cursor.execute(statement)
-
-
 def attached_buckets(alias: str) -> dict[str, frozenset[int]]:
     """The buckets whose partitions are attached, of every bucketed table of a PostgreSQL database."""
-    attached: dict[str, set[int]] = defaultdict(set)
-    tables = partitioned_tables(alias)
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT parent.relname, part.relname FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent"
-            " JOIN pg_class part ON part.oid = i.inhrelid"
-            " WHERE parent.relname = ANY(%s) AND parent.relnamespace = current_schema()::regnamespace",
-            [list(tables)],
-        )
-        for table, part in cursor.fetchall():
-            attached[table].add(partition_bucket(part))
-    return {table: frozenset(attached[table]) for table in tables}
+    return {table: frozenset(map(partition_bucket, partitions(alias, table))) for table in partitioned_tables(alias)}

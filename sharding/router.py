@@ -41,7 +41,7 @@ def database_of(app_label: str) -> str:
     Raises UnroutedQuery for an app whose rows are spread over the order shards.
     """
     if app_label in sharded_apps():
-        raise UnroutedQuery(f"{app_label} is spread over {', '.join(shards.aliases())}: ask sharding.shards.alias_of")
+        raise UnroutedQuery(f"{app_label} is spread over {', '.join(shards.aliases())}: call sharding.shards.alias_of")
     return app_label if app_label in settings.DATABASES else DEFAULT_DB_ALIAS
 
 

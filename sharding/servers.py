@@ -1,4 +1,4 @@
-"""Which databases there are behind the aliases, asked without the pools, which would go on trying to connect."""
+"""Whether the databases of the aliases exist, without the pools, which would go on trying to connect."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ MAINTENANCE_DATABASE = "postgres"
 
 
 def exists(connection: BaseDatabaseWrapper) -> bool:
-    """Whether its database is there; raises ServerUnavailable if nobody can tell, or it cannot be connected to."""
+    """Whether its database is there; raises ServerUnavailable if that is unknown, or it cannot be connected to."""
     if connection.vendor != "postgresql":
         return Path(name_of(connection)).exists()
     try:

@@ -25,7 +25,7 @@ from sharding.numbers import BUCKETS, bucket_of
 
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 _SHARD_ALIAS = re.compile(r"orders_(\d+)")
 
@@ -64,7 +64,7 @@ def buckets_of(alias: str) -> tuple[int, ...]:
 
 
 def is_moving(bucket: int) -> bool:
-    """Whether a bucket is being cut over, as far as this process has heard; raises ShardMapMissing."""
+    """Whether a bucket is being cut over, as far as this process knows; raises ShardMapMissing."""
     return bucket in _cache.get().moving
 
 
@@ -212,12 +212,12 @@ class _Cache:
             return self.refresh()
         shard_map, old_at = snapshot
         if time.monotonic() < old_at or not self._reading.acquire(blocking=False):
-            return shard_map  # fresh, or somebody is reading a new one already
+            return shard_map  # fresh, or another thread is reading a new one
         try:
             return self._store(_read())
         except Error as error:
             # An old map is better than none: what has moved is refused by the database that it moved away from.
-            log.warning("shard map could not be read, going on with the old one", error=str(error))
+            logger.warning("shard_map.not_read", error=str(error))
             return self._store(shard_map)
         finally:
             self._reading.release()
@@ -236,7 +236,7 @@ _cache = _Cache()
 
 def _run(alias: str, operation: Callable[[str], T]) -> T:
     blocks = connections[alias].atomic_blocks
-    if blocks and not blocks[-1]._from_testcase:  # type: ignore[attr-defined]  # what durable transactions ask, too
+    if blocks and not blocks[-1]._from_testcase:  # type: ignore[attr-defined]  # as for durable transactions
         raise ShardingError(
             f"on_owner inside a transaction of {alias}: the operation could not be repeated elsewhere; open it inside"
         )

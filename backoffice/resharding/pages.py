@@ -147,7 +147,7 @@ def act(moves: Any, request: HttpRequest, pk: int, *, wanted: Act) -> HttpRespon
     label, asked = ASKING[wanted]
     try:
         if request.method == "POST":
-            background.ask(wanted, move)
+            background.request(wanted, move)
             log(request, move, f"{label}.")
             messages.success(request, asked)
             return HttpResponseRedirect(_address(move))

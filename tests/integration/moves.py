@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
+from eventing.partitions import partitioned_tables
 from resharding import moving
 from resharding.steps import Step
 from sharding import shards
 from sharding.models import Bucket, BucketMove
-from sharding.partitions import attached_buckets, create_partitions, partition_name
+from sharding.partitions import attached_buckets, partition_name, partition_statements
 
 CUSTOMER = 7
 BUCKET = 7
@@ -35,6 +36,16 @@ def databases() -> Iterator[None]:
     create_partitions(SOURCE, [BUCKET])
     Bucket.objects.filter(bucket=BUCKET).update(alias=SOURCE, version=1, moving_to=None)
     shards.refresh()
+
+
+def create_partitions(alias: str, buckets: Iterable[int]) -> None:
+    """Give every bucketed table of a database the (empty) partitions of some buckets, or none at all."""
+    wanted = tuple(buckets)
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        for table in partitioned_tables(alias):
+            for bucket in wanted:
+                for statement in partition_statements(table, bucket):
+                    cursor.execute(statement)
 
 
 def owners() -> list[str]:

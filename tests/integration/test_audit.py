@@ -45,9 +45,10 @@ from orders.models import IdempotencyKey, Order, OrderLine
 from payments.models import Payment, SandboxCharge
 from sharding import numbers, shards
 from sharding.numbers import to_text
-from sharding.partitions import attached_buckets, create_partitions
+from sharding.partitions import attached_buckets
 from tests.flows.conftest import Shop
 from tests.integration.backups import Backup
+from tests.integration.moves import create_partitions
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(databases="__all__"), pytest.mark.usefixtures("nothing_delayed")]

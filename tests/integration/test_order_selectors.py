@@ -20,8 +20,8 @@ from orders.models import Order
 from orders.selectors import LineRow, Only, OrderDetail
 from sharding import numbers, shards
 from sharding.models import Bucket
-from sharding.partitions import create_partitions
 from tests.factories import NOON, TERM
+from tests.integration.moves import create_partitions
 from tests.integration.order_samples import ask, cancel, order_in, place, row
 
 pytestmark = pytest.mark.django_db(databases="__all__")

@@ -24,10 +24,10 @@ from sharding import shards
 from sharding.errors import BucketMoving, MoveRefused
 from sharding.models import BucketMove
 from sharding.numbers import bucket_range
-from sharding.partitions import create_partitions, partition_name
+from sharding.partitions import partition_name
 from sharding.router import sharded_tables
 from tests.factories import PlacementFactory
-from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, begin, break_off, owners
+from tests.integration.moves import BUCKET, CUSTOMER, SOURCE, TARGET, begin, break_off, create_partitions, owners
 from tests.integration.moves import databases as databases
 from tests.integration.order_samples import WAYS, ask, confirm, metadata, order_in, place, stored
 

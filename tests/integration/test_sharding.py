@@ -28,9 +28,10 @@ from sharding import checks, shards
 from sharding.errors import BucketMoving, ShardingError, ShardMapMissing, UnroutedQuery
 from sharding.models import Bucket
 from sharding.numbers import BUCKETS, bucket_range, new_order_id
-from sharding.partitions import attached_buckets, create_partitions, partition_name
+from sharding.partitions import attached_buckets, partition_name
 from sharding.router import ShardRouter, database_of
 from tests.integration.installations import Installation, server
+from tests.integration.moves import create_partitions
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKETED_TABLES = ("eventing_event", "orders_order", "orders_orderline")

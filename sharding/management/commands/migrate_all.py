@@ -31,7 +31,7 @@ class Command(BaseCommand):
         "Migrate all databases: `default` first, then those of the contexts and the order shards. Creates PostgreSQL "
         "databases that do not exist, and writes schedules and the shard map into a fresh installation. Safe to run "
         "again, and by several at once (they take turns). On a database in use, a migration waits only briefly for a "
-        "lock, so that others do not queue up behind it, and tries again."
+        "lock, so that others do not queue up for it, and tries again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -60,9 +60,9 @@ class Command(BaseCommand):
             aliases = [alias for alias in aliases if alias in options["database"]]
         if options["check"] or options["plan"]:
             installation.refuse_to_migrate([alias for alias in aliases if servers.exists(connections[alias])])
-            behind = [alias for alias in aliases if not self._is_up_to_date(alias, show_plan=options["plan"])]
-            if behind and options["check"]:
-                raise CommandError(f"{', '.join(behind)}: not up to date; run `manage.py migrate_all`")
+            outdated = [alias for alias in aliases if not self._is_up_to_date(alias, show_plan=options["plan"])]
+            if outdated and options["check"]:
+                raise CommandError(f"{', '.join(outdated)}: not up to date; run `manage.py migrate_all`")
             return
         self._create_if_missing(DEFAULT_DB_ALIAS)
         with self._turn():

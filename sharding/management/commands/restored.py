@@ -1,4 +1,4 @@
-"""Shards that were restored to an earlier moment: which the clock waits for, and their release."""
+"""Shards that were restored to an earlier moment: no order is cancelled there until an operator releases them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sharding import restores, shards
 
 
 class Command(BaseCommand):
-    requires_system_checks: list[str] = []  # they load every page of the shop
+    requires_system_checks: list[str] = []  # they would load every page
     help = (
         "Without arguments: say on which shards the clock cancels nothing because they were restored to an earlier "
         "moment. `--declare` notes a restore that was not noticed, `--release` ends the waiting when `manage.py audit` "
