@@ -1,4 +1,4 @@
-"""Finds every app's subscribers and tells Celery their queues."""
+"""Finds every app's subscribers and registers their queues with Celery."""
 
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules

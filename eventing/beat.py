@@ -1,4 +1,4 @@
-"""Beat that may run twice: of several schedulers only the one that holds a lock of the database fires anything."""
+"""Beat that may run twice: of several schedulers only the one that holds a lock of the database fires schedules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventing.schedules import Skipped
 
 LOCK = "eventing.beat"
 STANDBY_SECONDS = 1.0
-CLOCK_SECONDS = 30.0  # between two looks at how far this clock is from the database's
+CLOCK_SECONDS = 30.0  # between two comparisons of this clock with the database's
 STEP_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class LeaderScheduler(DatabaseScheduler):
     When the leader dies its lock goes with its connection, and another takes over within STANDBY_SECONDS. What was
     due while nobody led is fired once, at once. A leader that loses its connection without noticing may fire once
     more beside its successor: periodic tasks are idempotent. A row that cannot run is skipped (see
-    `eventing.schedules`), and a clock that is set back makes beat read the schedules anew.
+    `eventing.schedules`), and a clock that is set back makes beat read the schedules again.
     """
 
     Entry = schedules.Entry
@@ -59,22 +59,22 @@ class LeaderScheduler(DatabaseScheduler):
         leading = self._lock.hold()
         if leading != self._leading:
             logger.info("beat.leading" if leading else "beat.standing_by")
-            self._read_anew()  # what has run when is known to the one who led until now, and stands in the database
+            self._read_again()  # the last runs are known to the last leader, and to the database
         self._leading = leading
         if not leading:
             return min(STANDBY_SECONDS, float(self.max_interval))
-        self._look_at_clock()
+        self._check_clock()
         seconds: float = super().tick(*args, **kwargs)
         return seconds
 
-    def _read_anew(self) -> None:
+    def _read_again(self) -> None:
         self._initial_read, self._heap = True, None
 
-    def _look_at_clock(self) -> None:
+    def _check_clock(self) -> None:
         now = datetime.now(UTC)
         if (back := (self._latest - now).total_seconds()) > STEP_SECONDS:
             logger.warning("clock.set_back", seconds=round(back, 1))
-            self._read_anew()  # what is to come was reckoned with the old time
+            self._read_again()  # the next runs were computed with the old time
             self._clock_at = float("-inf")
         self._latest = now
         if time.monotonic() - self._clock_at < CLOCK_SECONDS:
@@ -82,7 +82,7 @@ class LeaderScheduler(DatabaseScheduler):
         try:
             self._clock_ahead = clocks.ahead()
         except (DatabaseError, InterfaceError):
-            self._clock_ahead = None  # the reading of schedules says so
+            self._clock_ahead = None  # which the reading of schedules logs
         clocks.notice("beat", self._clock_ahead)
         self._clock_at = time.monotonic()
 
@@ -103,7 +103,7 @@ class LeaderScheduler(DatabaseScheduler):
         return built
 
     def schedule_changed(self) -> bool:
-        """Whether somebody has saved a schedule, also one whose clock is behind that of who saved one before."""
+        """Whether a schedule was saved, also by a program whose clock is slow."""
         before = self._last_timestamp
         changed: bool = super().schedule_changed()
         return changed or self._last_timestamp != before
@@ -111,7 +111,7 @@ class LeaderScheduler(DatabaseScheduler):
     def apply_async(self, entry: schedules.Entry, producer: Any = None, advance: bool = True, **options: Any) -> Any:
         """Publish a periodic task. What the broker lacks is declared, and the task published once more."""
         entry.options = entry.send_options(datetime.now(UTC), self._clock_ahead)
-        entry.options["mandatory"] = True  # what no queue gets would vanish without a word
+        entry.options["mandatory"] = True  # else a message that no queue gets would be lost silently
         try:
             return super().apply_async(entry, producer, advance, **options)
         except SchedulingError as error:

@@ -29,7 +29,7 @@ _last_line: dict[str, float] = {}
 def database_time(alias: str = DEFAULT_DB_ALIAS) -> datetime:
     """What the clock of the database says. Periodic tasks go by it: a worker's own may be days ahead for a while.
 
-    SQLite has no clock of its own: it would ask this machine's, and cut off what is less than a millisecond.
+    SQLite has no clock of its own: it would read this machine's, and cut off what is less than a millisecond.
     """
     connection = connections[alias]
     with connection.cursor() as cursor:
@@ -38,7 +38,7 @@ def database_time(alias: str = DEFAULT_DB_ALIAS) -> datetime:
 
 
 def expression(connection: BaseDatabaseWrapper) -> str:
-    """What a statement selects to be told the time; `read` makes a time of it."""
+    """The SQL expression for the time; `read` converts its value."""
     return "clock_timestamp()" if is_postgresql(connection) else "NULL"
 
 

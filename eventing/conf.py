@@ -1,4 +1,4 @@
-"""The settings of this library. Each name begins with EVENTING_; a project that sets none gets what stands here."""
+"""The settings of this library. Each name begins with EVENTING_; a project that sets none gets these defaults."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Setting(Generic[T]):
 class Conf:
     # Names and places.
     EVENTING_NAMESPACE = Setting("")  # a prefix for every name on the broker
-    EVENTING_SOURCE = Setting("urn:eventing")  # who speaks in the CloudEvents for other programs
-    EVENTING_INTEGRATION_DATABASE = Setting("default")  # where it is written down that they were told
+    EVENTING_SOURCE = Setting("urn:eventing")  # the source in CloudEvents for other programs
+    EVENTING_INTEGRATION_DATABASE = Setting("default")  # where its inbox is
     EVENTING_PARTITIONS = Setting("")  # a function that decides about partitions, see eventing.operations
     # Relay and messages.
     EVENTING_DURABLE_BROKER = Setting(True)  # False for Celery's in-memory transport
@@ -45,7 +45,7 @@ class Conf:
     # Back-pressure, see eventing.pressure; 0 turns each off.
     EVENTING_QUEUE_HIGH_WATER = Setting(1000)  # messages (batches of events)
     EVENTING_MAX_LAG_SECONDS = Setting(30.0)
-    # How long a question to several databases waits for one of them.
+    # How long a fan-out query waits for a database.
     EVENTING_READ_SECONDS = Setting(2.0)
 
 

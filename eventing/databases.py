@@ -20,13 +20,13 @@ from django.db.utils import load_backend
 from django.utils.dateparse import parse_datetime
 from psycopg.types.datetime import TimestamptzLoader
 
-CANCEL_SECONDS = 0.5  # how long the server may take to cancel a statement before it is told again
+CANCEL_SECONDS = 0.5  # how long the server may take to cancel a statement before the next attempt
 
 
 def give_back_connections() -> None:
-    """Let other threads have the connections of this one that are in no transaction and hold no lock.
+    """Return this thread's idle connections to their pools, before it waits for threads that may need them.
 
-    For whoever is about to wait for others, who may need them: SQLite has one for each thread.
+    Connections in a transaction or with a lock are kept; SQLite has one for each thread.
     """
     for connection in connections.all(initialized_only=True):
         is_idle = connection.connection is not None and not connection.in_atomic_block
@@ -223,8 +223,8 @@ def prepared(connection: BaseDatabaseWrapper) -> CursorWrapper:
     """A cursor for statements that are the same each time, whatever is in the tables: the server plans them once.
 
     The plan lives as long as the connection, so it must not depend on how large the tables were: this is for
-    insertions. Django binds parameters into the text, and so has every statement planned anew. Whoever logs
-    statements wants to see them like that, and does.
+    insertions. Django binds parameters into the text, and so has every statement planned again. Where
+    statements are logged, they are logged like that.
     """
     if not is_postgresql(connection) or connection.queries_logged:
         return connection.cursor()
@@ -376,7 +376,7 @@ def snapshot(connection: BaseDatabaseWrapper) -> Iterator[None]:
 def time_limit(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
     """Read inside, and let the server break off the statement that is still running after so long: OperationalError.
 
-    A thread watches the clock: a limit told to the server would be one more statement for each question. Inside a
+    A thread watches the clock: a limit set on the server would be one more statement for each query. Inside a
     transaction nothing is limited, because a statement that is broken off would take all of it along. SQLite reads
     without waiting for anybody.
     """

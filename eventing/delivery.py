@@ -173,7 +173,7 @@ def _try_batch(
         if len(batch) == 1 or isinstance(error, SoftTimeLimitExceeded):  # no time is left for them one by one
             for recorded in batch:
                 _retry_or_park(sent_as[recorded.identity], error, delivery, outcome)
-        elif _is_away(alias, error):
+        elif _is_unavailable(alias, error):
             # No event is suspected, and each alone would only wait for the same time-out.
             _retry_batch_or_park([sent_as[recorded.identity] for recorded in batch], error, delivery, outcome)
         else:
@@ -248,7 +248,7 @@ def _handle_outside(alias: str, recorded: Recorded[Any], delivery: Delivery) -> 
 def _claim(alias: str, batch: Sequence[Recorded[Any]], delivery: Delivery) -> list[Recorded[Any]]:
     """Write inbox rows; returns the events that were not handled, each once.
 
-    Waits for another worker that has them in hand. A replay that forgets takes over older rows in the transaction of
+    Waits for another worker that is handling them. A replay that forgets takes over older rows in the transaction of
     the new effect: if that fails, or the message is lost, nothing was forgotten. Rows of this message stay, so that it
     can be repeated like any other.
     """
@@ -295,7 +295,7 @@ def _claimed_before(alias: str, batch: Sequence[Recorded[Any]], delivery: Delive
     }
 
 
-def _is_away(alias: str, error: Exception) -> bool:
+def _is_unavailable(alias: str, error: Exception) -> bool:
     if chance(error) is Chance.WHEN_BACK:
         return True
     return isinstance(error, django.db.Error) and is_transient(error) and not connections[alias].is_usable()
@@ -329,7 +329,7 @@ def _retry_or_park(envelope: Envelope, error: Exception, delivery: Delivery, out
     except django.db.Error as away:
         if not is_transient(away):
             raise
-        # The rest of the batch must not fail with it, so the event goes round until the dead letter can be written.
+        # The rest of the batch must not fail with it, so the event is retried until the dead letter can be written.
         logger.warning("delivery.dead_letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))
         outcome.retry.append(envelope)
     else:

@@ -6,7 +6,7 @@ class EventingError(Exception):
 
 
 class WrongExpectedVersion(EventingError):
-    """Somebody else appended to the stream first."""
+    """Another writer appended to the stream first."""
 
 
 class TransactionRequired(EventingError):
@@ -26,8 +26,8 @@ class NotRedrivable(EventingError):
 
 
 class Overloaded(EventingError):
-    """Events are not published as fast as they are written; whoever would write more should wait."""
+    """Events are not published as fast as they are written; new work should wait."""
 
 
 class Transient(Exception):
-    """A handler could not act yet; it is asked again later, with a growing pause."""
+    """A handler could not act yet; it is called again later, with a growing pause."""

@@ -1,8 +1,8 @@
-"""Group commit: what several threads want to write at the same moment is written at once.
+"""Group commit: what several threads want to write at the same moment is written in one transaction.
 
 Writing ten orders costs a database hardly more than writing one (DeWitt et al., Implementation Techniques for Main
-Memory Database Systems, 1984). Nobody waits for others to come: who finds nobody writing writes at once, and whoever
-comes meanwhile is written together afterwards. So groups are as large as the load makes them.
+Memory Database Systems, 1984). No thread waits for a group to fill: it writes at once if no other thread is writing,
+and what arrives meanwhile is the next group. So groups are as large as the load makes them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Ticket(Generic[T, R]):
-    """A thread's wish. Its turn has come when somebody has written it, or when it is to write a group, itself first."""
+    """A thread's request. Its turn comes when it was written, or when it has to write the group that it leads."""
 
     item: T
     group: list[_Ticket[T, R]] = field(default_factory=list)

@@ -61,7 +61,7 @@ class InboxEntry(EventKey):
     """A subscriber's effect of an event has happened; it is written in the transaction of the effect.
 
     `hashes` has the short hash of the event, or of each of those that had this key in turn: a restored database gives
-    versions again. The rest tells of the last. Null is not known, as in rows of versions before.
+    versions again. The other columns are about the last one. Null is unknown, as in rows of older versions.
     """
 
     pk = models.CompositePrimaryKey("stream_id", "category", "version", "subscriber")
@@ -162,7 +162,7 @@ class DeadLetter(EventKey):
 
 
 class RedriveRun(models.Model):
-    """Dead letters that are redriven at a set rate: which ones, how far it is, and who wanted it.
+    """Dead letters that are redriven at a set rate: which ones, its progress, and who requested it.
 
     Written to the `default` database only. `selection` is what eventing.redrives.selected takes, `rate` is
     dead letters a second, `position` the id of the last one that was processed, `step` the number of the next step.
@@ -200,7 +200,7 @@ class RedriveRun(models.Model):
 
 
 class ReplayRun(models.Model):
-    """History that is sent again to one subscriber: what was chosen, and how far it is, so that it can go on.
+    """History that is sent again to one subscriber: the selection, and the progress, so that it can be continued.
 
     Written to the `default` database only. `positions` holds, for each database, the key by time of the last event
     that was sent, or null when there are no more.

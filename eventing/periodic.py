@@ -110,7 +110,7 @@ def _note_finished() -> None:
     request: Any = current_task.request if current_task else {}
     schedule = request.get(SCHEDULE_HEADER)
     if not isinstance(schedule, str):
-        return  # not the clock has asked for it
+        return  # no schedule has started it
     values = {
         "finished_at": Now(),
         "worker": str(request.hostname or "")[:200],

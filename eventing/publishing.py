@@ -25,7 +25,7 @@ TASK = "eventing.deliver"
 PATIENCE_SECONDS = 2.0  # where a visitor waits for a page
 GATHER_SECONDS = 0.25
 BUSY_RATE = 400  # events a second, from which on they are gathered for as long
-REST = 0.8  # the part of that time after which relays read: what they have read earlier would wait in vain
+REST = 0.8  # the part of that time after which relays read: what they have read earlier would only wait
 
 Wanted = Mapping[str, Sequence[Envelope]]  # subscriber → events
 
@@ -99,8 +99,7 @@ class SharedPublisher:
     """One publisher for many relays: what several of them want to send at the same time travels in common messages.
 
     A worker takes a long message about as fast as a short one, and where there are many databases most messages would
-    be short. Whoever finds the connection free sends for all who wait: the group commit of databases
-    (DeWitt et al., Implementation Techniques for Main Memory Database Systems, 1984).
+    be short. The relay that finds the connection free sends for all that wait, as in `eventing.group_commit`.
 
     The more events there are, the longer they are gathered, unless they fill a message: for six milliseconds when
     ten a second come, for GATHER_SECONDS from BUSY_RATE on, and also while workers have a backlog.
@@ -176,8 +175,8 @@ class SharedPublisher:
 def ask_worker(task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequence[Any] = (), **options: Any) -> None:
     """Have a worker run a background task; `options` are those of Celery's `send_task`.
 
-    Somebody may wait for a page meanwhile, so no connection to a database is kept from others, and a broker that does
-    not answer or takes no messages is given up after a few seconds. Raises BrokerUnavailable.
+    A visitor may wait for a page meanwhile, so idle connections to databases are returned, and a broker that does not
+    answer or takes no messages raises BrokerUnavailable after a few seconds.
     """
     give_back_connections()
     with queues.connected(seconds=PATIENCE_SECONDS) as connection:

@@ -1,4 +1,4 @@
-"""Makes a read model anew from its events, beside the one in use, and switches over while orders go on.
+"""Rebuilds a read model from its events, beside the one in use, and switches over while the system runs.
 
 Part by part: a copy is filled from the events in chunks, each in one snapshot with the rows in use, so what differs
 there is a fault and not a stream that moved on meanwhile. The switch locks writers out, catches up with the streams
@@ -30,7 +30,7 @@ from eventing.recorded import stream_name
 CHUNK = 500  # streams
 ROWS = 500  # of one insert on SQLite
 SHOWN = 20  # differences of a part that are kept to be shown
-LOCK_MILLISECONDS = 200  # readers queue up behind a lock that waits, so it must not wait long
+LOCK_MILLISECONDS = 200  # readers queue up for a lock that waits, so it must not wait long
 LOCK_TRIES = 60
 LOCK_PAUSE_SECONDS = 0.5
 
@@ -89,7 +89,7 @@ def compare(projection: Projection, alias: str, part: Part) -> Found:
 def rebuild(
     projection: Projection, alias: str, part: Part, *, on_busy: Callable[[int], None] = lambda tries: None
 ) -> Found:
-    """Make a part anew and put it in use; returns how the one that was in use until then differed.
+    """Rebuild a part and put it in use; returns how the one that was in use until then differed.
 
     Calls `on_busy(tries)` after each try that finds no gap for the switch, and raises RebuildRefused after LOCK_TRIES.
     When it is cut off anywhere the read model stays as it was, and the next run removes what was left.
@@ -291,7 +291,7 @@ class _Copy:
         self._insert(self.versions, ("stream_id", "version"), versions)
 
     def catch_up(self) -> None:
-        """Make anew what belongs to streams that have got events since they were added."""
+        """Rebuild the rows of streams that have got events since they were added."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT stream.stream_id FROM (SELECT stream_id, max(version) AS version FROM eventing_event"
@@ -300,9 +300,9 @@ class _Copy:
                 " WHERE added.version IS NULL OR added.version <> stream.version",
                 [self.part.first, self.part.last, self.projection.category],
             )
-            behind = [stream_id for (stream_id,) in cursor.fetchall()]
-        for start in range(0, len(behind), CHUNK):
-            ids = behind[start : start + CHUNK]
+            outdated = [stream_id for (stream_id,) in cursor.fetchall()]
+        for start in range(0, len(outdated), CHUNK):
+            ids = outdated[start : start + CHUNK]
             with transaction.atomic(using=self.alias):
                 histories = store.load_many(self.projection.category, ids, using=self.alias)
                 columns = [(copy, table.key[0]) for table, copy in self.tables] + [(self.versions, "stream_id")]

@@ -1,4 +1,4 @@
-"""Events as they are handed around: what happened, where it stands in its stream, and what caused it."""
+"""Recorded events: what happened, its place in its stream, and what caused it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def is_among(short: str | None, hashes: str | None) -> bool:
 class Metadata:
     """Where an event comes from. All events that one request set off share its correlation id.
 
-    `request` is a digest of the idempotency key with which somebody asked for it.
+    `request` is a digest of the idempotency key of the request that caused it.
     """
 
     correlation_id: str

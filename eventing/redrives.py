@@ -34,7 +34,7 @@ State = RedriveRun.State
 
 
 def selection_of(parameters: Mapping[str, str]) -> dict[str, str]:
-    """The selection that a list's address asks for: only open dead letters, unless it names another status."""
+    """The selection that a list's address names: only open dead letters, unless it names another status."""
     chosen = {name: parameters.get(name) or parameters.get(f"{name}__exact", "") for name in FIELDS}
     chosen[SEARCH] = parameters.get(SEARCH, "").strip()
     return {"status": DeadLetter.Status.OPEN.value, **{name: value for name, value in chosen.items() if value}}
@@ -98,7 +98,7 @@ def resume_stalled() -> int:
 
 
 def post(run_id: int, step: int, *, countdown: int | None = None) -> None:
-    """Ask a worker for a step. Without a broker the run stalls, and is taken up when it is back."""
+    """Request a step from a worker. Without a broker the run stalls, and is continued when it is back."""
     try:
         ask_worker(TASK, {"run_id": run_id, "step": step}, countdown=countdown)
     except BrokerUnavailable as error:

@@ -201,7 +201,7 @@ class Relay:
             self.sent[outbox_id] = Sent(envelope=envelope, waiting=wanting, at=at)
 
     def settle(self) -> None:
-        """Delete the outbox rows of events that all their subscribers have handled or given up.
+        """Delete the outbox rows of events that all their subscribers have handled or parked.
 
         Only for a broker that is not durable: what is still in the outbox when the process starts is published again.
         """

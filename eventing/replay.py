@@ -1,7 +1,7 @@
 """Sends history again to one subscriber, through its queue and its inbox, in the order of time, and can go on later.
 
-How far it is stands in a row, written after each message that the broker has confirmed. What is cut off in between is
-sent twice under the same time, so the inbox drops the second copy also when the first one was told to forget.
+Its progress is a row, written after each message that the broker has confirmed. After a crash in between a message is
+sent twice with the same time, so the inbox drops the second copy, also in a replay that forgets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Position = tuple[datetime, int, str, int]
 
 
 class ReplayRefused(EventingError):
-    """This replay would do nothing, or more than was asked for."""
+    """This replay would do nothing, or more than was requested."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Sender(Protocol):
 
 
 def types_for(subscriber: Subscriber, wanted: Sequence[str], replay: Replay) -> tuple[str, ...] | None:
-    """The event types to send, None for all. `wanted` are the types asked for; none means all that it handles.
+    """The event types to send, None for all. `wanted` are the requested types; none means all that it handles.
 
     Raises ReplayRefused if the subscriber does not handle one of them, or if nothing is left of what it does.
     """

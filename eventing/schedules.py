@@ -104,7 +104,7 @@ class Entry(ModelEntry):  # type: ignore[misc]  # django-celery-beat has no type
             if self.model.start_time is not None and self.model.start_time > now:
                 field = "start_time"
                 first = self.model.due_start_time(now.tzinfo)
-        except Exception as error:  # whatever the row raises is told to whoever wrote it
+        except Exception as error:  # whatever it is, the author of the row sees it
             raise CannotRun(field, _words(error)) from error
         return first
 
@@ -178,7 +178,7 @@ def _enabled() -> Iterator[PeriodicTask | Skipped]:
                 yield PeriodicTask.objects.get(pk=pk)
             except DatabaseError:
                 raise
-            except Exception as error:  # it is told, as the others are
+            except Exception as error:  # reported, as the others are
                 yield Skipped(name=name, field="name", why=_words(error))
 
 
@@ -224,7 +224,7 @@ def _following(schedule: Any, after: datetime) -> datetime:
 
 
 def _longest_gap(schedule: Any, now: datetime) -> timedelta:
-    """Between the next few runs; `timedelta.max` if they cannot be told."""
+    """Between the next few runs; `timedelta.max` if they cannot be computed."""
     times = [now]
     try:
         for _ in range(LOOKED_AT):
@@ -244,7 +244,7 @@ def _schedule_of(model: PeriodicTask) -> Any:
         given = [kind for kind in KINDS if getattr(model, kind) is not None]
     except DatabaseError:
         raise
-    except Exception as error:  # the schedule cannot even be read, which is told as `runnable` does
+    except Exception as error:  # the schedule cannot even be read, which is reported as in `runnable`
         raise CannotRun(field, _words(error)) from error
     if len(given) != 1:
         raise CannotRun(field, "It needs one schedule: an interval, a crontab, a solar event or a time.")
@@ -256,7 +256,7 @@ def runnable(row: Any, field: str) -> Any:
     try:
         schedule = row.schedule
         _following(schedule, timezone.now())
-    except Exception as error:  # whatever the schedule raises is told to whoever wrote it
+    except Exception as error:  # whatever it is, its author sees it
         raise CannotRun(field, f"This never comes. {_words(error)}") from error
     if isinstance(schedule, schedules.schedule) and schedule.run_every < SHORTEST:
         raise CannotRun(field, f"It would run every {schedule.run_every}; once a second is the most.")

@@ -24,7 +24,7 @@ class Subscriber:
     effect happen once.
 
     With `outside_effects`, what the handlers of `on` and `on_any` do does not stay in the databases (mail, messages for
-    other programs). A replay leaves them out unless it was told to act outside; see `quietly`.
+    other programs). A replay leaves them out unless it may act outside; see `quietly`.
     """
 
     def __init__(self, name: str, *, database: Callable[[Recorded[Any]], str], outside_effects: bool = False) -> None:

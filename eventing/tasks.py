@@ -52,7 +52,7 @@ def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
         return
     received = [deadletters.received(event) for event in message.events]
     structlog.contextvars.bind_contextvars(request_id=request_ids(received))
-    # The broker counts what it handed out again, and forgets it when the event is sent anew.
+    # The broker counts what it handed out again, and forgets it when the event is sent again.
     message = message.again(received, attempts=deadletters.redeliveries(self.request.get("x-delivery-count")))
     envelopes = _readable(message)
     if len(envelopes) > 1 and (self.request.delivery_info or {}).get("redelivered"):
@@ -120,7 +120,7 @@ def redrive(run_id: int, step: int) -> None:
 
 
 def _readable(message: Message[Envelope]) -> list[Envelope]:
-    """The events that can be delivered; the others become dead letters here, and stop nobody else."""
+    """The events that can be delivered; the others become dead letters here, and do not stop them."""
     error: EventingError | None = None
     try:
         subscribers.get(message.subscriber)

@@ -96,7 +96,7 @@ def queue_names() -> list[str]:
 
 
 def install(app: Celery) -> None:
-    """Tell Celery the queues, how messages are written, and what its workers do after each connect."""
+    """Set Celery's queues, how messages are written, and what its workers do after each connect."""
     from eventing.workers import Backbone
 
     wire.register_serializer()

@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from eventing.errors import Transient
 
-RETRY_SECONDS = 5  # after so long whoever was refused is welcome again
+RETRY_SECONDS = 5  # when a refused client may try again
 
 
 class Chance(IntEnum):
@@ -29,7 +29,7 @@ class Chance(IntEnum):
 
     NONE = 0  # it would fail again: the statement or its data is wrong
     LATER = 1  # it met others, or took too long; the next statement may succeed
-    WHEN_BACK = 2  # whatever is asked of this database fails until it is back
+    WHEN_BACK = 2  # every statement on this database fails until it is back
 
 
 # What a SQLSTATE begins with; the longest that fits counts. docs/reference/operations.md shows the same table.

@@ -1,7 +1,7 @@
 """What Celery's workers do for the backbone: declare its exchanges and queues after each connect, and lose no message.
 
-Celery acknowledges a message that it cannot decode, and ends with the worker when the headers are not what it expects.
-Both are given up here, so that the broker moves them to the dead letters.
+Celery acknowledges a message that it cannot decode, and the worker ends when the headers are not what it expects.
+Both are rejected here, so that the broker moves them to the dead letters.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ logger = structlog.get_logger(__name__)
 
 
 class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not typed
-    """A step of each worker; it is started anew whenever the worker has lost its connection or a queue."""
+    """A step of each worker; it is started again whenever the worker has lost its connection or a queue."""
 
     requires = (Connection,)
 
     def __init__(self, consumer: Consumer, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._watch: Any = None
-        consumer.on_decode_error = _give_up
+        consumer.on_decode_error = _reject
         create = consumer.create_task_handler
         consumer.create_task_handler = lambda *args, **kwargs: _careful(consumer, create(*args, **kwargs))
 
@@ -56,7 +56,7 @@ class Backbone(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is not 
 
 
 def _require_consumers(consumer: Consumer) -> None:
-    """Raises what makes the worker connect and declare anew, if one of its queues was deleted.
+    """Raises what makes the worker connect and declare again, if one of its queues was deleted.
 
     The broker does not notify the consumers of a quorum queue that it is gone. One that is there again has none.
     """
@@ -80,12 +80,12 @@ def _careful(consumer: Consumer, handle: Callable[[Message], None]) -> Callable[
         except consumer.connection_errors:
             raise
         except Exception as error:  # whatever is in the message, the worker goes on with the next one
-            _give_up(message, error)
+            _reject(message, error)
 
     return on_message
 
 
-def _give_up(message: Message, error: Exception) -> None:
-    logger.warning("message.given_up", headers=str(message.headers)[:500], error=repr(error))
+def _reject(message: Message, error: Exception) -> None:
+    logger.warning("message.rejected", headers=str(message.headers)[:500], error=repr(error))
     if not message.acknowledged:
         message.reject()

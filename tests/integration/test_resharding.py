@@ -313,7 +313,7 @@ class TestMoving:
         reshard("move", "--bucket", BUCKET, "--to", TARGET)
         assert owners() == [TARGET]
 
-    def test_a_wish_to_give_up_does_not_outlive_a_resume(self) -> None:
+    def test_a_request_to_abort_does_not_outlive_a_resume(self) -> None:
         place(CUSTOMER)
         break_off(Step.COPIED)
         assert moving.request_abort(BucketMove.objects.get())
@@ -323,7 +323,7 @@ class TestMoving:
         assert owners() == [TARGET]
 
     @pytest.mark.parametrize("step", [Step.ATTACHED, Step.SWITCHED])
-    def test_it_is_too_late_to_give_up_when_the_target_has_the_bucket(self, step: Step) -> None:
+    def test_it_is_too_late_to_abort_when_the_target_has_the_bucket(self, step: Step) -> None:
         place(CUSTOMER)
         break_off(step)
 

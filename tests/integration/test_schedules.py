@@ -500,7 +500,7 @@ def test_rows_that_come_once_or_by_the_sun_neither_end_beat_nor_stop_the_sweep(
 
     for _ in range(3):
         PeriodicTask.objects.filter(pk=sweep.pk).update(last_run_at=timezone.now() - timedelta(minutes=1))
-        scheduler._read_anew()
+        scheduler._read_again()
         for _ in range(3):
             scheduler.tick()
         scheduler.sync()

@@ -253,7 +253,7 @@ class TestMoving:
         assert seen == [0, True]
         assert (only().state, only().error, asked) == (State.KEPT, "", [])
 
-    def test_a_mover_at_work_can_be_asked_to_give_up(self, office: Client, asked: list[Any]) -> None:
+    def test_a_running_mover_can_be_told_to_abort(self, office: Client, asked: list[Any]) -> None:
         seen: list[str] = []
 
         def give_up(step: Step) -> None:

@@ -1,4 +1,4 @@
-"""Makes a read model anew from its events while everything goes on."""
+"""Rebuilds a read model from its events while the system runs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MOST_JOBS = 32
 
 class Command(LongCommand):
     help = (
-        "Make a read model anew from its events, beside the one in use, say what differed, and switch over. Readers "
-        "and writers go on meanwhile. It may be stopped at any time and run again."
+        "Rebuild a read model from its events, beside the one in use, report what differed, and switch over. Readers "
+        "and writers continue meanwhile. It may be stopped at any time and run again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -121,7 +121,7 @@ class Command(LongCommand):
         if not check:
             self.stdout.write(f"{answer}ed; rebuilt in {seconds:.1f} s.")
         elif total.differing:
-            raise CommandError(f"{answer}. `manage.py rebuild --projection {projection.name}` makes them anew.")
+            raise CommandError(f"{answer}. `manage.py rebuild --projection {projection.name}` rebuilds them.")
         else:
             self.stdout.write(f"{answer}.")
 

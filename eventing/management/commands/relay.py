@@ -23,8 +23,8 @@ WAKE_SECONDS = 0.5
 class Command(BaseCommand):
     requires_system_checks: list[str] = []  # they would load every page
     help = (
-        "Publish committed events to the broker until stopped. Several relays may run: each database is worked on by "
-        "one of them, and another takes over when it dies. SIGTERM finishes the batch in hand."
+        "Publish committed events to the broker until stopped. Several relays may run: each database has "
+        "one of them as leader, and another takes over when it dies. SIGTERM finishes the current batch."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,7 +40,7 @@ class Command(BaseCommand):
             )
         if not conf.EVENTING_DURABLE_BROKER:
             raise CommandError("The broker lives inside another process, which runs the relay with it.")
-        # Who has divided the databases may know that these are not the right ones.
+        # The project may know that these are not the right databases.
         if wrong := run_checks(tags=["installation"], databases=list(settings.DATABASES)):
             raise CommandError(" ".join(message.msg for message in wrong))
         connections.close_all()
@@ -54,7 +54,7 @@ class Command(BaseCommand):
         load = Load()
         threads = start_threads(aliases, stop, load)
         self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
-        self.stdout.flush()  # whoever has started it may be waiting for that
+        self.stdout.flush()  # a program that has started it may wait for this line
         while not stop.wait(WAKE_SECONDS):
             """A wait without an end could miss a signal that comes just before it."""
         for thread in threads:
