@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, Self
 
 import django.db
@@ -101,6 +100,9 @@ class Delivery:
         return self.replay is not None and not self.replay.outside_effects
 
 
+Handle = Callable[[str, Delivery, Sequence[Recorded[Any]]], int]  # returns how many events were handled now
+
+
 def backoff_seconds(attempt: int) -> int:
     """The pause before the next attempt: 1, 2, 4, … seconds up to the maximum, give or take half, as whole seconds."""
     seconds: int = min(2 ** (attempt - 1), conf.EVENTING_MAX_BACKOFF_SECONDS)
@@ -109,98 +111,109 @@ def backoff_seconds(attempt: int) -> int:
 
 def deliver(envelopes: Sequence[Envelope], delivery: Delivery) -> Outcome:
     """Handle the events of one message. Raises only if a dead letter cannot be written, its database being there."""
-    outcome = Outcome()
-    sent_as: dict[Identity, Envelope] = {}
+    attempt = _Attempt(delivery)
     events: dict[str, list[Recorded[Any]]] = defaultdict(list)
     for envelope in envelopes:
         try:
             recorded = envelope.open()
             alias = delivery.subscriber.database(recorded)
         except Exception as error:
-            _retry_or_park(envelope, error, delivery, outcome)
+            attempt.retry_or_park(envelope, error)
         else:
-            sent_as[envelope.identity] = envelope
+            attempt.arrived[envelope.identity] = envelope
             events[alias].append(recorded)
     for alias, batch in events.items():
-        _deliver_to_database(alias, batch, sent_as, delivery, outcome)
-    return outcome
+        attempt.handle(alias, batch)
+    return attempt.outcome
 
 
-def _deliver_to_database(
-    alias: str,
-    batch: list[Recorded[Any]],
-    sent_as: dict[Identity, Envelope],
-    delivery: Delivery,
-    outcome: Outcome,
-) -> None:
-    subscriber = delivery.subscriber
-    effects: list[Recorded[Any]] = []
-    plain: list[Recorded[Any]] = []
-    quiet: list[Recorded[Any]] = []
-    for recorded in batch:
-        event_type = recorded.event.TYPE
-        if delivery.quiet and subscriber.acts_outside(event_type):
-            if event_type in subscriber.quiet:
-                quiet.append(recorded)
+@dataclass(slots=True)
+class _Attempt:
+    """The handling of a message: its events as they arrived, and what becomes of them."""
+
+    delivery: Delivery
+    outcome: Outcome = field(default_factory=Outcome)
+    arrived: dict[Identity, Envelope] = field(default_factory=dict)
+
+    def handle(self, alias: str, batch: Sequence[Recorded[Any]]) -> None:
+        """Handle the events of one database."""
+        subscriber = self.delivery.subscriber
+        effects: list[Recorded[Any]] = []
+        plain: list[Recorded[Any]] = []
+        quiet: list[Recorded[Any]] = []
+        for recorded in batch:
+            event_type = recorded.event.TYPE
+            if self.delivery.quiet and subscriber.acts_outside(event_type):
+                if event_type in subscriber.quiet:
+                    quiet.append(recorded)
+                else:
+                    self.outcome.left_out += 1
+            elif event_type in subscriber.effects:
+                effects.append(recorded)
             else:
-                outcome.left_out += 1
-        elif event_type in subscriber.effects:
-            effects.append(recorded)
+                plain.append(recorded)
+        if plain:
+            self._try(_handle_in_transaction, alias, plain)
+        if quiet:
+            self._try(_handle_inside, alias, quiet)
+        for recorded in effects:
+            self._try(_handle_outside, alias, [recorded])
+
+    def _try(self, handle: Handle, alias: str, batch: Sequence[Recorded[Any]]) -> None:
+        """Handle a batch as one, or its events singly if that fails."""
+        envelopes = [self.arrived[recorded.identity] for recorded in batch]
+        if self.outcome.out_of_time:
+            self.outcome.retry += envelopes
+            return
+        try:
+            handled = handle(alias, self.delivery, batch)
+        except Exception as error:
+            # Without time they cannot be tried singly. While the database is unavailable no event is suspected, and
+            # each alone would only wait for the same time-out.
+            alone = len(batch) == 1 or isinstance(error, SoftTimeLimitExceeded)
+            unavailable = not alone and _is_unavailable(alias, error)
+            if unavailable and self._may_retry(error):
+                self._log("retry_batch", error, events=len(batch))
+                self.outcome.retry_batches.append(envelopes)
+            elif alone or unavailable:
+                for envelope in envelopes:
+                    self.retry_or_park(envelope, error)
+            else:
+                self._log("singly", error, events=len(batch))
+                for recorded in batch:
+                    self._try(handle, alias, [recorded])
         else:
-            plain.append(recorded)
-    for handle, group in ((_handle_in_transaction, plain), (_handle_inside, quiet)):
-        if group:
-            _try_batch(partial(handle, alias, delivery), alias, group, sent_as, delivery, outcome)
-    for recorded in effects:
-        _try_single(partial(_handle_outside, alias, recorded, delivery), recorded, sent_as, delivery, outcome)
+            self.outcome.handled += handled
+            self.outcome.repeated += len(batch) - handled
 
-
-def _try_batch(
-    handle: Callable[[Sequence[Recorded[Any]]], int],
-    alias: str,
-    batch: list[Recorded[Any]],
-    sent_as: dict[Identity, Envelope],
-    delivery: Delivery,
-    outcome: Outcome,
-) -> None:
-    """Handle a batch as one, or its events singly if that fails."""
-    if outcome.out_of_time:
-        outcome.retry += [sent_as[recorded.identity] for recorded in batch]
-        return
-    try:
-        _count(outcome, batch, handle(batch))
-    except Exception as error:
-        if len(batch) == 1 or isinstance(error, SoftTimeLimitExceeded):  # no time is left for them one by one
-            for recorded in batch:
-                _retry_or_park(sent_as[recorded.identity], error, delivery, outcome)
-        elif _is_unavailable(alias, error):
-            # No event is suspected, and each alone would only wait for the same time-out.
-            _retry_batch_or_park([sent_as[recorded.identity] for recorded in batch], error, delivery, outcome)
+    def retry_or_park(self, envelope: Envelope, error: Exception) -> None:
+        """Try again later what may get better, up to the limit; everything else is a dead letter."""
+        self.outcome.out_of_time |= isinstance(error, SoftTimeLimitExceeded)
+        if self._may_retry(error):
+            self._log("retry", error, event_id=envelope.id)
+            self.outcome.retry.append(envelope)
+            return
+        self._log("dead", error, event_id=envelope.id)
+        name, attempts, replay = self.delivery.subscriber.name, self.delivery.attempt, self.delivery.replay
+        try:
+            trace = "".join(traceback.format_exception(error))
+            deadletters.park(envelope, name, error, trace, attempts=attempts, replay=replay)
+        except django.db.Error as unavailable:
+            if not is_transient(unavailable):
+                raise
+            # The rest of the batch must not fail with it, so the event is retried until the dead letter is written.
+            self._log("dead_letter_postponed", unavailable, event_id=envelope.id)
+            self.outcome.retry.append(envelope)
         else:
-            logger.info("delivery.singly", subscriber=delivery.subscriber.name, events=len(batch), error=repr(error))
-            for recorded in batch:
-                _try_single(partial(handle, [recorded]), recorded, sent_as, delivery, outcome)
+            self.outcome.dead += 1
 
+    def _may_retry(self, error: Exception) -> bool:
+        return is_transient(error) and self.delivery.attempt < conf.EVENTING_MAX_ATTEMPTS
 
-def _try_single(
-    handle: Callable[[], int],
-    recorded: Recorded[Any],
-    sent_as: dict[Identity, Envelope],
-    delivery: Delivery,
-    outcome: Outcome,
-) -> None:
-    if outcome.out_of_time:
-        outcome.retry.append(sent_as[recorded.identity])
-        return
-    try:
-        _count(outcome, [recorded], handle())
-    except Exception as error:
-        _retry_or_park(sent_as[recorded.identity], error, delivery, outcome)
-
-
-def _count(outcome: Outcome, batch: Sequence[Recorded[Any]], handled: int) -> None:
-    outcome.handled += handled
-    outcome.repeated += len(batch) - handled
+    def _log(self, what: str, error: Exception, **values: Any) -> None:
+        log = logger.warning if what.startswith("dead") else logger.info
+        name, attempt = self.delivery.subscriber.name, self.delivery.attempt
+        log(f"delivery.{what}", subscriber=name, attempt=attempt, error=repr(error), **values)
 
 
 def _handle_in_transaction(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
@@ -233,8 +246,9 @@ def _by_handler(batch: Sequence[Recorded[Any]], handler_of: Callable[[str], Batc
         handler(events)
 
 
-def _handle_outside(alias: str, recorded: Recorded[Any], delivery: Delivery) -> int:
-    """Run an effect outside the database, then write its result down together with the inbox row."""
+def _handle_outside(alias: str, delivery: Delivery, batch: Sequence[Recorded[Any]]) -> int:
+    """Run an effect of one event outside the database, then write its result down together with the inbox row."""
+    [recorded] = batch
     if _claimed_before(alias, [recorded], delivery):
         return 0
     write_down = delivery.subscriber.effects[recorded.event.TYPE](recorded)
@@ -299,38 +313,3 @@ def _is_unavailable(alias: str, error: Exception) -> bool:
     if chance(error) is Chance.WHEN_BACK:
         return True
     return isinstance(error, django.db.Error) and is_transient(error) and not connections[alias].is_usable()
-
-
-def _retry_batch_or_park(envelopes: list[Envelope], error: Exception, delivery: Delivery, outcome: Outcome) -> None:
-    """Try a whole batch again later, up to the limit."""
-    if is_transient(error) and delivery.attempt < conf.EVENTING_MAX_ATTEMPTS:
-        name, attempt = delivery.subscriber.name, delivery.attempt
-        logger.info("delivery.retry_batch", subscriber=name, events=len(envelopes), attempt=attempt, error=repr(error))
-        outcome.retry_batches.append(envelopes)
-        return
-    for envelope in envelopes:
-        _retry_or_park(envelope, error, delivery, outcome)
-
-
-def _retry_or_park(envelope: Envelope, error: Exception, delivery: Delivery, outcome: Outcome) -> None:
-    """Try again later what may get better, up to the limit; everything else is a dead letter."""
-    name = delivery.subscriber.name
-    outcome.out_of_time |= isinstance(error, SoftTimeLimitExceeded)
-    if is_transient(error) and delivery.attempt < conf.EVENTING_MAX_ATTEMPTS:
-        logger.info(
-            "delivery.retry", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error)
-        )
-        outcome.retry.append(envelope)
-        return
-    logger.warning("delivery.dead", subscriber=name, event_id=envelope.id, attempt=delivery.attempt, error=repr(error))
-    try:
-        trace = "".join(traceback.format_exception(error))
-        deadletters.park(envelope, name, error, trace, attempts=delivery.attempt, replay=delivery.replay)
-    except django.db.Error as away:
-        if not is_transient(away):
-            raise
-        # The rest of the batch must not fail with it, so the event is retried until the dead letter can be written.
-        logger.warning("delivery.dead_letter_postponed", subscriber=name, event_id=envelope.id, error=repr(away))
-        outcome.retry.append(envelope)
-    else:
-        outcome.dead += 1
