@@ -29,7 +29,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from backoffice.base import time
 from backoffice.editing import EditableModelAdmin
 from eventing import periodic, schedules
-from eventing.publishing import ask_worker
+from eventing.publishing import request_task
 from eventing.queues import BrokerUnavailable
 from eventing.schedules import CannotRun, Entry, refuse_never
 from values.fields import TextField
@@ -214,7 +214,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         try:
             for entry in entries:
                 options = entry.send_options(timezone.now(), None)
-                ask_worker(entry.task, entry.kwargs, args=entry.args, **options)
+                request_task(entry.task, entry.kwargs, args=entry.args, **options)
         except BrokerUnavailable as error:
             messages.error(request, f"The broker does not answer: {error}.")
             return

@@ -172,7 +172,9 @@ class SharedPublisher:
             self.publisher.close()
 
 
-def ask_worker(task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequence[Any] = (), **options: Any) -> None:
+def request_task(
+    task: str, kwargs: Mapping[str, Any] | None = None, *, args: Sequence[Any] = (), **options: Any
+) -> None:
     """Have a worker run a background task; `options` are those of Celery's `send_task`.
 
     A visitor may wait for a page meanwhile, so idle connections to databases are returned, and a broker that does not

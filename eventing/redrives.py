@@ -18,7 +18,7 @@ from eventing import clocks
 from eventing.deadletters import DATABASE, history_entry, redrive
 from eventing.errors import NotRedrivable
 from eventing.models import DeadLetter, RedriveRun
-from eventing.publishing import Publisher, ask_worker
+from eventing.publishing import Publisher, request_task
 from eventing.queues import BrokerUnavailable
 from eventing.transient import is_transient
 
@@ -100,7 +100,7 @@ def resume_stalled() -> int:
 def post(run_id: int, step: int, *, countdown: int | None = None) -> None:
     """Request a step from a worker. Without a broker the run stalls, and is continued when it is back."""
     try:
-        ask_worker(TASK, {"run_id": run_id, "step": step}, countdown=countdown)
+        request_task(TASK, {"run_id": run_id, "step": step}, countdown=countdown)
     except BrokerUnavailable as error:
         _note_error(run_id, error)
 

@@ -268,14 +268,11 @@ def _parameters(model: PeriodicTask) -> tuple[list[Any], dict[str, Any]]:
     if task is None:
         raise CannotRun("task", f"“{model.task}” is no task that a schedule may start.")
     args, kwargs = _json(model, "args", list), _json(model, "kwargs", dict)
-    try:
-        task.check(args, {})
-    except (TypeError, ValueError) as error:
-        raise CannotRun("args", f"{model.task}: {error}") from error
-    try:
-        task.check(args, kwargs)
-    except (TypeError, ValueError) as error:
-        raise CannotRun("kwargs", f"{model.task}: {error}") from error
+    for field, named in (("args", {}), ("kwargs", kwargs)):
+        try:
+            task.check(args, named)
+        except (TypeError, ValueError) as error:
+            raise CannotRun(field, f"{model.task}: {error}") from error
     return args, kwargs
 
 

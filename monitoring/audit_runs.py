@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from eventing import clocks
 from eventing.databases import try_transaction_lock
-from eventing.publishing import ask_worker
+from eventing.publishing import request_task
 from eventing.queues import BrokerUnavailable
 from monitoring.audit import audit
 from monitoring.models import AuditRun
@@ -63,7 +63,7 @@ def start(by: str, settle_seconds: float = SETTLE_SECONDS) -> AuditRun:
             started_at=clocks.database_time(), by=by, settle_seconds=settle_seconds, progress="waiting for a worker"
         )
     try:
-        ask_worker(TASK, {"run_id": run.pk})
+        request_task(TASK, {"run_id": run.pk})
     except BrokerUnavailable:
         run.delete()
         raise

@@ -19,7 +19,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 
 from eventing import clocks
-from eventing.publishing import ask_worker
+from eventing.publishing import request_task
 from eventing.recorded import Event, Metadata, NewEvents
 from eventing.store import append
 from notifications.events import CATEGORY, MessageFailed, MessageSent
@@ -41,7 +41,7 @@ _ADDRESS = re.compile(r"[^\s<>()'\",:;]+@[^\s<>()'\",:;]+")
 
 def ask_to_send() -> None:
     """Have a worker send what is pending, soon. Raises BrokerUnavailable."""
-    ask_worker(TASK)
+    request_task(TASK)
 
 
 def send_pending(limit: int = BATCH) -> int:

@@ -101,7 +101,7 @@ class Only:
 
 def get(order_id: int) -> OrderDetail | None:
     """An order with its lines, None if there is none; raises InvalidOrderNumber, OperationalError."""
-    return shards.ask_owner(numbers.bucket_of(order_id), _in_time(lambda alias: _detail(order_id, alias)))
+    return shards.query_owner(numbers.bucket_of(order_id), _in_time(lambda alias: _detail(order_id, alias)))
 
 
 def by_number(text: str) -> OrderDetail | None:
@@ -116,7 +116,7 @@ def by_number(text: str) -> OrderDetail | None:
 def history(order_id: int) -> list[Recorded[Event]]:
     """All that has happened to an order, oldest first; empty if there is none."""
     load = _in_time(lambda alias: store.load(CATEGORY, order_id, using=alias))
-    return shards.ask_owner(numbers.bucket_of(order_id), load)
+    return shards.query_owner(numbers.bucket_of(order_id), load)
 
 
 def ship_to(order_id: int) -> Address | None:
@@ -142,7 +142,7 @@ def orders_of(customer_id: int, *, before: int | None = None, limit: int, text: 
             rows = _with_text(rows, alias, text)
         return _rows(rows.order_by("-id"), limit)
 
-    return shards.ask_owner(bucket, _in_time(page)) if storable(text) else []
+    return shards.query_owner(bucket, _in_time(page)) if storable(text) else []
 
 
 def products_in(orders: Sequence[OrderRow], limit: int) -> dict[int, list[str]]:
@@ -155,7 +155,7 @@ def products_in(orders: Sequence[OrderRow], limit: int) -> dict[int, list[str]]:
             found = models.OrderLine.objects.using(alias).filter(order_id__in=ids, position__lte=limit)
             return list(found.order_by("order_id", "position").values_list("order_id", "name"))
 
-        for order_id, name in shards.ask_owner(numbers.bucket_of(orders[0].id), _in_time(lines)):
+        for order_id, name in shards.query_owner(numbers.bucket_of(orders[0].id), _in_time(lines)):
             names[order_id].append(name)
     return names
 

@@ -17,7 +17,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connectio
 from django.utils import timezone
 
 from eventing.databases import try_transaction_lock
-from eventing.publishing import ask_worker
+from eventing.publishing import request_task
 from eventing.queues import BrokerUnavailable
 from resharding import moving
 from sharding.errors import MoveRefused
@@ -147,4 +147,4 @@ def _wait(move: BucketMove) -> None:
 
 
 def _post(act: Act, move: BucketMove) -> None:
-    ask_worker(act.value, {"move_id": move.pk})
+    request_task(act.value, {"move_id": move.pk})

@@ -13,7 +13,7 @@ two have it. Wherever a mover dies, the next one sees from the partitions which 
 record (`BucketMove`) what is left to do: before step 3 it can continue or abort, after step 4 only continue.
 
 Writers that meet a closed fence or a missing partition try again (`shards.on_owner`), readers that find nothing look
-again (`shards.ask_owner`). If a long transaction prevents that the fence closes within `CLOSE_SECONDS`, or that the
+again (`shards.query_owner`). If a long transaction prevents that the fence closes within `CLOSE_SECONDS`, or that the
 partitions are detached before the bucket was closed for `CLOSED_SECONDS`, the fence opens and it is tried later.
 """
 

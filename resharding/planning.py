@@ -25,7 +25,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class PlannedMove:
     """A bucket that should move."""
 
     bucket: int
@@ -59,7 +59,7 @@ def sizes(alias: str) -> dict[int, Size]:
     return found
 
 
-def plan(owners: Sequence[str], rows: Mapping[int, int], aliases: Sequence[str]) -> list[Step]:
+def plan(owners: Sequence[str], rows: Mapping[int, int], aliases: Sequence[str]) -> list[PlannedMove]:
     """The moves after which each of `aliases` has about as many rows as the others, each bucket moving once at most.
 
     Each step takes from the fullest database the bucket that comes nearest to closing the gap to the emptiest, so few
@@ -72,7 +72,7 @@ def plan(owners: Sequence[str], rows: Mapping[int, int], aliases: Sequence[str])
     moved: set[int] = set()
     loads = {alias: sum(weights[bucket] for bucket in buckets) for alias, buckets in homes.items()}
     fair = sum(weights.values()) / len(aliases)
-    steps: list[Step] = []
+    steps: list[PlannedMove] = []
 
     def move(bucket: int, source: str, target: str) -> None:
         homes[source].remove(bucket)
@@ -80,7 +80,7 @@ def plan(owners: Sequence[str], rows: Mapping[int, int], aliases: Sequence[str])
         loads[source] -= weights[bucket]
         loads[target] += weights[bucket]
         moved.add(bucket)
-        steps.append(Step(bucket=bucket, source=source, target=target, rows=rows.get(bucket, 0)))
+        steps.append(PlannedMove(bucket=bucket, source=source, target=target, rows=rows.get(bucket, 0)))
 
     def emptiest() -> str:
         return min(aliases, key=lambda alias: (loads[alias], aliases.index(alias)))
@@ -99,7 +99,7 @@ def plan(owners: Sequence[str], rows: Mapping[int, int], aliases: Sequence[str])
         move(best, source, target)
 
 
-def plan_now(aliases: Sequence[str] | None = None) -> list[Step]:
+def plan_now(aliases: Sequence[str] | None = None) -> list[PlannedMove]:
     """The plan for the databases that are configured, or for others; raises OperationalError, ShardMapMissing."""
     owners = shards.refresh().owners
     rows = {bucket: size.rows for alias in set(owners) for bucket, size in sizes(alias).items()}

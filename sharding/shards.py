@@ -77,7 +77,7 @@ def on_owner(bucket: int, operation: Callable[[str], T]) -> T:
     """Run `operation(alias)` on the database that owns a bucket, following the bucket when it has moved.
 
     The operation opens its own `transaction.atomic(using=alias)` and must not be inside another transaction of that
-    database: it may be run several times. When nobody accepts the rows within `SHARD_MOVE_WAIT_SECONDS`, raises
+    database: it may be run several times. When no database accepts the rows within `SHARD_MOVE_WAIT_SECONDS`, raises
     BucketMoving.
     """
     try:
@@ -101,11 +101,11 @@ def on_owner(bucket: int, operation: Callable[[str], T]) -> T:
     raise AssertionError("unreachable: an attempt returns or raises")
 
 
-def ask_owner(bucket: int, query: Callable[[str], T]) -> T:
+def query_owner(bucket: int, query: Callable[[str], T]) -> T:
     """The answer of `query(alias)` on the database that owns a bucket.
 
-    A bucket that has moved away looks empty, so an empty answer is believed only if the bucket is still there. While
-    nobody has it the question waits; after `SHARD_MOVE_WAIT_SECONDS` it raises BucketMoving.
+    If the query finds nothing, the shard map is reloaded; if the bucket has moved, the query runs again. While no
+    database has the bucket it waits; after `SHARD_MOVE_WAIT_SECONDS` it raises BucketMoving.
     """
     alias = alias_of_bucket(bucket)
     answer = query(alias)
@@ -115,7 +115,7 @@ def ask_owner(bucket: int, query: Callable[[str], T]) -> T:
 
 
 def may_have_moved(bucket: int, alias: str) -> bool:
-    """Whether what `alias` lacks of a bucket is worth another look, now that the map has been read again.
+    """Read the map again; whether the bucket has moved away from `alias`, so that a query should run again.
 
     Waits while the bucket is being cut over; raises BucketMoving if that takes longer than `SHARD_MOVE_WAIT_SECONDS`.
     """

@@ -95,7 +95,7 @@ class Picture:
     moves: tuple[BucketMove, ...]
     can_move: bool
     skew: tuple[str, ...]
-    steps: tuple[planning.Step, ...] | None
+    steps: tuple[planning.PlannedMove, ...] | None
 
 
 def can_move() -> bool:

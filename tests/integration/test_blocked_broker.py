@@ -23,7 +23,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from backoffice.base import pages
 from eventing import topology, wire
 from eventing.models import DeadLetter, OutboxMessage, RedriveRun
-from eventing.publishing import Publisher, ask_worker
+from eventing.publishing import Publisher, request_task
 from eventing.queues import BrokerBlocked
 from eventing.relay import Relay
 from lab.harness.instances import set_memory_alarm, start_rabbitmq, stop
@@ -234,7 +234,7 @@ def test_publishers_notice_an_alarm_at_once_and_the_relay_goes_on_after_it(alarm
         with pytest.raises(BrokerBlocked, match="takes no messages"):
             publisher.send(wire.Message(subscriber="notes", events=envelopes(), published_at=datetime.now(UTC)))
         with pytest.raises(BrokerBlocked):
-            ask_worker("eventing.prune_inbox")
+            request_task("eventing.prune_inbox")
     stopping = threading.Event()
     thread = threading.Thread(target=relay.run, args=[stopping], name=f"relay-{uuid4().hex}")
     thread.start()

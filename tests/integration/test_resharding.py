@@ -389,7 +389,7 @@ class TestMoving:
 
     def test_what_is_planned_can_be_moved_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         order_id = place(CUSTOMER)
-        step = planning.Step(bucket=BUCKET, source=SOURCE, target=TARGET, rows=1)
+        step = planning.PlannedMove(bucket=BUCKET, source=SOURCE, target=TARGET, rows=1)
         monkeypatch.setattr(planning, "plan_now", lambda: [step])
         reshard("move", "--planned", "--drop-source")
         assert owners() == [TARGET]

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from resharding.planning import EMPTY, TOLERANCE, Step, plan
+from resharding.planning import EMPTY, TOLERANCE, PlannedMove, plan
 from sharding.numbers import BUCKETS
 
 
@@ -18,7 +18,7 @@ def spread(count: int) -> list[str]:
     return [f"orders_{bucket * count // BUCKETS}" for bucket in range(BUCKETS)]
 
 
-def after(owners: list[str], steps: list[Step]) -> list[str]:
+def after(owners: list[str], steps: list[PlannedMove]) -> list[str]:
     owners = list(owners)
     for step in steps:
         assert owners[step.bucket] == step.source
