@@ -337,7 +337,7 @@ def test_the_time_for_a_task_may_run_out(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(background.SoftTimeLimitExceeded):
         tasks.run_move(move_id=made().pk)
 
-    assert "The time for a task is over" in only().error
+    assert "The time limit of a task is reached" in only().error
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def send(publisher: Publisher, stream: int, notes: Notes, text: str) -> None:
 
 
 def connection_of(publisher: Publisher) -> Any:
-    return publisher._confirmed.producer.channel.connection
+    return publisher.producer.channel.connection
 
 
 def test_a_worker_that_is_slow_keeps_no_message_from_one_that_is_fast(broker: None, notes: Notes) -> None:
