@@ -22,7 +22,7 @@ from eventing.models import DatabaseMark
 from eventing.relay import is_led, oldest_seconds
 from monitoring import schedules
 from monitoring.health import Check, Impaired
-from monitoring.selectors import ask_databases, database_names
+from monitoring.selectors import ask_databases
 from sharding import shards
 from sharding.installation import misplaced, unknown_shards
 
@@ -38,7 +38,7 @@ SPILL = "SELECT count(*) FROM generate_series(1, 10000)"
 
 def checks() -> Iterator[Check]:
     """Databases first, in the order of the settings."""
-    for alias in database_names():
+    for alias in settings.DATABASES:
         yield Check(
             name=alias,
             ask=partial(database, alias),

@@ -30,17 +30,12 @@ class Answer(Generic[T]):
     error: str = ""
 
 
-def database_names() -> list[str]:
-    """The aliases of all databases, in the order of the settings."""
-    return list(settings.DATABASES)
-
-
-def ask_databases(question: Callable[[str], T]) -> dict[str, Answer[T]]:
+def ask_databases(question: Callable[[str], T], *, seconds: float | None = None) -> dict[str, Answer[T]]:
     """The answer of each database to `question(alias)`, in the order of the settings.
 
     Each is asked in a thread of its own, so this takes as long as the slowest: a few seconds if one is away.
     """
-    return ask_all({alias: partial(question, alias) for alias in database_names()})
+    return ask_all({alias: partial(question, alias) for alias in settings.DATABASES}, seconds=seconds)
 
 
 def ask_all(questions: Mapping[str, Callable[[], T]], *, seconds: float | None = None) -> dict[str, Answer[T]]:

@@ -164,7 +164,7 @@ def dashboard() -> Dashboard:
 def measure(now: datetime) -> Dashboard:
     """The numbers at this moment; takes as long as the slowest answer, ANSWER_SECONDS (and that of health) at most."""
     since = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    databases = selectors.database_names()
+    databases = list(settings.DATABASES)
     questions: dict[str, Callable[[], _Database | list[Depth]]] = {
         alias: partial(_ask_database, alias, since, now) for alias in databases
     }

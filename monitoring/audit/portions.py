@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import TypedDict
 
 import structlog
@@ -17,7 +18,7 @@ from django.db import OperationalError, connections
 
 from eventing.databases import time_limit
 from monitoring.audit.broker import Broker
-from monitoring.audit.cases import cases_between, ranges
+from monitoring.audit.cases import ranges
 from monitoring.audit.report import OFFENDERS, DatabaseQuestion, Scope
 from monitoring.audit.running import CHECKS, Run, Tally
 from sharding.router import context_databases, database_of
@@ -102,9 +103,8 @@ def _add(state: Round, tally: Tally, now: datetime) -> None:
 
 def _ask_databases(state: Round, run: Run, deadline: float) -> bool:
     """Ask the questions that are left, each for no longer than a portion; whether all of them are asked."""
-    questions = [(tally, ask, alias) for tally, ask in run.of_databases for alias in tally.check.databases()]
-    for tally, question, alias in questions[state.questions :]:
-        if not run.guard([alias], partial(_ask, run, tally, question, alias)):
+    for tally, question, alias in islice(run.questions(), state.questions, None):
+        if not run.guard([alias], partial(_ask, state, run, tally, question, alias)):
             _skip(state, tally)
         state.questions += 1
         if time.monotonic() > deadline:
@@ -112,14 +112,13 @@ def _ask_databases(state: Round, run: Run, deadline: float) -> bool:
     return True
 
 
-def _ask(run: Run, tally: Tally, question: DatabaseQuestion, alias: str) -> bool:
+def _ask(state: Round, run: Run, tally: Tally, question: DatabaseQuestion, alias: str) -> None:
     try:
         with time_limit(connections[alias], SECONDS):
-            tally.add(alias, *question(alias, run.scope))
+            run.ask(tally, question, alias)
     except OperationalError as error:
-        logger.info("audit.left_to_the_night", check=tally.check.name, database=alias, error=str(error))
-        return False
-    return True
+        logger.info("audit.question_skipped", check=tally.check.name, database=alias, error=str(error))
+        _skip(state, tally)
 
 
 def _read_cases(state: Round, run: Run, deadline: float) -> bool:
@@ -137,13 +136,10 @@ def _read_cases(state: Round, run: Run, deadline: float) -> bool:
     return True
 
 
-def _read(state: Round, run: Run, alias: str, low: int, high: int) -> bool:
+def _read(state: Round, run: Run, alias: str, low: int, high: int) -> None:
     last = min(_ends(alias, low, high))
-    for case in cases_between(alias, low, last, run.scope.horizon):
-        run.judge(case)
-        state.cases += 1
+    state.cases += run.read(alias, low, last)
     state.after = last + 1
-    return True
 
 
 def _ends(alias: str, low: int, high: int) -> Iterator[int]:

@@ -7,9 +7,11 @@ different moments. Before anything is reported it is looked at again until it is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -21,8 +23,7 @@ from monitoring import selectors
 from monitoring.audit import accounts, ledger, messages, orders, orphans, streams, tables
 from monitoring.audit.broker import Broker
 from monitoring.audit.cases import cases_between, cases_of, ranges
-from monitoring.audit.report import OFFENDERS, Check, DatabaseQuestion, Report, Result, Scope
-from monitoring.audit.rows import Case
+from monitoring.audit.report import OFFENDERS, CaseQuestion, Check, DatabaseQuestion, Report, Result, Scope
 from sharding import shards
 from sharding.router import context_databases, database_of
 from values.contexts import Promise, all_contexts
@@ -146,12 +147,12 @@ class Run:
             for tally in self.tallies:
                 tally.not_asked.append(DEFAULT_DB_ALIAS)
             return
-        for tally, question in self.of_databases:
+        for tally, question, alias in self.questions():
             self.say(tally.check.title)
-            for alias in tally.check.databases():
-                self._ask(tally, question, alias)
+            if not self.guard([alias], partial(self.ask, tally, question, alias)):
+                tally.not_asked.append(alias)
         if self.of_cases:
-            self._pass()
+            self._read_cases()
         self._look_again()
 
     def begin(self) -> bool:
@@ -165,48 +166,47 @@ class Run:
                 [applied] = cursor.fetchone()
             return None if applied is None else time_from_db(applied)
 
-        questions = {alias: (lambda alias=alias: ping(alias)) for alias in settings.DATABASES}
-        answers = selectors.ask_all(questions, seconds=PING_SECONDS)
+        answers = selectors.ask_databases(ping, seconds=PING_SECONDS)
         self.away = {alias for alias, answer in answers.items() if answer.value is None}
         self.scope.hashed_since = max((answer.value for answer in answers.values() if answer.value), default=None)
         if DEFAULT_DB_ALIAS not in self.away:
-            self.guard([DEFAULT_DB_ALIAS], lambda: bool(shards.refresh()))
+            self.guard([DEFAULT_DB_ALIAS], shards.refresh)
         return DEFAULT_DB_ALIAS not in self.away
 
-    def _ask(self, tally: Tally, find: DatabaseQuestion, alias: str) -> None:
-        def ask() -> bool:
-            tally.add(alias, *find(alias, self.scope))
-            return True
+    def questions(self) -> Iterator[tuple[Tally, DatabaseQuestion, str]]:
+        """What single databases are asked."""
+        for tally, question in self.of_databases:
+            for alias in tally.check.databases():
+                yield tally, question, alias
 
-        if not self.guard([alias], ask):
-            tally.not_asked.append(alias)
+    def ask(self, tally: Tally, question: DatabaseQuestion, alias: str) -> None:
+        tally.add(alias, *question(alias, self.scope))
 
-    def _pass(self) -> None:
+    def _read_cases(self) -> None:
         everything = list(ranges())
         for number, (alias, low, high) in enumerate(everything, start=1):
             self.say(f"orders: part {number} of {len(everything)} ({alias})")
             needed = [alias, *context_databases()]
-
-            def look(alias: str = alias, low: int = low, high: int = high) -> bool:
-                for case in cases_between(alias, low, high, self.scope.horizon):
-                    self.judge(case)
-                return True
-
-            if not self.guard(needed, look):
+            if not self.guard(needed, partial(self.read, alias, low, high)):
                 for tally, _ in self.of_cases:
                     tally.not_asked += [one for one in needed if one in self.away]
 
-    def judge(self, case: Case) -> None:
-        for tally, find in self.of_cases:
-            tally.add(case.id, *find(case, self.scope))
+    def read(self, alias: str, low: int, high: int) -> int:
+        """Look at the cases of these ids; returns how many there are."""
+        number = 0
+        for case in cases_between(alias, low, high, self.scope.horizon):
+            number += 1
+            for tally, find in self.of_cases:
+                tally.add(case.id, *find(case, self.scope))
+        return number
 
-    def guard(self, aliases: Iterable[str], look: Callable[[], bool]) -> bool:
-        """Whether these databases could be asked; one that breaks down is not asked any more."""
+    def guard(self, aliases: Iterable[str], look: Callable[[], object]) -> bool:
+        """Look unless one of these databases is away; False if one is. One that breaks down is not asked any more."""
         wanted = list(dict.fromkeys(aliases))
         if self.away & set(wanted):
             return False
         try:
-            return look()
+            look()
         except (DatabaseError, InterfaceError) as error:
             gone = [alias for alias in wanted if not _answers(alias)]
             if not gone:
@@ -214,6 +214,7 @@ class Run:
             logger.warning("audit.database_away", databases=gone, error=str(error))
             self.away.update(gone)
             return False
+        return True
 
     def _look_again(self) -> None:
         """Look at the suspects until they are cleared; who is still there at the end has done it."""
@@ -232,35 +233,25 @@ class Run:
         """Acquit the suspects that do not offend any more, as far as the databases can be asked."""
         for tally, find in self.of_databases:
             if not tally.check.at_once:
-                self._ask_again(tally, find)
-        self._see_cases_again()
-
-    def _ask_again(self, tally: Tally, find: DatabaseQuestion) -> None:
-        for alias in {str(where) for where in tally.suspects.values()}:
-
-            def ask(alias: str = alias) -> bool:
-                tally.keep([alias], set(find(alias, self.scope)[1]))
-                return True
-
-            self.guard([alias], ask)
-
-    def _see_cases_again(self) -> None:
+                for alias in {str(where) for where in tally.suspects.values()}:
+                    self.guard([alias], partial(self._ask_again, tally, find, alias))
         suspected = [(tally, find) for tally, find in self.of_cases if tally.suspects and not tally.check.at_once]
-        by_alias: dict[str, list[int]] = {}
+        by_alias: dict[str, list[int]] = defaultdict(list)
         for where in {where for tally, _ in suspected for where in tally.suspects.values()}:
-            by_alias.setdefault(shards.alias_of(int(where)), []).append(int(where))
+            by_alias[shards.alias_of(int(where))].append(int(where))
         for alias, ids in by_alias.items():
+            self.guard([alias, *context_databases()], partial(self._read_again, suspected, ids))
 
-            def look(ids: list[int] = ids) -> bool:
-                still: dict[str, set[str]] = {tally.check.name: set() for tally, _ in suspected}
-                for case in cases_of(ids, self.scope.horizon):
-                    for tally, find in suspected:
-                        still[tally.check.name] |= set(find(case, self.scope)[1])
-                for tally, _ in suspected:
-                    tally.keep(set(ids), still[tally.check.name])
-                return True
+    def _ask_again(self, tally: Tally, find: DatabaseQuestion, alias: str) -> None:
+        tally.keep([alias], set(find(alias, self.scope)[1]))
 
-            self.guard([alias, *context_databases()], look)
+    def _read_again(self, suspected: Sequence[tuple[Tally, CaseQuestion]], ids: Sequence[int]) -> None:
+        still: dict[str, set[str]] = {tally.check.name: set() for tally, _ in suspected}
+        for case in cases_of(ids, self.scope.horizon):
+            for tally, find in suspected:
+                still[tally.check.name] |= set(find(case, self.scope)[1])
+        for tally, _ in suspected:
+            tally.keep(set(ids), still[tally.check.name])
 
     def silent_broker(self) -> list[str]:
         """The broker, if it was asked about deliveries and has not answered."""

@@ -17,7 +17,7 @@ from inventory import selectors as catalogue
 from inventory.domain import MAX_QUANTITY
 from orders.domain import sum_of
 from orders.events import Line
-from seed.bulk.errors import BulkError
+from seed.bulk import BulkError
 from seed.bulk.played import AGE, Basket, play
 from seed.bulk.templates import Template, template_of
 from seed.data import CATALOGUE, SCARCE

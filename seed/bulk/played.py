@@ -31,7 +31,7 @@ from orders import handlers as orders
 from orders.commands import PlaceOrder
 from orders.domain import sum_of
 from orders.events import Line
-from seed.bulk.errors import BulkError
+from seed.bulk import BulkError
 from seed.data import SCARCE
 from seed.scenarios import Scenario, take
 from sharding import numbers, shards

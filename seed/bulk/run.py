@@ -24,8 +24,7 @@ from django.utils import timezone
 from eventing.crockford import encode
 from eventing.databases import SessionLock, is_postgresql
 from inventory import handlers as inventory
-from seed.bulk import writing
-from seed.bulk.errors import BulkError
+from seed.bulk import BulkError, writing
 from seed.bulk.mix import OrderMix
 from seed.bulk.played import SHARD, TERM
 from seed.bulk.templates import Table, Template, in_words

@@ -22,7 +22,7 @@ from eventing import store
 from eventing.databases import try_transaction_lock
 from eventing.recorded import Metadata
 from inventory import handlers as inventory
-from seed.bulk.errors import BulkError
+from seed.bulk import BulkError
 from seed.bulk.played import SHARD
 from seed.bulk.templates import Table, copy_line, inbox_of
 from seed.models import BulkBatch

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 
 from orders.domain import Status
-from seed.bulk.errors import BulkError
+from seed.bulk import BulkError
 from seed.bulk.run import Run, check
 from seed.data import CATALOGUE, COUPONS, CUSTOMERS
 from seed.options import PLAYED, add_options
