@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from eventing.recorded import Recorded
-from orders.domain import FINAL, Status
+from orders.domain import FINAL, Order, Status, evolve
 from orders.events import (
     Address,
     CancelReason,
@@ -37,17 +37,6 @@ History = Sequence[Recorded[Event]]
 WAY = (Status.PLACED, Status.CONFIRMED, Status.PAID, Status.SHIPPED, Status.DELIVERED)
 SOON = 500  # milliseconds between two looks at an order while machines work on it
 LATER = 3000  # and while it waits for a person
-
-REACHED: dict[type[Event], Status] = {
-    OrderPlaced: Status.PLACED,
-    OrderConfirmed: Status.CONFIRMED,
-    OrderRejected: Status.REJECTED,
-    OrderPaid: Status.PAID,
-    OrderShipped: Status.SHIPPED,
-    OrderDelivered: Status.DELIVERED,
-    OrderCancelled: Status.CANCELLED,
-    OrderRefunded: Status.REFUNDED,
-}
 
 
 class StepState(StrEnum):
@@ -80,9 +69,7 @@ class Entry:
 
 def steps(history: History) -> list[Step]:
     """The way of the order: what it has reached, and what is ahead unless it has been stopped."""
-    reached = {
-        status: recorded.event.at for recorded in history if (status := REACHED.get(type(recorded.event))) is not None
-    }
+    reached = _reached(history)
     last = next(reversed(reached), None)
     way = [status for status in WAY if status in reached]
     if last is not None and last not in WAY:
@@ -164,7 +151,18 @@ def _step_state(status: Status, last: Status | None, reached: dict[Status, datet
 
 
 def status_of(history: History) -> Status:
-    return next(status for r in reversed(history) if (status := REACHED.get(type(r.event))) is not None)
+    return next(reversed(_reached(history)))
+
+
+def _reached(history: History) -> dict[Status, datetime]:
+    """When the order came to each status, the latest last."""
+    order = Order()
+    reached: dict[Status, datetime] = {}
+    for recorded in history:
+        order = evolve(order, recorded.event)
+        if order.status is not None:
+            reached.setdefault(order.status, recorded.event.at)
+    return reached
 
 
 def _money_back(payment: PaymentState) -> str:
