@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 
-from monitoring.audit.report import Check, Finding, Scope
+from monitoring.audit.report import Finding, Scope, database_check
 from sharding import numbers, shards
 from sharding.router import database_of
 
@@ -19,6 +19,13 @@ CHUNK = 5_000
 SKEW = timedelta(minutes=5)  # that the clocks of two web servers may differ by
 
 
+@database_check(
+    title="Every order is of a customer whose account is there, and older.",
+    counts="customers",
+    hint="The database of the accounts was restored to an earlier moment, or an account was deleted past the "
+    "admin. The orders stay with their number; nobody else is given that customer's id.",
+    databases=shards.aliases,
+)
 def customers_have_accounts(alias: str, scope: Scope) -> Finding:
     first = _first_orders(alias)
     checked, offenders = 0, []
@@ -58,14 +65,4 @@ def _deleted(customer_ids: set[int]) -> set[int]:
     return {int(object_id) for object_id in entries.values_list("object_id", flat=True) if object_id}
 
 
-CHECKS = (
-    Check(
-        name="customers_have_accounts",
-        title="Every order is of a customer whose account is there, and older.",
-        counts="customers",
-        hint="The database of the accounts was restored to an earlier moment, or an account was deleted past the "
-        "admin. The orders stay with their number; nobody else is given that customer's id.",
-        of_database=customers_have_accounts,
-        databases=shards.aliases,
-    ),
-)
+CHECKS = (customers_have_accounts,)

@@ -12,12 +12,20 @@ from eventing.databases import look_up, snapshot, time_from_db
 from eventing.errors import EventingError
 from eventing.recorded import stream_name
 from inventory.events import PRODUCT, StockAdjusted, StockReceived
-from monitoring.audit.report import Check, Finding, Scope
+from monitoring.audit.report import Finding, Scope, database_check
 from sharding.router import database_of
 
 PRODUCTS = 200  # looked at together
 
 
+@database_check(
+    title="Every receipt and adjustment of stock has its row in the ledger and its event, and nothing else has.",
+    counts="products",
+    hint="Somebody has changed stock or its movements by hand. Count the product; remove the row that has no "
+    "event, or restore the one that is missing from a backup.",
+    databases=lambda: (database_of("inventory"),),
+    at_once=True,
+)
 def ledger_matches_events(alias: str, scope: Scope) -> Finding:
     """What was received or adjusted has a row and an event; they have no number in common, so content is compared."""
     checked, wrong, after = 0, [], 0
@@ -83,15 +91,4 @@ def _without_partner(these: list[Any], others: list[Any]) -> list[str]:
     return alone
 
 
-CHECKS = (
-    Check(
-        name="ledger_matches_events",
-        title="Every receipt and adjustment of stock has its row in the ledger and its event, and nothing else has.",
-        counts="products",
-        hint="Somebody has changed stock or its movements by hand. Count the product; remove the row that has no "
-        "event, or restore the one that is missing from a backup.",
-        of_database=ledger_matches_events,
-        databases=lambda: (database_of("inventory"),),
-        at_once=True,
-    ),
-)
+CHECKS = (ledger_matches_events,)

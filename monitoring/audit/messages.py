@@ -7,14 +7,20 @@ from typing import Any
 from eventing import subscribers
 from eventing.databases import time_from_db
 from eventing.recorded import Recorded, is_among, short_hash
-from monitoring.audit.report import NOTHING, Check, Finding, Scope
+from monitoring.audit.report import NOTHING, Finding, Scope, case_check
 from monitoring.audit.rows import Case, Row
 from notifications import handlers as notifications
 from notifications.events import CATEGORY as MESSAGE
 from notifications.events import MessageFailed, MessageSent
 
 
-def handled_events_have_messages(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Every event that notifications has handled has its messages, and every message its event.",
+    counts="messages",
+    hint="`manage.py replay --subscriber notifications --stream STREAM --forget` writes missing messages of the "
+    "inbox again; mails are not sent anew. A message about no event was written by hand: delete it.",
+)
+def messages_for_events(case: Case, scope: Scope) -> Finding:
     """An inbox row of notifications is written together with the messages; what they are about never changes."""
     told = subscribers.get("notifications")
     handled = {(category, version) for _, category, version, name in case.inbox if name == told.name}
@@ -51,6 +57,12 @@ def _as_told(recorded: Recorded[Any]) -> tuple[Any, ...]:
     return occasion.customer_id, occasion.about, occasion.order_id, occasion.correlation_id, occasion.at
 
 
+@case_check(
+    title="What became of each mail is what its events say.",
+    counts="mails",
+    hint="Somebody has changed or deleted a message by hand. Its events say whether it was sent.",
+    at_once=True,
+)
 def mails_match_events(case: Case, scope: Scope) -> Finding:
     """What became of a mail is in the stream that has its number."""
     history = case.history(MESSAGE)
@@ -65,21 +77,4 @@ def mails_match_events(case: Case, scope: Scope) -> Finding:
     return 1, [] if right or case.unreadable else [case.name(MESSAGE)]
 
 
-CHECKS = (
-    Check(
-        name="messages_for_events",
-        title="Every event that notifications has handled has its messages, and every message its event.",
-        counts="messages",
-        hint="`manage.py replay --subscriber notifications --stream STREAM --forget` writes missing messages of the "
-        "inbox again; mails are not sent anew. A message about no event was written by hand: delete it.",
-        of_case=handled_events_have_messages,
-    ),
-    Check(
-        name="mails_match_events",
-        title="What became of each mail is what its events say.",
-        counts="mails",
-        hint="Somebody has changed or deleted a message by hand. Its events say whether it was sent.",
-        of_case=mails_match_events,
-        at_once=True,
-    ),
-)
+CHECKS = (messages_for_events, mails_match_events)

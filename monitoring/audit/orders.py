@@ -13,7 +13,7 @@ from eventing.databases import time_from_db
 from eventing.recorded import Recorded, stream_name
 from inventory.events import RESERVATION, StockRefused, StockReleased, StockReserved, StockShipped
 from inventory.handlers import SHIPPED
-from monitoring.audit.report import NOTHING, Check, Finding, Scope
+from monitoring.audit.report import NOTHING, Finding, Scope, case_check
 from monitoring.audit.rows import Case, Payment
 from orders import handlers as orders
 from orders.domain import Order, Status
@@ -45,7 +45,13 @@ PAYMENT_STATUS = {
 CAPTURED = ("captured", "refund_requested", "refunded")
 
 
-def read_model(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="What is listed of an order is what its events say, in every column.",
+    counts="orders",
+    hint="`manage.py rebuild --projection orders` makes the rows anew from the events.",
+    at_once=True,
+)
+def read_model_matches_events(case: Case, scope: Scope) -> Finding:
     """Read in one snapshot, so it must be right at any moment."""
     if not case.history():
         return (1, [case.name()]) if case.order is not None or case.lines else NOTHING
@@ -64,6 +70,13 @@ def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(columns)
 
 
+@case_check(
+    title="Reservations, redemptions and payments are what their events say.",
+    counts="rows",
+    hint="Somebody has changed a row by hand, or a handler forgot it. The events are what others have reacted to: "
+    "correct the row after them.",
+    at_once=True,
+)
 def tables_match_events(case: Case, scope: Scope) -> Finding:
     """The state that inventory, coupons and payments keep is what their events, written with it, come to."""
     if case.unreadable:
@@ -155,7 +168,12 @@ def _sum(payments: list[Payment], *statuses: str) -> int:
     return sum(payment.amount for payment in payments if payment.status in statuses)
 
 
-def end_in_time(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Every order that was not paid before its deadline has come to an end.",
+    counts="orders",
+    hint="Is beat running, and the periodic task `Cancel overdue orders` enabled? It cancels them within seconds.",
+)
+def orders_end_in_time(case: Case, scope: Scope) -> Finding:
     state = case.state
     if state is None or state.payment_due_at is None:
         return NOTHING
@@ -163,7 +181,13 @@ def end_in_time(case: Case, scope: Scope) -> Finding:
     return 1, [case.name()] if late else []
 
 
-def paid_in_time(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="The clock has cancelled no order whose payment was requested before the deadline and did not fail.",
+    counts="orders",
+    hint="The customer paid in time and got the money back: offer the order again. Was a worker of orders or "
+    "payments away for more than an hour, or is the payment's event a dead letter? The clock waits no longer.",
+)
+def paid_in_time_is_kept(case: Case, scope: Scope) -> Finding:
     """Of an order that the clock cancelled, no payment was requested before the deadline unless it has failed.
 
     Whether it failed before is told by the order's own events, or by times in orders that are older than those events.
@@ -183,7 +207,13 @@ def paid_in_time(case: Case, scope: Scope) -> Finding:
     return 1, [case.name()] if open_in_time - failed else []
 
 
-def stock_set_aside(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Each unfinished order has exactly its lines set aside, a shipped one has used them up, "
+    "and one that came to nothing has none.",
+    counts="orders",
+    hint="`manage.py replay --subscriber inventory --stream ORDER --forget` lets inventory react again.",
+)
+def stock_set_aside_once(case: Case, scope: Scope) -> Finding:
     if not (case.history() or case.reservation) or not case.can_be_judged(scope.cutoff):
         return NOTHING
     state = case.state
@@ -199,7 +229,12 @@ def stock_set_aside(case: Case, scope: Scope) -> Finding:
     return 1, [] if right else [case.name()]
 
 
-def coupon_redeemed(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Each order that stands has its coupon redeemed, and one that came to nothing has not.",
+    counts="orders",
+    hint="`manage.py replay --subscriber coupons --stream ORDER --forget` lets coupons react again.",
+)
+def coupon_redeemed_once(case: Case, scope: Scope) -> Finding:
     state = case.state
     if (state is None and case.redemption is None) or not case.can_be_judged(scope.cutoff):
         return NOTHING
@@ -216,6 +251,12 @@ def coupon_redeemed(case: Case, scope: Scope) -> Finding:
     return 1, [] if right else [case.name()]
 
 
+@case_check(
+    title="Lines less discount are the total, and the total is what was captured less what was refunded.",
+    counts="orders",
+    hint="Open the order and its payments. What was captured too much is refunded at the gateway; an order that "
+    "has not heard of its payment gets `manage.py replay --subscriber orders --stream payment-…`.",
+)
 def money_adds_up(case: Case, scope: Scope) -> Finding:
     if (case.account is None and not case.history()) or not case.can_be_judged(scope.cutoff):
         return NOTHING
@@ -246,6 +287,11 @@ def _is_paid_right(state: Order, case: Case, captured: int, refunded: int) -> bo
     return [payment.id for payment in taken] == [state.payment_id] and (captured, refunded) == (state.total, back)
 
 
+@case_check(
+    title="Every payment that counts as captured or refunded stands in the gateway's book with the same amount.",
+    counts="payments",
+    hint="Compare the payment with the gateway's list under its reference, and correct whichever is wrong.",
+)
 def gateway_agrees(case: Case, scope: Scope) -> Finding:
     """The sandbox writes to its book before payments writes to its own, in the same database."""
     taken = [payment for payment in case.payments if payment.status in CAPTURED]
@@ -258,7 +304,14 @@ def gateway_agrees(case: Case, scope: Scope) -> Finding:
     return len(taken), [f"payment {payment_id} of {case.name()}" for payment_id in wrong]
 
 
-def placement_keeps_its_key(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="For a day, the request that placed an order finds it again by its idempotency key.",
+    counts="orders",
+    hint="Somebody has deleted or changed a row of orders_idempotencykey: if the same request comes again, it "
+    "places a second order. Ask the customer, and cancel one of them.",
+    at_once=True,
+)
+def placements_keep_their_key(case: Case, scope: Scope) -> Finding:
     """The request that placed an order finds it again for as long as keys are kept, less an hour for pruning."""
     history = case.history()
     if not history or history[0].version != 1:
@@ -280,75 +333,13 @@ def placement_keeps_its_key(case: Case, scope: Scope) -> Finding:
 
 
 CHECKS = (
-    Check(
-        name="placements_keep_their_key",
-        title="For a day, the request that placed an order finds it again by its idempotency key.",
-        counts="orders",
-        hint="Somebody has deleted or changed a row of orders_idempotencykey: if the same request comes again, it "
-        "places a second order. Ask the customer, and cancel one of them.",
-        of_case=placement_keeps_its_key,
-        at_once=True,
-    ),
-    Check(
-        name="orders_end_in_time",
-        title="Every order that was not paid before its deadline has come to an end.",
-        counts="orders",
-        hint="Is beat running, and the periodic task `Cancel overdue orders` enabled? It cancels them within seconds.",
-        of_case=end_in_time,
-    ),
-    Check(
-        name="paid_in_time_is_kept",
-        title="The clock has cancelled no order whose payment was requested before the deadline and did not fail.",
-        counts="orders",
-        hint="The customer paid in time and got the money back: offer the order again. Was a worker of orders or "
-        "payments away for more than an hour, or is the payment's event a dead letter? The clock waits no longer.",
-        of_case=paid_in_time,
-    ),
-    Check(
-        name="read_model_matches_events",
-        title="What is listed of an order is what its events say, in every column.",
-        counts="orders",
-        hint="`manage.py rebuild --projection orders` makes the rows anew from the events.",
-        of_case=read_model,
-        at_once=True,
-    ),
-    Check(
-        name="tables_match_events",
-        title="Reservations, redemptions and payments are what their events say.",
-        counts="rows",
-        hint="Somebody has changed a row by hand, or a handler forgot it. The events are what others have reacted to: "
-        "correct the row after them.",
-        of_case=tables_match_events,
-        at_once=True,
-    ),
-    Check(
-        name="stock_set_aside_once",
-        title="Each unfinished order has exactly its lines set aside, a shipped one has used them up, "
-        "and one that came to nothing has none.",
-        counts="orders",
-        hint="`manage.py replay --subscriber inventory --stream ORDER --forget` lets inventory react again.",
-        of_case=stock_set_aside,
-    ),
-    Check(
-        name="coupon_redeemed_once",
-        title="Each order that stands has its coupon redeemed, and one that came to nothing has not.",
-        counts="orders",
-        hint="`manage.py replay --subscriber coupons --stream ORDER --forget` lets coupons react again.",
-        of_case=coupon_redeemed,
-    ),
-    Check(
-        name="money_adds_up",
-        title="Lines less discount are the total, and the total is what was captured less what was refunded.",
-        counts="orders",
-        hint="Open the order and its payments. What was captured too much is refunded at the gateway; an order that "
-        "has not heard of its payment gets `manage.py replay --subscriber orders --stream payment-…`.",
-        of_case=money_adds_up,
-    ),
-    Check(
-        name="gateway_agrees",
-        title="Every payment that counts as captured or refunded stands in the gateway's book with the same amount.",
-        counts="payments",
-        hint="Compare the payment with the gateway's list under its reference, and correct whichever is wrong.",
-        of_case=gateway_agrees,
-    ),
+    placements_keep_their_key,
+    orders_end_in_time,
+    paid_in_time_is_kept,
+    read_model_matches_events,
+    tables_match_events,
+    stock_set_aside_once,
+    coupon_redeemed_once,
+    money_adds_up,
+    gateway_agrees,
 )

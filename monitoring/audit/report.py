@@ -62,6 +62,26 @@ class Check:
     at_once: bool = False
 
 
+def case_check(*, title: str, counts: str, hint: str, at_once: bool = False) -> Callable[[CaseQuestion], Check]:
+    """Make a check of a function that looks at a case; it has the function's name."""
+    return lambda find: Check(name=find.__name__, title=title, counts=counts, hint=hint, of_case=find, at_once=at_once)
+
+
+def database_check(
+    *, title: str, counts: str, hint: str, databases: Callable[[], Sequence[str]], at_once: bool = False
+) -> Callable[[DatabaseQuestion], Check]:
+    """Make a check of a function that asks a database; it has the function's name."""
+    return lambda find: Check(
+        name=find.__name__,
+        title=title,
+        counts=counts,
+        hint=hint,
+        of_database=find,
+        databases=databases,
+        at_once=at_once,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What became of a check. `unavailable` are databases without whose answer it is not done, or only in part."""

@@ -18,7 +18,7 @@ from eventing.errors import EventingError
 from eventing.recorded import Recorded, event_id
 from inventory.events import StockReleased, StockReserved, StockShipped
 from monitoring.audit.broker import longest_delay
-from monitoring.audit.report import NOTHING, Check, Finding, Scope
+from monitoring.audit.report import NOTHING, Finding, Scope, case_check, database_check
 from monitoring.audit.rows import Case, Row
 from notifications.events import CATEGORY as MESSAGE
 from payments.events import PaymentCaptured, PaymentRefunded
@@ -39,7 +39,14 @@ def _last_types() -> frozenset[str]:
     return frozenset(event.TYPE for context in all_contexts().values() for event in context.last_events)
 
 
-def gapless(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="The events of each stream are numbered from 1 without a gap.",
+    counts="streams",
+    hint="An event was deleted, or written by hand. Restore the missing rows of eventing_event from a backup; "
+    "writers refuse the stream until then.",
+    at_once=True,
+)
+def streams_gapless(case: Case, scope: Scope) -> Finding:
     streams = _versions(case)
     return len(streams), [
         case.name(category)
@@ -48,6 +55,12 @@ def gapless(case: Case, scope: Scope) -> Finding:
     ]
 
 
+@case_check(
+    title="Nothing happens in a stream after its last event.",
+    counts="streams",
+    hint="A rule let something through. Open the event in the back office and see who caused it.",
+    at_once=True,
+)
 def nothing_after_the_end(case: Case, scope: Scope) -> Finding:
     streams = _versions(case)
     last = _last_types()
@@ -60,7 +73,14 @@ def nothing_after_the_end(case: Case, scope: Scope) -> Finding:
     ]
 
 
-def as_written(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Every stored event is what was written: its hash fits its content and its predecessor's hash.",
+    counts="events",
+    hint="Somebody has changed, inserted or removed events by hand. Compare the named event with a backup and "
+    "restore it; what was made of it in the meantime is in the read model and the messages.",
+    at_once=True,
+)
+def events_as_written(case: Case, scope: Scope) -> Finding:
     """Of each stream the first event whose hash does not fit: what comes after it was written after it."""
     streams: dict[str, list[Row]] = defaultdict(list)
     for _, row in case.stored:
@@ -70,10 +90,24 @@ def as_written(case: Case, scope: Scope) -> Finding:
     return len(case.stored), [event_id(row[1], row[0], row[2]) for row in broken if row is not None]
 
 
-def readable(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Every event ever stored can be read.",
+    counts="events",
+    hint="Its type is not registered, or an upcaster is missing. Deploy the release that wrote it, or add an "
+    "upcaster to the events.py of its app.",
+    at_once=True,
+)
+def events_readable(case: Case, scope: Scope) -> Finding:
     return len(case.stored), case.unreadable
 
 
+@case_check(
+    title="Nothing was handled that is not stored, and dead letters are what is stored.",
+    counts="deliveries",
+    hint="A shard was restored to an earlier moment (`manage.py restored`), which the event that was handled is "
+    "not in (`another`: the key was given to a later one); or a message was published by hand. Restore the event "
+    "from a backup, or undo its effect; archive a dead letter that belongs to no event.",
+)
 def handled_was_committed(case: Case, scope: Scope) -> Finding:
     committed = {(row[1], row[2]): row for _, row in case.stored}
     letters = {
@@ -98,7 +132,13 @@ def _content(row: Row) -> tuple[Any, ...]:
     return (*row[3:5], *(msgspec.json.decode(value) if isinstance(value, str) else value for value in row[5:7]))
 
 
-def reaches_its_subscribers(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Every published event was handled by each subscriber, is a dead letter, or is on its way.",
+    counts="deliveries",
+    hint="`manage.py replay --subscriber NAME --stream STREAM` sends the event there again; a subscriber that is "
+    "newer than the event gets its history in the same way.",
+)
+def events_reach_subscribers(case: Case, scope: Scope) -> Finding:
     """An event that is neither handled, nor a dead letter, nor waiting in the outbox or a queue, is lost."""
     lost = []
     for name, recorded in case.missing:
@@ -124,7 +164,14 @@ def reaches_its_subscribers(case: Case, scope: Scope) -> Finding:
     return len(case.inbox) + len(case.dead_letters) + len(case.missing), lost
 
 
-def one_effect(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="An event has its effect once, however often it is delivered.",
+    counts="events",
+    hint="A handler acted outside the inbox's transaction. Open both events in the back office, undo one by hand "
+    "(adjust the stock, refund the payment), and fix the handler.",
+    at_once=True,
+)
+def one_effect_per_event(case: Case, scope: Scope) -> Finding:
     """What an event causes it causes once, by whichever way it was delivered how often."""
     seen: set[tuple[Any, ...]] = set()
     doubled = []
@@ -150,12 +197,23 @@ def _effects(category: str, recorded: Recorded[Any]) -> list[tuple[Any, ...]]:
     return effects
 
 
+@case_check(
+    title="An order redeems its coupon once.",
+    counts="redemptions",
+    hint="Correct `redeemed` of the coupon; see one_effect_per_event for the cause.",
+    at_once=True,
+)
 def coupon_once_per_order(case: Case, scope: Scope) -> Finding:
     redeemed = [item for item in case.history(REDEMPTION) if isinstance(item.event, CouponRedeemed)]
     return (1, [item.id for item in redeemed[1:]]) if redeemed else NOTHING
 
 
-def in_its_database(case: Case, scope: Scope) -> Finding:
+@case_check(
+    title="Events and inbox rows are in the database that owns them, and orders in their customer's bucket.",
+    counts="rows",
+    hint="Move the rows to the database that the shard map names, in one transaction each.",
+)
+def rows_in_their_database(case: Case, scope: Scope) -> Finding:
     """Each event, and each trace of its handling, in the database that has the say about it."""
     misplaced = [
         f"{event_id(row[1], case.id, row[2])} in {alias}"
@@ -187,7 +245,14 @@ def _database_of_delivery(subscriber: str, recorded: Recorded[Any], unknown: str
         return unknown
 
 
-def published(alias: str, scope: Scope) -> Finding:
+@database_check(
+    title="Nothing that is committed stays unpublished.",
+    counts="outbox rows",
+    hint="Is `manage.py relay` running, and the broker up? The outbox page shows what waits; the relay goes on by "
+    "itself. A row without an event is deleted by hand.",
+    databases=lambda: tuple(settings.DATABASES),
+)
+def events_published(alias: str, scope: Scope) -> Finding:
     """Rows of the outbox whose event is old, or is not there at all."""
     connection = connections[alias]
     with connection.cursor() as cursor:
@@ -204,89 +269,14 @@ def published(alias: str, scope: Scope) -> Finding:
 
 
 CHECKS = (
-    Check(
-        name="streams_gapless",
-        title="The events of each stream are numbered from 1 without a gap.",
-        counts="streams",
-        hint="An event was deleted, or written by hand. Restore the missing rows of eventing_event from a backup; "
-        "writers refuse the stream until then.",
-        of_case=gapless,
-        at_once=True,
-    ),
-    Check(
-        name="events_as_written",
-        title="Every stored event is what was written: its hash fits its content and its predecessor's hash.",
-        counts="events",
-        hint="Somebody has changed, inserted or removed events by hand. Compare the named event with a backup and "
-        "restore it; what was made of it in the meantime is in the read model and the messages.",
-        of_case=as_written,
-        at_once=True,
-    ),
-    Check(
-        name="nothing_after_the_end",
-        title="Nothing happens in a stream after its last event.",
-        counts="streams",
-        hint="A rule let something through. Open the event in the back office and see who caused it.",
-        of_case=nothing_after_the_end,
-        at_once=True,
-    ),
-    Check(
-        name="events_readable",
-        title="Every event ever stored can be read.",
-        counts="events",
-        hint="Its type is not registered, or an upcaster is missing. Deploy the release that wrote it, or add an "
-        "upcaster to the events.py of its app.",
-        of_case=readable,
-        at_once=True,
-    ),
-    Check(
-        name="events_published",
-        title="Nothing that is committed stays unpublished.",
-        counts="outbox rows",
-        hint="Is `manage.py relay` running, and the broker up? The outbox page shows what waits; the relay goes on by "
-        "itself. A row without an event is deleted by hand.",
-        of_database=published,
-        databases=lambda: tuple(settings.DATABASES),
-    ),
-    Check(
-        name="events_reach_subscribers",
-        title="Every published event was handled by each subscriber, is a dead letter, or is on its way.",
-        counts="deliveries",
-        hint="`manage.py replay --subscriber NAME --stream STREAM` sends the event there again; a subscriber that is "
-        "newer than the event gets its history in the same way.",
-        of_case=reaches_its_subscribers,
-    ),
-    Check(
-        name="handled_was_committed",
-        title="Nothing was handled that is not stored, and dead letters are what is stored.",
-        counts="deliveries",
-        hint="A shard was restored to an earlier moment (`manage.py restored`), which the event that was handled is "
-        "not in (`another`: the key was given to a later one); or a message was published by hand. Restore the event "
-        "from a backup, or undo its effect; archive a dead letter that belongs to no event.",
-        of_case=handled_was_committed,
-    ),
-    Check(
-        name="one_effect_per_event",
-        title="An event has its effect once, however often it is delivered.",
-        counts="events",
-        hint="A handler acted outside the inbox's transaction. Open both events in the back office, undo one by hand "
-        "(adjust the stock, refund the payment), and fix the handler.",
-        of_case=one_effect,
-        at_once=True,
-    ),
-    Check(
-        name="coupon_once_per_order",
-        title="An order redeems its coupon once.",
-        counts="redemptions",
-        hint="Correct `redeemed` of the coupon; see one_effect_per_event for the cause.",
-        of_case=coupon_once_per_order,
-        at_once=True,
-    ),
-    Check(
-        name="rows_in_their_database",
-        title="Events and inbox rows are in the database that owns them, and orders in their customer's bucket.",
-        counts="rows",
-        hint="Move the rows to the database that the shard map names, in one transaction each.",
-        of_case=in_its_database,
-    ),
+    streams_gapless,
+    events_as_written,
+    nothing_after_the_end,
+    events_readable,
+    events_published,
+    events_reach_subscribers,
+    handled_was_committed,
+    one_effect_per_event,
+    coupon_once_per_order,
+    rows_in_their_database,
 )

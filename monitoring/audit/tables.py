@@ -6,7 +6,7 @@ from django.db import connections
 
 from eventing.databases import is_postgresql
 from eventing.recorded import event_id, stream_name
-from monitoring.audit.report import Check, Finding, Scope
+from monitoring.audit.report import Finding, Scope, database_check
 from orders.events import CATEGORY as ORDER
 from sharding import partitions, shards
 from sharding.numbers import BUCKETS, bucket_range
@@ -26,6 +26,13 @@ NAMES = {
 MOST = 1_000  # strays of one table and stretch of buckets that are named
 
 
+@database_check(
+    title="An idempotency key has one order, of the same customer.",
+    counts="keys",
+    hint="Delete the key: its request can then be made again.",
+    databases=shards.aliases,
+    at_once=True,
+)
 def keys_have_one_order(alias: str, scope: Scope) -> Finding:
     wrong = rows_of(
         alias,
@@ -38,6 +45,12 @@ def keys_have_one_order(alias: str, scope: Scope) -> Finding:
     ]
 
 
+@database_check(
+    title="Every order is in the database that owns its bucket, and in no other.",
+    counts="buckets",
+    hint="A move of a bucket was cut off: run it again, or detach the partition that the shard map does not name.",
+    databases=shards.aliases,
+)
 def orders_in_one_bucket(alias: str, scope: Scope) -> Finding:
     """A shard has no row of a bucket that another one owns and, in PostgreSQL, just the partitions of its own."""
     owned = shards.buckets_of(alias)
@@ -68,22 +81,4 @@ def _stretches(buckets: set[int]) -> list[tuple[int, int]]:
     return stretches
 
 
-CHECKS = (
-    Check(
-        name="keys_have_one_order",
-        title="An idempotency key has one order, of the same customer.",
-        counts="keys",
-        hint="Delete the key: its request can then be made again.",
-        of_database=keys_have_one_order,
-        databases=shards.aliases,
-        at_once=True,
-    ),
-    Check(
-        name="orders_in_one_bucket",
-        title="Every order is in the database that owns its bucket, and in no other.",
-        counts="buckets",
-        hint="A move of a bucket was cut off: run it again, or detach the partition that the shard map does not name.",
-        of_database=orders_in_one_bucket,
-        databases=shards.aliases,
-    ),
-)
+CHECKS = (keys_have_one_order, orders_in_one_bucket)
