@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, NoReturn
 
@@ -40,17 +40,18 @@ SHOWN_CHARACTERS = 80
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Setting:
     """`default` and `embedded` (the default there, if it is another) are written as they would be in `.env`.
 
-    Without a default, `otherwise` says what holds. `services` is said of what the embedded profile does not read.
+    Without a default (None), `otherwise` says what holds. `services` is said of what the embedded profile does not read.
     """
 
     name: str
     form: Form
+    default: str | None
     meaning: str
-    default: str | None = None
+    _: KW_ONLY
     embedded: str | None = None
     otherwise: str = "none"
     services: bool = False
@@ -64,10 +65,10 @@ def refuse(line: str) -> NoReturn:
 
 def own_database(context: str) -> Setting:
     return Setting(
-        name=f"{context.upper()}_DATABASE_URL",
-        form=or_empty(DATABASE),
-        default="",
-        meaning=f"a database of its own for {context}",
+        f"{context.upper()}_DATABASE_URL",
+        or_empty(DATABASE),
+        "",
+        f"a database of its own for {context}",
         services=True,
         secret=True,
     )
@@ -75,236 +76,199 @@ def own_database(context: str) -> Setting:
 
 SETTINGS = (
     Setting(
-        name="PROFILE",
-        form=one_of("embedded", "services"),
+        "PROFILE",
+        one_of("embedded", "services"),
+        None,
+        "SQLite and one process, or PostgreSQL, RabbitMQ, Redis and a process for each role",
         otherwise="services if DATABASE_URL is set, else embedded",
-        meaning="SQLite and one process, or PostgreSQL, RabbitMQ, Redis and a process for each role",
     ),
-    Setting(name="DEMO_DIR", form=PATH, otherwise="var/demo", meaning="where the embedded profile keeps its data"),
-    Setting(name="PORT", form=PORT, default="8000", meaning="the port of the web server on this machine"),
+    Setting("DEMO_DIR", PATH, None, "where the embedded profile keeps its data", otherwise="var/demo"),
+    Setting("PORT", PORT, "8000", "the port of the web server on this machine"),
+    Setting("DEBUG", YES_OR_NO, "0", "1 for development: plain HTTP, known logins, details of errors"),
     Setting(
-        name="DEBUG",
-        form=YES_OR_NO,
-        default="0",
-        meaning="1 for development: plain HTTP, known logins, details of errors",
-    ),
-    Setting(
-        name="SECRET_KEY",
-        form=ANYTHING,
+        "SECRET_KEY",
+        ANYTHING,
+        None,
+        "signs sessions; with DEBUG=0 a random one, of 50 characters or more",
         otherwise="embedded and development: a key of their own, kept in DEMO_DIR",
-        meaning="signs sessions; with DEBUG=0 a random one, of 50 characters or more",
         secret=True,
     ),
     Setting(
-        name="SECRET_KEY_FALLBACKS",
-        form=KEYS,
-        default="",
-        meaning="earlier secret keys, which no longer sign: what they signed is still good",
+        "SECRET_KEY_FALLBACKS",
+        KEYS,
+        "",
+        "earlier secret keys, which no longer sign: what they signed is still good",
         secret=True,
     ),
     Setting(
-        name="API_TOKEN_KEYS",
-        form=KEYS,
-        default="",
+        "API_TOKEN_KEYS",
+        KEYS,
+        "",
+        "sign the API's tokens: the first does, the others are still good",
         otherwise="derived from SECRET_KEY",
-        meaning="sign the API's tokens: the first does, the others are still good",
         secret=True,
     ),
+    Setting("ALLOWED_HOSTS", HOSTS, "localhost,127.0.0.1,[::1]", "the names by which the shop may be asked"),
+    Setting("CSRF_TRUSTED_ORIGINS", ORIGINS, "", "other origins whose forms the shop accepts"),
     Setting(
-        name="ALLOWED_HOSTS",
-        form=HOSTS,
-        default="localhost,127.0.0.1,[::1]",
-        meaning="the names by which the shop may be asked",
-    ),
-    Setting(
-        name="CSRF_TRUSTED_ORIGINS", form=ORIGINS, default="", meaning="other origins whose forms the shop accepts"
-    ),
-    Setting(
-        name="HTTPS",
-        form=YES_OR_NO,
+        "HTTPS",
+        YES_OR_NO,
+        None,
+        "redirect to HTTPS, and send cookies over HTTPS only",
         otherwise="1; embedded or with DEBUG=1: 0",
-        meaning="redirect to HTTPS, and send cookies over HTTPS only",
     ),
     Setting(
-        name="TRUSTED_PROXIES",
-        form=NETWORKS,
-        default="",
+        "TRUSTED_PROXIES",
+        NETWORKS,
+        "",
+        "proxies whose X-Forwarded-Proto and X-Forwarded-For are believed; anybody else may invent them",
         otherwise="none",
-        meaning="proxies whose X-Forwarded-Proto and X-Forwarded-For are believed; anybody else may invent them",
     ),
     Setting(
-        name="HEALTH_PORT",
-        form=whole(0, 65535),
-        default="0",
-        meaning="a port of its own for /healthz, /readyz and /metrics, which never queue behind orders there; 0: none",
+        "HEALTH_PORT",
+        whole(0, 65535),
+        "0",
+        "a port of its own for /healthz, /readyz and /metrics, which never queue behind orders there; 0: none",
         services=True,
     ),
     Setting(
-        name="PROBE_NETWORKS",
-        form=NETWORKS,
-        default="127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
-        meaning="who is told the details of /readyz, and /metrics; everybody else gets the bare status",
+        "PROBE_NETWORKS",
+        NETWORKS,
+        "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
+        "who is told the details of /readyz, and /metrics; everybody else gets the bare status",
     ),
+    Setting("LOG_LEVEL", one_of(*LOG_LEVELS), "INFO", "what is logged at least", embedded="WARNING"),
     Setting(
-        name="LOG_LEVEL",
-        form=one_of(*LOG_LEVELS),
-        default="INFO",
-        embedded="WARNING",
-        meaning="what is logged at least",
-    ),
-    Setting(
-        name="PUBLIC_URL",
-        form=or_empty(ORIGIN),
-        default="",
+        "PUBLIC_URL",
+        or_empty(ORIGIN),
+        "",
+        "where customers find the shop, for links in mails",
         otherwise="http://localhost, with PORT",
-        meaning="where customers find the shop, for links in mails",
     ),
     Setting(
-        name="EMAIL_URL",
-        form=or_empty(MAIL),
-        default="",
-        meaning="the mail server; empty: mail is written to files (docker compose: to the log)",
+        "EMAIL_URL",
+        or_empty(MAIL),
+        "",
+        "the mail server; empty: mail is written to files (docker compose: to the log)",
         secret=True,
     ),
     Setting(
-        name="DEFAULT_FROM_EMAIL",
-        form=written_as(
+        "DEFAULT_FROM_EMAIL",
+        written_as(
             r"[^\r\n<>]*<[^\s<>@]+@[^\s<>@]+>|[^\s<>@]+@[^\s<>@]+", "an address such as Shop <shop@example.com>"
         ),
-        default="Wharf <shop@localhost>",
-        meaning="the sender of the shop's mail",
+        "Wharf <shop@localhost>",
+        "the sender of the shop's mail",
     ),
     Setting(
-        name="ORDER_PAYMENT_TIMEOUT",
-        form=whole(1, 30 * 24 * 3600),
-        default="1800",
+        "ORDER_PAYMENT_TIMEOUT",
+        whole(1, 30 * 24 * 3600),
+        "1800",
+        "seconds until an unpaid order is cancelled",
         embedded="120",
-        meaning="seconds until an unpaid order is cancelled",
     ),
     Setting(
-        name="SANDBOX_SLOW_SECONDS",
-        form=number(0, 60),
-        default="3",
-        meaning="seconds that the sandbox of the payment gateway takes for a slow payment",
+        "SANDBOX_SLOW_SECONDS",
+        number(0, 60),
+        "3",
+        "seconds that the sandbox of the payment gateway takes for a slow payment",
     ),
     Setting(
-        name="DATABASE_URL",
-        form=DATABASE,
-        meaning="PostgreSQL for everything that is not an order; its presence chooses the services profile",
+        "DATABASE_URL",
+        DATABASE,
+        None,
+        "PostgreSQL for everything that is not an order; its presence chooses the services profile",
         services=True,
         secret=True,
     ),
     Setting(
-        name="ORDER_SHARD_URLS",
-        form=list_of(DATABASE, f"comma-separated: {DATABASE.may_be}; or empty"),
-        default="",
+        "ORDER_SHARD_URLS",
+        list_of(DATABASE, f"comma-separated: {DATABASE.may_be}; or empty"),
+        "",
+        "the databases of the orders, from orders_0 on",
         otherwise="databases beside the one of DATABASE_URL, named after it",
-        meaning="the databases of the orders, from orders_0 on",
         services=True,
         secret=True,
     ),
     Setting(
-        name="ORDER_SHARDS",
-        form=whole(1, 64),
-        default="8",
-        meaning="how many databases of orders there are, without ORDER_SHARD_URLS",
+        "ORDER_SHARDS",
+        whole(1, 64),
+        "8",
+        "how many databases of orders there are, without ORDER_SHARD_URLS",
         services=True,
     ),
     *map(own_database, ("inventory", "coupons", "payments", "notifications")),
+    Setting("DATABASE_POOL_SIZE", whole(1, 1000), "2", "connections that one process may hold to one database"),
     Setting(
-        name="DATABASE_POOL_SIZE",
-        form=whole(1, 1000),
-        default="2",
-        meaning="connections that one process may hold to one database",
+        "DATABASE_READ_SECONDS",
+        number(0.05, 60),
+        "2",
+        "seconds that a page waits for a database before it comes without it, and says so",
     ),
+    Setting("CELERY_BROKER_URL", BROKER, "amqp://guest:guest@127.0.0.1:5672//", "RabbitMQ", services=True, secret=True),
     Setting(
-        name="DATABASE_READ_SECONDS",
-        form=number(0.05, 60),
-        default="2",
-        meaning="seconds that a page waits for a database before it comes without it, and says so",
-    ),
-    Setting(
-        name="CELERY_BROKER_URL",
-        form=BROKER,
-        default="amqp://guest:guest@127.0.0.1:5672//",
-        meaning="RabbitMQ",
+        "REDIS_URL",
+        or_empty(REDIS),
+        "",
+        "cache; without it, or when it is down, everything works, slower",
         services=True,
         secret=True,
     ),
     Setting(
-        name="REDIS_URL",
-        form=or_empty(REDIS),
-        default="",
-        meaning="cache; without it, or when it is down, everything works, slower",
-        services=True,
-        secret=True,
+        "TASK_SOFT_TIME_LIMIT",
+        whole(1, 1500),
+        "30",
+        "seconds after which a worker hands back what is left of a batch (services profile)",
     ),
     Setting(
-        name="TASK_SOFT_TIME_LIMIT",
-        form=whole(1, 1500),
-        default="30",
-        meaning="seconds after which a worker hands back what is left of a batch (services profile)",
+        "EVENTING_NAMESPACE",
+        NAMESPACE,
+        "",
+        "a prefix for names on the broker and in the cache, for several shops on one",
     ),
     Setting(
-        name="EVENTING_NAMESPACE",
-        form=NAMESPACE,
-        default="",
-        meaning="a prefix for names on the broker and in the cache, for several shops on one",
+        "EVENTING_SOURCE",
+        written_as(r"[!-~]{1,200}", "a URI of at most 200 characters"),
+        "urn:wharf",
+        "who speaks in the CloudEvents for other programs",
     ),
     Setting(
-        name="EVENTING_SOURCE",
-        form=written_as(r"[!-~]{1,200}", "a URI of at most 200 characters"),
-        default="urn:wharf",
-        meaning="who speaks in the CloudEvents for other programs",
-    ),
-    Setting(
-        name="EVENTING_POLL_SECONDS",
-        form=number(0.001, 10),
-        default="0.02",
+        "EVENTING_POLL_SECONDS",
+        number(0.001, 10),
+        "0.02",
+        "seconds between two looks of the relay into an outbox",
         embedded="0.015",
-        meaning="seconds between two looks of the relay into an outbox",
     ),
     Setting(
-        name="EVENTING_MAX_ATTEMPTS",
-        form=whole(1, 1000),
-        default="12",
-        meaning="how often an event is tried before it becomes a dead letter",
+        "EVENTING_MAX_ATTEMPTS", whole(1, 1000), "12", "how often an event is tried before it becomes a dead letter"
     ),
     Setting(
-        name="EVENTING_INBOX_RETENTION_DAYS",
-        form=whole(1, 3650),
-        default="30",
-        meaning="days for which it is known which events were handled; audits look back no further",
+        "EVENTING_INBOX_RETENTION_DAYS",
+        whole(1, 3650),
+        "30",
+        "days for which it is known which events were handled; audits look back no further",
     ),
     Setting(
-        name="EVENTING_QUEUE_HIGH_WATER",
-        form=whole(0, 1_000_000),
-        default="1000",
-        meaning="messages in a queue from which on its events wait in the outbox; 0: no limit",
+        "EVENTING_QUEUE_HIGH_WATER",
+        whole(0, 1_000_000),
+        "1000",
+        "messages in a queue from which on its events wait in the outbox; 0: no limit",
     ),
     Setting(
-        name="EVENTING_MAX_LAG_SECONDS",
-        form=number(0, 86_400),
-        default="30",
-        meaning="orders get 503 while events of their database wait for longer than this; 0: never (services profile)",
+        "EVENTING_MAX_LAG_SECONDS",
+        number(0, 86_400),
+        "30",
+        "orders get 503 while events of their database wait for longer than this; 0: never (services profile)",
     ),
-    Setting(name="WEB_WORKERS", form=whole(1, 256), default="2", meaning="processes of the web server", services=True),
-    Setting(
-        name="WEB_THREADS",
-        form=whole(1, 256),
-        default="16",
-        meaning="requests that each of them answers at a time",
-        services=True,
-    ),
-    Setting(
-        name="WORKER_CONCURRENCY", form=whole(1, 256), default="2", meaning="processes of each worker", services=True
-    ),
+    Setting("WEB_WORKERS", whole(1, 256), "2", "processes of the web server", services=True),
+    Setting("WEB_THREADS", whole(1, 256), "16", "requests that each of them answers at a time", services=True),
+    Setting("WORKER_CONCURRENCY", whole(1, 256), "2", "processes of each worker", services=True),
 )
 COMPOSE = (
-    Setting(name="POSTGRES_PASSWORD", form=ANYTHING, meaning="of the user wharf of PostgreSQL; required", secret=True),
-    Setting(name="RABBITMQ_PASSWORD", form=ANYTHING, meaning="of the user wharf of RabbitMQ; required", secret=True),
+    Setting("POSTGRES_PASSWORD", ANYTHING, None, "of the user wharf of PostgreSQL; required", secret=True),
+    Setting("RABBITMQ_PASSWORD", ANYTHING, None, "of the user wharf of RabbitMQ; required", secret=True),
     *(
-        Setting(name=f"{service}_PORT", form=PORT, default=number, meaning=f"the port of {title} on this machine")
+        Setting(f"{service}_PORT", PORT, number, f"the port of {title} on this machine")
         for service, number, title in (
             ("POSTGRES", "5432", "PostgreSQL"),
             ("RABBITMQ", "5672", "RabbitMQ"),
@@ -313,18 +277,15 @@ COMPOSE = (
         )
     ),
     Setting(
-        name="SEED_OPTIONS",
-        form=ANYTHING,
-        default="--reference-data",
-        meaning="what the set-up fills the shop with: options of `manage.py seed`",
+        "SEED_OPTIONS", ANYTHING, "--reference-data", "what the set-up fills the shop with: options of `manage.py seed`"
     ),
 )
 FOR_TESTS = (
     Setting(
-        name="TEST_RUN",
-        form=written_as(r"[A-Za-z0-9_]{1,40}", "up to 40 letters, digits and _"),
-        default="run",
-        meaning="tells apart the databases of tests that run side by side",
+        "TEST_RUN",
+        written_as(r"[A-Za-z0-9_]{1,40}", "up to 40 letters, digits and _"),
+        "run",
+        "tells apart the databases of tests that run side by side",
     ),
 )
 

@@ -6,16 +6,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 from django.conf import settings
-from django.contrib.auth import middleware as auth
-from django.contrib.messages import middleware as messages
-from django.contrib.sessions import middleware as sessions
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse
 from django.views import defaults
-from django_htmx import middleware as htmx
 
 from api import problems
 from config import answers
@@ -29,36 +25,13 @@ logger = structlog.get_logger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
-class _ForPages:
-    """Requests of the API pass by: who asks is said by their token, and they have no cookies and no pages."""
-
-    get_response: Any
-
-    def __call__(self, request: HttpRequest) -> Any:
-        if request.path.startswith(API):
-            return self.get_response(request)
-        return super().__call__(request)  # type: ignore[misc]  # that of the middleware that it is mixed into
-
-
-class Sessions(_ForPages, sessions.SessionMiddleware):
-    """Django's sessions, for pages. What cannot be the key of one is no question for a database."""
+class Sessions(SessionMiddleware):
+    """Django's sessions. What cannot be the key of a session is no question for a database."""
 
     def process_request(self, request: HttpRequest) -> None:
         if SESSION_KEY.fullmatch(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")) is None:
             request.COOKIES.pop(settings.SESSION_COOKIE_NAME, None)
         super().process_request(request)
-
-
-class Authentication(_ForPages, auth.AuthenticationMiddleware):
-    """Django's users, for pages."""
-
-
-class Messages(_ForPages, messages.MessageMiddleware):
-    """Django's messages, for pages."""
-
-
-class Htmx(_ForPages, htmx.HtmxMiddleware):
-    """What htmx asks for, for pages."""
 
 
 class ApiProblems:

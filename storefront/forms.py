@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UserCreationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm, UserCreationForm, UsernameField
 from django.contrib.auth.models import User
+from django.core.validators import MaxLengthValidator
 from django.http import QueryDict
 
 from accounts.identity import AccountNameField
@@ -22,6 +23,7 @@ MAX_QUANTITY = 999
 MAX_LINES = 100
 MAX_COUPON = 40
 MAX_PASSWORD = 128
+HELP_WITH_PASSWORDS = "At least 8 characters, and not one of those that everybody uses."
 ADDRESS_FIELDS = ("name", "street", "postal_code", "city", "country")
 
 ONCE = 40  # the longest name of a rendered button
@@ -29,32 +31,47 @@ QUANTITY = "q-"  # the name of a product's field is this and its sku
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
-class SignInForm(AuthenticationForm):
-    error_messages = {
-        "invalid_login": "This user name and password do not belong together. The password minds capital letters.",
-        "inactive": "This account is closed.",
-    }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-        self.fields["username"].label = "User name"
-        self.fields["password"] = forms.CharField(
-            max_length=MAX_PASSWORD,
-            strip=False,
-            widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-        )
+def filled_in_as(kind: str) -> forms.TextInput:
+    """A text that browsers know as a person's name, street and so on."""
+    return forms.TextInput(attrs={"autocomplete": kind})
 
 
-class RegistrationForm(UserCreationForm):
-    """A user name nobody has (whatever its capitals), an e-mail address nobody has, and a password twice."""
-
-    email = forms.EmailField(
+def email_field() -> forms.EmailField:
+    return forms.EmailField(
         label="E-mail address",
         max_length=254,
         help_text="Where we write to when something happens to your orders.",
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
     )
+
+
+def limit_passwords(form: forms.BaseForm, *names: str) -> None:
+    """Refuse what is too long before it is hashed, which takes time."""
+    for name in names:
+        form.fields[name].widget.attrs["maxlength"] = MAX_PASSWORD
+        form.fields[name].validators.append(
+            MaxLengthValidator(MAX_PASSWORD, f"A password has at most {MAX_PASSWORD} characters.")
+        )
+
+
+class SignInForm(AuthenticationForm):
+    error_messages = {
+        "invalid_login": "User name or password is wrong. Capital letters count in passwords.",
+        "inactive": "This account is closed.",
+    }
+
+    username = UsernameField(label="User name", widget=forms.TextInput(attrs={"autofocus": True}))
+    password = forms.CharField(
+        max_length=MAX_PASSWORD,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+
+class RegistrationForm(UserCreationForm):
+    """A user name nobody has (whatever its capitals), an e-mail address nobody has, and a password twice."""
+
+    email = email_field()
 
     class Meta:
         model = User
@@ -66,19 +83,11 @@ class RegistrationForm(UserCreationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.label_suffix = ""
         self.fields["username"].widget.attrs |= {"maxlength": 150, "autocomplete": "username"}
-        self.fields["password1"].help_text = "At least 8 characters, and not one of those that everybody uses."
+        self.fields["password1"].help_text = HELP_WITH_PASSWORDS
         self.fields["password2"].label = "Password again"
         self.fields["password2"].help_text = ""
-        for name in ("password1", "password2"):
-            self.fields[name].widget.attrs["maxlength"] = MAX_PASSWORD
-
-    def clean_password1(self) -> str:
-        password = str(self.cleaned_data["password1"])
-        if len(password) > MAX_PASSWORD:  # hashing a book takes its time
-            raise forms.ValidationError(f"A password has at most {MAX_PASSWORD} characters.")
-        return password
+        limit_passwords(self, "password1", "password2")
 
     def clean_email(self) -> str:
         return str(self.cleaned_data["email"]).lower()
@@ -87,46 +96,25 @@ class RegistrationForm(UserCreationForm):
 class DetailsForm(forms.ModelForm):
     """Who the customer is."""
 
-    email = forms.EmailField(
-        label="E-mail address",
-        max_length=254,
-        help_text="Where we write to when something happens to your orders.",
-        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
-    )
-
-    first_name = TextField(
-        PERSON_NAME, label="First name", required=False, widget=forms.TextInput(attrs={"autocomplete": "given-name"})
-    )
-    last_name = TextField(
-        PERSON_NAME, label="Last name", required=False, widget=forms.TextInput(attrs={"autocomplete": "family-name"})
-    )
+    email = email_field()
+    first_name = TextField(PERSON_NAME, label="First name", required=False, widget=filled_in_as("given-name"))
+    last_name = TextField(PERSON_NAME, label="Last name", required=False, widget=filled_in_as("family-name"))
 
     class Meta:
         model = User
         fields = ("first_name", "last_name", "email")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-
 
 class NewPasswordForm(PasswordChangeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.label_suffix = ""
         self.fields["old_password"].label = "Present password"
         self.fields["old_password"].widget.attrs.pop("autofocus", None)
         self.fields["new_password1"].label = "New password"
-        self.fields["new_password1"].help_text = "At least 8 characters, and not one of those that everybody uses."
+        self.fields["new_password1"].help_text = HELP_WITH_PASSWORDS
         self.fields["new_password2"].label = "New password again"
         self.fields["new_password2"].help_text = ""
-        for name in ("old_password", "new_password1", "new_password2"):
-            self.fields[name].widget.attrs["maxlength"] = MAX_PASSWORD
-
-    def clean(self) -> dict[str, Any]:
-        if any(len(password) > MAX_PASSWORD for password in self.data.values()):  # hashing a book takes its time
-            raise forms.ValidationError(f"A password has at most {MAX_PASSWORD} characters.")
-        return super().clean() or self.cleaned_data
+        limit_passwords(self, "old_password", "new_password1", "new_password2")
 
 
 class QuantityField(forms.Field):
@@ -153,10 +141,6 @@ class AddForm(forms.Form):
         required=False,
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
-
     def clean_quantity(self) -> int:
         quantity: int = self.cleaned_data["quantity"]
         if not quantity:
@@ -170,7 +154,6 @@ class CartForm(forms.Form):
     def __init__(self, data: QueryDict | None, lines: Sequence[tuple[str, str, int]]) -> None:
         """`lines` are sku, name and present quantity."""
         super().__init__(data)
-        self.label_suffix = ""
         attrs = {"min": 0, "max": MAX_QUANTITY, "inputmode": "numeric", "autocomplete": "off"}
         for sku, name, quantity in lines:
             self.fields[QUANTITY + sku] = QuantityField(
@@ -187,27 +170,16 @@ class CartForm(forms.Form):
 class AddressForm(forms.Form):
     """Where an order goes, by the rules of orders."""
 
-    name = TextField(NAME, label="Name", widget=forms.TextInput(attrs={"autocomplete": "name"}))
-    street = TextField(
-        STREET, label="Street and number", widget=forms.TextInput(attrs={"autocomplete": "street-address"})
-    )
-    postal_code = TextField(
-        POSTAL_CODE,
-        label="Postal code",
-        required=False,
-        widget=forms.TextInput(attrs={"autocomplete": "postal-code"}),
-    )
-    city = TextField(CITY, label="City", widget=forms.TextInput(attrs={"autocomplete": "address-level2"}))
+    name = TextField(NAME, label="Name", widget=filled_in_as("name"))
+    street = TextField(STREET, label="Street and number", widget=filled_in_as("street-address"))
+    postal_code = TextField(POSTAL_CODE, label="Postal code", required=False, widget=filled_in_as("postal-code"))
+    city = TextField(CITY, label="City", widget=filled_in_as("address-level2"))
     country = forms.ChoiceField(
         label="Country",
         choices=[("", "Choose a country"), *COUNTRIES.items()],
         widget=forms.Select(attrs={"autocomplete": "country"}),
         error_messages={"invalid_choice": "We do not ship to this country."},
     )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.label_suffix = ""
 
     @property
     def address(self) -> Address:

@@ -1022,7 +1022,7 @@ def test_signing_in_and_out(ann: Browser, visitor: Browser) -> None:
 
 def test_wrong_password_is_explained_and_the_name_kept(ann: Browser, visitor: Browser) -> None:
     response = visitor.client.post("/sign-in/", {"username": "ann", "password": "wrong"})
-    assert "do not belong together" in body(response)
+    assert "User name or password is wrong." in body(response)
     assert 'value="ann"' in body(response)
 
 
