@@ -8,7 +8,6 @@ from typing import Annotated
 from django.http import HttpRequest
 from msgspec import Meta
 from ninja import Path, Query, Router
-from pydantic import BaseModel
 
 from api.problems import Problem
 from api.schemas import PRINTABLE, Cursor, Limit, Page, from_cursor, invalid_cursor, to_cursor
@@ -30,7 +29,7 @@ CACHED = Cacheable(
 router = Router(tags=["products"])
 
 
-class Product(BaseModel):
+class Product(Answer):
     """`price` in minor units of `currency`; `picture` is an address; `available` is how many could be ordered now."""
 
     sku: str
@@ -75,14 +74,4 @@ def get_product(request: HttpRequest, sku: Annotated[str, Path(max_length=40, pa
 
 
 def _product(view: ProductView) -> Product:
-    return Product(
-        sku=view.sku,
-        name=view.name,
-        description=view.description,
-        category=view.category,
-        price=view.price,
-        currency=view.currency,
-        picture=pictures.address(view),
-        active=view.active,
-        available=view.available,
-    )
+    return Product.model_validate(view).model_copy(update={"picture": pictures.address(view)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,10 +10,10 @@ import msgspec
 from django.http import HttpResponse
 from django.urls import reverse
 from ninja import Header, Router
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from api.schemas import PRINTABLE, Body, Cursor, Limit, Page, from_cursor, schema_of, to_cursor
+from api.schemas import PRINTABLE, Answer, Body, Cursor, Limit, Page, from_cursor, schema_of, to_cursor
 from api.tokens import CustomerRequest
 from checkout import service as checkout
 from eventing.recorded import Recorded
@@ -23,7 +22,7 @@ from orders import selectors
 from orders.domain import MAX_LINES, MAX_QUANTITY, OrderNotFound, Status, sum_of
 from orders.events import Address, OrderPlaced
 from orders.handlers import Placement
-from orders.selectors import LineRow, OrderDetail, OrderRow
+from orders.selectors import OrderDetail
 from payments import selectors as payments
 from payments.handlers import TOKEN
 from sharding import numbers
@@ -89,7 +88,7 @@ class CancelRequest(Body):
     """Nothing needs to be said."""
 
 
-class Line(BaseModel):
+class Line(Answer):
     sku: str
     name: str
     quantity: int
@@ -97,7 +96,7 @@ class Line(BaseModel):
     amount: int
 
 
-class ShipTo(BaseModel):
+class ShipTo(Answer):
     name: str
     street: str
     postal_code: str
@@ -105,7 +104,7 @@ class ShipTo(BaseModel):
     country: str
 
 
-class Payment(BaseModel):
+class Payment(Answer):
     """The latest attempt to pay; `reason` is the code of a refusal and `message` its text."""
 
     progress: payments.Progress
@@ -114,7 +113,7 @@ class Payment(BaseModel):
     message: str
 
 
-class OrderSummary(BaseModel):
+class OrderSummary(Answer):
     """Amounts in minor units of `currency`.
 
     `expires_at` is when the order is cancelled unless it is paid: at the deadline, or later while a payment is in
@@ -127,7 +126,7 @@ class OrderSummary(BaseModel):
     subtotal: int
     discount: int
     total: int
-    coupon: str | None
+    coupon: Annotated[str | None, Field(validation_alias=AliasChoices("coupon", "coupon_code"))]
     placed_at: datetime
     updated_at: datetime
     expires_at: datetime | None
@@ -177,7 +176,7 @@ def list_orders(request: CustomerRequest, cursor: Cursor = None, limit: Limit = 
     before = from_cursor(cursor, Position) if cursor is not None else None
     rows = selectors.orders_of(request.auth, before=before, limit=limit + 1)
     return Page[OrderSummary](
-        items=[OrderSummary(**_summary(row)) for row in rows[:limit]],
+        items=[OrderSummary.model_validate(row) for row in rows[:limit]],
         next_cursor=to_cursor(rows[limit - 1].id) if len(rows) > limit else None,
     )
 
@@ -267,41 +266,16 @@ def _order_as_placed(placement: Placement) -> Order:
 
 def _order(order: OrderDetail) -> Order:
     state = payments.state(order.id)
-    payment = None
-    if state.progress is not payments.Progress.NONE:
-        payment = Payment(
-            progress=state.progress, payment_id=state.payment_id, reason=state.reason, message=state.message
-        )
     return Order(
-        **_summary(order),
-        lines=[_line(line) for line in order.lines],
+        **OrderSummary.model_validate(order).model_dump(),
+        lines=[Line.model_validate(line) for line in order.lines],
         ship_to=_ship_to(selectors.ship_to(order.id)),
-        payment=payment,
+        payment=None if state.progress is payments.Progress.NONE else Payment.model_validate(state),
     )
 
 
-def _summary(row: OrderRow) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "status": row.status,
-        "currency": row.currency,
-        "subtotal": row.subtotal,
-        "discount": row.discount,
-        "total": row.total,
-        "coupon": row.coupon_code,
-        "placed_at": row.placed_at,
-        "updated_at": row.updated_at,
-        "expires_at": row.expires_at,
-        "reason": row.reason,
-    }
-
-
 def _ship_to(address: Address | None) -> ShipTo | None:
-    return None if address is None else ShipTo(**asdict(address))
-
-
-def _line(line: LineRow) -> Line:
-    return Line(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price, amount=line.amount)
+    return None if address is None else ShipTo.model_validate(address)
 
 
 def _history_event(recorded: Recorded[Any]) -> HistoryEvent:

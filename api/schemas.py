@@ -33,6 +33,12 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+class Answer(BaseModel):
+    """What a client gets: the attributes of a row or event of the same names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
 class Page(BaseModel, Generic[T]):
     """A part of a list; `next_cursor` asks for the next one and is null on the last."""
 

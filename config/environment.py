@@ -44,7 +44,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 class Setting:
     """`default` and `embedded` (the default there, if it is another) are written as they would be in `.env`.
 
-    Without a default (None), `otherwise` says what holds. `services` is said of what the embedded profile does not read.
+    Without a default (None), `otherwise` says what holds. The embedded profile does not read those for `services`.
     """
 
     name: str
