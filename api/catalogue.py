@@ -10,7 +10,7 @@ from msgspec import Meta
 from ninja import Path, Query, Router
 
 from api.problems import Problem
-from api.schemas import PRINTABLE, Cursor, Limit, Page, from_cursor, invalid_cursor, to_cursor
+from api.schemas import PRINTABLE, Answer, Cursor, Limit, Page, from_cursor, invalid_cursor, to_cursor
 from caching.responses import Cacheable
 from inventory import pictures, selectors
 from inventory.domain import MAX_SEARCH, SKU

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
 from ninja.errors import ValidationError
 from pydantic import BaseModel
+
+from values.errors import RuleError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_SHOWN = 100  # characters of what was sent, in an answer
@@ -104,13 +106,6 @@ class Problem(Exception):
         self.code = code
 
 
-class BusinessError(Protocol):
-    """What the errors of every context have in common."""
-
-    @property
-    def code(self) -> str: ...
-
-
 def respond(code: str, detail: str, *, errors: Sequence[Mapping[str, str]] = ()) -> HttpResponse:
     """The answer for a problem; its status is that of the code in `STATUSES`."""
     status = STATUSES.get(code, RULE_BROKEN)
@@ -128,7 +123,7 @@ def respond(code: str, detail: str, *, errors: Sequence[Mapping[str, str]] = ())
     )
 
 
-def respond_to_error(request: HttpRequest, error: BusinessError) -> HttpResponse:
+def respond_to_error(request: HttpRequest, error: Problem | RuleError) -> HttpResponse:
     """The answer for an error that has a code: a Problem or what a context refused."""
     return respond(error.code, str(error))
 

@@ -20,11 +20,8 @@ from ninja.renderers import BaseRenderer
 from api import problems, tokens
 from api.catalogue import router as products
 from api.orders import router as orders
-from coupons.domain import CouponError
 from eventing.errors import Overloaded, WrongExpectedVersion
-from inventory.domain import InventoryError
-from orders.domain import OrderError
-from payments.handlers import PaymentError
+from values.errors import RuleError
 
 DESCRIPTION = """
 Browse products, place orders, follow and pay them. Amounts are whole numbers of minor units (cents).
@@ -113,7 +110,7 @@ api.add_router("", tokens.router)
 api.add_router("/products", products)
 api.add_router("/orders", orders, auth=bearer)
 
-for error_class in (problems.Problem, OrderError, InventoryError, CouponError, PaymentError):
+for error_class in (problems.Problem, RuleError):
     api.exception_handler(error_class)(problems.respond_to_error)
 api.exception_handler(ValidationError)(problems.respond_to_invalid)
 

@@ -18,11 +18,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from coupons import selectors as coupons
-from coupons.domain import CouponError
 from eventing import pressure
 from eventing.recorded import Metadata
 from inventory import selectors as inventory
-from inventory.domain import InventoryError
 from inventory.selectors import PricedLine
 from orders import handlers as orders
 from orders import selectors
@@ -32,7 +30,6 @@ from orders.domain import (
     NotYetConfirmed,
     OrderAlreadyPaid,
     OrderClosed,
-    OrderError,
     OrderNotFound,
     Status,
     clean_address,
@@ -44,6 +41,7 @@ from payments import handlers as payments
 from payments.commands import RequestPayment
 from payments.handlers import AlreadyPaid, PaymentError
 from sharding import numbers, shards
+from values.errors import RuleError
 
 Wanted = Sequence[tuple[str, int]]  # sku and quantity
 
@@ -111,7 +109,7 @@ def place(
     at = at or timezone.now()
     try:
         quoted = quote(customer_id, wanted, coupon_code, at)
-    except (OrderError, InventoryError, CouponError):
+    except RuleError:
         # A repeated request is not refused because, say, its first copy has used up the coupon.
         first = placed_before(customer_id, wanted, coupon_code, key=key, ship_to=ship_to)
         if first is not None:
