@@ -20,7 +20,7 @@ class BackofficeConfig(AppConfig):
             "eventing.event",
             "Events",
             "bolt",
-            "All that ever happened, and where each event went.",
+            "Every event, and which subscribers have handled it.",
             "events",
         ),
         Page("Operations", "eventing.outboxmessage", "Outbox", "outbox", "Events that wait to be published.", "outbox"),
@@ -36,7 +36,7 @@ class BackofficeConfig(AppConfig):
             "django_celery_beat.periodictask",
             "Periodic tasks",
             "schedule",
-            "What the clock does, and when.",
+            "Tasks that run by schedule, and when.",
         ),
         Page(
             "Operations",

@@ -240,7 +240,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         own = list(queryset.filter(name__in=periodic.by_title().keys()).values_list("name", flat=True))
         if own:
             names = ", ".join(f"“{name}”" for name in own)
-            messages.error(request, f"The shop cannot do without {names}: nothing was disabled.")
+            messages.error(request, f"{names} cannot be disabled: the system needs them.")
         else:
             super().disable_tasks(request, queryset)
 

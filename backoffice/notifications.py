@@ -68,11 +68,11 @@ class MessageAdmin(OfCustomers):
         # Without any permission, the mail can neither run scripts nor look at this page.
         return format_html('<iframe class="bo-mail" sandbox srcdoc="{}" title="The mail"></iframe>', message.html)
 
-    @admin.action(description="Send again: mails that were given up", permissions=["send"])
+    @admin.action(description="Send again: mails that failed", permissions=["send"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
         count = sending.send_again(queryset.values_list("id", flat=True))
         if count:
-            messages.success(request, f"{count} mail{'' if count == 1 else 's'} queued once more.")
+            messages.success(request, f"{count} mail{'' if count == 1 else 's'} queued again.")
         else:
             messages.warning(request, "None of these mails has failed.")
 

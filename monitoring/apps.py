@@ -20,7 +20,7 @@ class MonitoringConfig(AppConfig):
             "monitoring.auditrun",
             "Audit",
             "verified",
-            "Whether anything was lost, doubled or oversold.",
+            "Checks that nothing was lost, doubled or oversold.",
             "audit",
         ),
     )

@@ -24,19 +24,25 @@ from coupons.domain import CouponError
 from eventing.errors import Overloaded
 from eventing.transient import RETRY_SECONDS
 from inventory import selectors as inventory
-from inventory.domain import SKU, InventoryError
+from inventory.domain import SKU
 from inventory.selectors import ProductView, Sort
 from orders import selectors
-from orders.domain import OrderError, Status
+from orders.domain import Status
 from orders.handlers import IdempotencyInFlight, IdempotencyMismatch, Placement
 from sharding import numbers
 from storefront import addresses
 from storefront.cart import Cart, CartError, Contents, cart_of, changing
 from storefront.forms import ONCE, QUANTITY, AddForm, CartForm, CheckoutForm
 from storefront.redirects import for_customers, form_on, local_page, session_has_ended
+from values.errors import RuleError
 
 PAGE_OF_PRODUCTS = 24
 TAKE_LESS = "Please take less of it, or remove it from your cart."
+REFUSALS: dict[type[RuleError], str] = {
+    IdempotencyMismatch: "This form has placed an order before it was changed. That order stands, see “Orders”. "
+    "Place the order again if you want this one as well.",
+    IdempotencyInFlight: "This order is being placed at this moment. Try again: it will not be placed twice.",
+}
 SORTS = {Sort.NAME: "By name", Sort.CHEAPEST: "Cheapest first", Sort.DEAREST: "Dearest first"}
 
 
@@ -265,15 +271,6 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
         return _checkout(request, contents, form)
     try:
         placement = _place_once(customer, content, form)
-    except IdempotencyMismatch:
-        with changing(request) as content:
-            content.renew_key()
-        form.show_again(content.key, contents.prices)
-        form.add_error(
-            None,
-            "This form has placed an order before it was changed. That order stands, see “Orders”. "
-            "Place the order again if you want this one as well.",
-        )
     except Overloaded:
         form.add_error(
             None,
@@ -284,12 +281,12 @@ def checkout_page(request: HttpRequest) -> HttpResponse:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_SECONDS)
         return response
-    except IdempotencyInFlight:
-        form.add_error(None, "This order is being placed at this moment. Try again: it will not be placed twice.")
-    except CouponError as error:
-        form.add_error("coupon", str(error))
-    except (InventoryError, OrderError) as error:
-        form.add_error(None, str(error))
+    except RuleError as error:
+        if isinstance(error, IdempotencyMismatch):
+            with changing(request) as content:
+                content.renew_key()
+            form.show_again(content.key, contents.prices)
+        form.add_error("coupon" if isinstance(error, CouponError) else None, REFUSALS.get(type(error)) or str(error))
     else:
         number = numbers.to_text(placement.order_id)
         with changing(request) as content:
@@ -326,7 +323,7 @@ def _summary(request: HttpRequest, contents: Contents, form: CheckoutForm) -> Su
         return Summary(quote=checkout.quote(customer_id, wanted, form.coupon_code, now))
     except CouponError as error:
         return Summary(quote=checkout.quote(customer_id, wanted, None, now), refused=str(error))
-    except (InventoryError, OrderError) as error:
+    except RuleError as error:
         return Summary(quote=None, refused=str(error))
 
 

@@ -29,7 +29,7 @@ from orders.domain import OrderError, Status
 from orders.selectors import OrderDetail
 from payments import gateway
 from payments import selectors as payments
-from payments.handlers import PaymentError, PaymentInProgress
+from payments.handlers import PaymentInProgress
 from payments.selectors import Progress
 from sharding import numbers
 from storefront import throttle
@@ -37,6 +37,7 @@ from storefront.cart import CartError, cart_of, changing
 from storefront.forms import ONCE, PaymentForm, RegistrationForm, SignInForm
 from storefront.redirects import LocalNext, for_customers, form_on
 from timeline import progress
+from values.errors import RuleError
 from values.names import account_name
 
 PAGE_OF_PRODUCTS = inventory.MAX_PAGE
@@ -129,7 +130,7 @@ def pay(request: HttpRequest, number: str) -> HttpResponse:
         checkout.pay(found.id, customer_id, form.cleaned_data["token"], checkout.metadata_for(customer_id))
     except PaymentInProgress as error:
         messages.info(request, str(error))
-    except (OrderError, PaymentError) as error:
+    except RuleError as error:
         messages.error(request, str(error))
     return redirect("storefront:order", found.number)
 
@@ -141,7 +142,7 @@ def cancel(request: HttpRequest, number: str) -> HttpResponse:
     customer_id = _customer_id(request)
     try:
         checkout.cancel(found.id, customer_id, checkout.metadata_for(customer_id))
-    except OrderError as error:
+    except RuleError as error:
         messages.error(request, str(error))
     return redirect("storefront:order", found.number)
 

@@ -59,7 +59,7 @@ class DeadLetterAdmin(ReadOnlyList):
             (None, {"fields": self.summary}),
             ("Why it failed", {"fields": ("error", "message", "trace")}),
             ("The event", {"fields": (*event, "edited") if getattr(obj, "original", None) else event}),
-            ("What was done about it", {"fields": ("done",)}),
+            ("Actions", {"fields": ("done",)}),
         )
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -75,23 +75,23 @@ class DeadLetterAdmin(ReadOnlyList):
     failed = time("failed_at", "failed")
 
     @display(description="event")
-    def event_type(self, letter: DeadLetter) -> str:
-        return letter.type
+    def event_type(self, dead_letter: DeadLetter) -> str:
+        return dead_letter.type
 
     @display(description="id")
-    def event(self, letter: DeadLetter) -> str:
-        if letter.category == deadletters.UNREADABLE:
-            return format_html('<span class="bo-number">{}</span>', letter.event_id)
-        url = reverse("event", args=[letter.event_id])
-        return format_html('<a class="bo-number" href="{}">{}</a>', url, letter.event_id)
+    def event(self, dead_letter: DeadLetter) -> str:
+        if dead_letter.category == deadletters.UNREADABLE:
+            return format_html('<span class="bo-number">{}</span>', dead_letter.event_id)
+        url = reverse("event", args=[dead_letter.event_id])
+        return format_html('<a class="bo-number" href="{}">{}</a>', url, dead_letter.event_id)
 
     @display(description="order")
-    def order(self, letter: DeadLetter) -> str | None:
-        return order_link(letter.stream_id if letter.category in order_streams() else None)
+    def order(self, dead_letter: DeadLetter) -> str | None:
+        return order_link(dead_letter.stream_id if dead_letter.category in order_streams() else None)
 
     @display(description="error")
-    def short_error(self, letter: DeadLetter) -> str:
-        return format_html('<span title="{}">{}</span>', letter.message, letter.error)
+    def short_error(self, dead_letter: DeadLetter) -> str:
+        return format_html('<span title="{}">{}</span>', dead_letter.message, dead_letter.error)
 
     @display(
         description="status",
@@ -102,71 +102,72 @@ class DeadLetterAdmin(ReadOnlyList):
             DeadLetter.Status.ARCHIVED: "default",
         },
     )
-    def state(self, letter: DeadLetter) -> str:
-        return letter.status
+    def state(self, dead_letter: DeadLetter) -> str:
+        return dead_letter.status
 
     @display(description="traceback")
-    def trace(self, letter: DeadLetter) -> str:
-        return format_html('<pre class="bo-pre">{}</pre>', letter.traceback)
+    def trace(self, dead_letter: DeadLetter) -> str:
+        return format_html('<pre class="bo-pre">{}</pre>', dead_letter.traceback)
 
     @display(description="data")
-    def event_data(self, letter: DeadLetter) -> str:
-        return pretty_json(letter.data)
+    def event_data(self, dead_letter: DeadLetter) -> str:
+        return pretty_json(dead_letter.data)
 
     @display(description="metadata")
-    def event_metadata(self, letter: DeadLetter) -> str:
-        return pretty_json(letter.metadata)
+    def event_metadata(self, dead_letter: DeadLetter) -> str:
+        return pretty_json(dead_letter.metadata)
 
     @display(description="edited (- as it came, + as it is now)")
-    def edited(self, letter: DeadLetter) -> str:
-        return format_html('<pre class="bo-pre">{}</pre>', pages.difference(letter))
+    def edited(self, dead_letter: DeadLetter) -> str:
+        return format_html('<pre class="bo-pre">{}</pre>', pages.difference(dead_letter))
 
     @display(description="actions")
-    def done(self, letter: DeadLetter) -> SafeString | str:
+    def done(self, dead_letter: DeadLetter) -> SafeString | str:
         rows = [
-            (entry["at"][:19].replace("T", " "), entry["by"], entry["did"], entry["note"]) for entry in letter.history
+            (entry["at"][:19].replace("T", " "), entry["by"], entry["did"], entry["note"])
+            for entry in dead_letter.history
         ]
         return format_html_join(SafeString("<br>"), "{} UTC · {} · {} {}", rows) or "Nothing so far."
 
-    @admin.action(description="Redrive: send to the subscriber once more", permissions=["settle"])
+    @admin.action(description="Redrive: send to the subscriber again", permissions=["settle"])
     def redrive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         sent = []
         until = monotonic() + ACTION_SECONDS
-        letters = list(queryset.order_by("id"))
+        dead_letters = list(queryset.order_by("id"))
         with Publisher(seconds=PATIENCE_SECONDS) as publisher:
             try:
-                for letter in letters:
+                for dead_letter in dead_letters:
                     if monotonic() > until:
-                        messages.warning(request, "That took too long for a page. The others are as they were.")
+                        messages.warning(request, "That took too long. The others were not sent.")
                         break
                     give_back_connections()  # whoever waits for the broker keeps none from others
                     try:
-                        deadletters.redrive(letter, publisher, by=request.user.get_username())
+                        deadletters.redrive(dead_letter, publisher, by=request.user.get_username())
                     except NotRedrivable as error:
-                        messages.warning(request, f"{letter} was not sent: {error}.")
+                        messages.warning(request, f"{dead_letter} was not sent: {error}.")
                     else:
-                        sent.append(letter)
+                        sent.append(dead_letter)
             except publisher.errors as error:
                 messages.error(request, f"The broker does not answer: {error}")
-        for letter in sent:
-            self.log_change(request, letter, "Redriven.")
+        for dead_letter in sent:
+            self.log_change(request, dead_letter, "Redriven.")
         if sent:
-            messages.success(request, f"{_letters(len(sent))} sent to the subscriber once more.")
+            messages.success(request, f"{_letters(len(sent))} sent to the subscriber again.")
 
     @admin.action(description="Archive: the effect is not wanted any more", permissions=["settle"])
     def archive(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse | None:
-        letters = list(queryset.order_by("id"))
+        dead_letters = list(queryset.order_by("id"))
         try:
             reason = NOTE.clean(request.POST.get("reason", ""))
         except InvalidText as error:
             if "reason" in request.POST:
                 messages.error(request, f"The reason was not taken: {error}.")
-            context = {"letters": letters, "longest": NOTE.longest}
+            context = {"dead_letters": dead_letters, "longest": NOTE.longest}
             return render_page(request, "eventing/deadletter/archive", "Archive dead letters", context, of=self)
-        for letter in letters:
-            deadletters.archive(letter, by=request.user.get_username(), reason=reason)
-            self.log_change(request, letter, f"Archived: {reason}")
-        messages.success(request, f"{_letters(len(letters))} archived.")
+        for dead_letter in dead_letters:
+            deadletters.archive(dead_letter, by=request.user.get_username(), reason=reason)
+            self.log_change(request, dead_letter, f"Archived: {reason}")
+        messages.success(request, f"{_letters(len(dead_letters))} archived.")
         return None
 
     def has_settle_permission(self, request: HttpRequest) -> bool:

@@ -1,4 +1,4 @@
-"""The pages around the list of dead letters: groups, the form that edits a letter's event, and redrive runs."""
+"""The pages around the list of dead letters: groups, the form that edits a dead letter's event, and redrive runs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DEFAULT_RATE = 10
 COLOURS = {"running": "info", "done": "success", "cancelled": "default", "failed": "danger", "stalled": "warning"}
 
 
-def urls(letters: Any) -> list[URLPattern]:
-    """The addresses below the list of `letters`, a DeadLetterAdmin."""
+def urls(dead_letters: Any) -> list[URLPattern]:
+    """The addresses below the list of `dead_letters`, a DeadLetterAdmin."""
 
     def address(route: str, view: Callable[..., HttpResponse], name: str, may: Callable[[HttpRequest], bool]) -> Any:
-        return path(route, guarded(partial(view, letters), may), name=f"eventing_deadletter_{name}")
+        return path(route, guarded(partial(view, dead_letters), may), name=f"eventing_deadletter_{name}")
 
-    sees, settles = letters.has_view_permission, letters.has_settle_permission
+    sees, settles = dead_letters.has_view_permission, dead_letters.has_settle_permission
     return [
         address("<int:pk>/edit/", edit, "edit", settles),
         address("redrive/", redrive_all, "redrive_all", settles),
@@ -46,12 +46,12 @@ def urls(letters: Any) -> list[URLPattern]:
 
 
 def summary(request: HttpRequest) -> dict[str, Any]:
-    """The open letters by subscriber and error, the largest groups first, and what the list's filter selects."""
+    """The open dead letters by subscriber and error, the largest groups first, and what the list's filter selects."""
     rows = (
         DeadLetter.objects.filter(status=DeadLetter.Status.OPEN)
         .values("subscriber", "error")
-        .annotate(letters=Count("id"), last=Max("failed_at"))
-        .order_by("-letters", "subscriber", "error")[: MAX_GROUPS + 1]
+        .annotate(dead_letters=Count("id"), last=Max("failed_at"))
+        .order_by("-dead_letters", "subscriber", "error")[: MAX_GROUPS + 1]
     )
     groups = [
         {**row, "query": urlencode({"status__exact": "open", "subscriber": row["subscriber"], "error": row["error"]})}
@@ -110,43 +110,49 @@ def _pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def edit(letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
-    letter = get_object_or_404(DeadLetter, pk=pk)
+def edit(dead_letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
+    dead_letter = get_object_or_404(DeadLetter, pk=pk)
     back = reverse("admin:eventing_deadletter_change", args=[pk])
-    if letter.category == deadletters.UNREADABLE:
-        messages.warning(request, "Nobody can read this message, so there is no event to edit.")
+    if dead_letter.category == deadletters.UNREADABLE:
+        messages.warning(request, "The message is unreadable, so there is no event to edit.")
         return HttpResponseRedirect(back)
     now = {
-        "type": letter.type,
-        "schema_version": letter.schema_version,
-        "data": _pretty(letter.data),
-        "metadata": _pretty(letter.metadata),
+        "type": dead_letter.type,
+        "schema_version": dead_letter.schema_version,
+        "data": _pretty(dead_letter.data),
+        "metadata": _pretty(dead_letter.metadata),
     }
     form = EditForm(request.POST or None, initial=now)
-    # What the operator has looked at, so that a letter which failed anew meanwhile is not changed unseen.
-    seen = request.POST.get("seen", letter.failed_at.isoformat())
+    # What the operator has looked at, so that a dead letter which failed anew meanwhile is not changed unseen.
+    seen = request.POST.get("seen", dead_letter.failed_at.isoformat())
     if form.is_valid():
         try:
-            if seen != letter.failed_at.isoformat():
+            if seen != dead_letter.failed_at.isoformat():
                 raise ValueError("it has failed again meanwhile; open it again")
-            changed = deadletters.edit(letter, form.cleaned_data, by=request.user.get_username())
+            changed = deadletters.edit(dead_letter, form.cleaned_data, by=request.user.get_username())
         except ValueError as error:
             form.add_error(None, f"Not saved: {error}.")
         else:
             if changed:
-                letters.log_change(request, letter, f"Edited: {', '.join(changed)}.")
-                messages.success(request, "Saved. Redrive the letter to send the event as it is now.")
+                dead_letters.log_change(request, dead_letter, f"Edited: {', '.join(changed)}.")
+                messages.success(request, "Saved. Redrive the dead letter to send the event as it is now.")
             else:
                 messages.info(request, "Nothing was changed.")
             return HttpResponseRedirect(back)
-    context = {"title": f"Edit {letter.event_id}", "letter": letter, "form": form, "seen": seen, "back": back}
-    return _page(letters, request, "edit", context)
+    context = {
+        "title": f"Edit {dead_letter.event_id}",
+        "dead_letter": dead_letter,
+        "form": form,
+        "seen": seen,
+        "back": back,
+    }
+    return _page(dead_letters, request, "edit", context)
 
 
-def difference(letter: DeadLetter) -> str:
+def difference(dead_letter: DeadLetter) -> str:
     """What operators have changed of the event, as lines that were taken away and put in."""
-    was = letter.original or {}
-    now = {name: getattr(letter, name) for name in deadletters.CONTENT}
+    was = dead_letter.original or {}
+    now = {name: getattr(dead_letter, name) for name in deadletters.CONTENT}
     return "\n".join(
         line
         for line in difflib.unified_diff(_pretty(was).splitlines(), _pretty(now).splitlines(), lineterm="", n=1)
@@ -162,20 +168,20 @@ class RunForm(forms.Form):
         min_value=1,
         max_value=redrives.MAX_RATE,
         initial=DEFAULT_RATE,
-        label="Letters a second",
+        label="Dead letters a second",
         help_text=f"At most {redrives.MAX_RATE}; their subscribers have their other events to handle as well.",
         widget=UnfoldAdminIntegerFieldWidget,
     )
 
 
-def redrive_all(letters: Any, request: HttpRequest) -> HttpResponse:
-    """Ask how fast, then redrive every letter that matches the filter of the list."""
+def redrive_all(dead_letters: Any, request: HttpRequest) -> HttpResponse:
+    """Ask how fast, then redrive every dead letter that matches the filter of the list."""
     selection = redrives.selection_of(request.GET)
     matching = redrives.selected(selection).count()
     form = RunForm(request.POST or None)
     if form.is_valid() and matching:
         run = redrives.start(selection, form.cleaned_data["rate"], by=request.user.get_username())
-        log(request, run, f"Started: {matching} letters, {run.rate} a second, {_words(selection)}.")
+        log(request, run, f"Started: {matching} dead letters, {run.rate} a second, {_words(selection)}.")
         return HttpResponseRedirect(reverse("admin:eventing_deadletter_run", args=[run.pk]))
     context = {
         "title": "Redrive all that match",
@@ -184,24 +190,24 @@ def redrive_all(letters: Any, request: HttpRequest) -> HttpResponse:
         "words": _words(selection),
         "back": f"{reverse('admin:eventing_deadletter_changelist')}?{urlencode(selection)}",
     }
-    return _page(letters, request, "redrive", context)
+    return _page(dead_letters, request, "redrive", context)
 
 
-def runs(letters: Any, request: HttpRequest) -> HttpResponse:
+def runs(dead_letters: Any, request: HttpRequest) -> HttpResponse:
     latest = [_shown(run) for run in RedriveRun.objects.all()[:RUNS]]
-    return _page(letters, request, "runs", {"title": "Redrive runs", "runs": latest})
+    return _page(dead_letters, request, "runs", {"title": "Redrive runs", "runs": latest})
 
 
-def run_page(letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
-    return _page(letters, request, "run", {"title": f"Redrive run {pk}", **_with_run(letters, request, pk)})
+def run_page(dead_letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
+    return _page(dead_letters, request, "run", {"title": f"Redrive run {pk}", **_with_run(dead_letters, request, pk)})
 
 
-def progress(letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
+def progress(dead_letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
     """The part of the page that is fetched anew while the run goes on."""
-    return TemplateResponse(request, "admin/eventing/deadletter/progress.html", _with_run(letters, request, pk))
+    return TemplateResponse(request, "admin/eventing/deadletter/progress.html", _with_run(dead_letters, request, pk))
 
 
-def move(letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
+def move(dead_letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
     """Cancel a run, or continue one that has stopped."""
     run = get_object_or_404(RedriveRun, pk=pk)
     actions = {"cancel": (redrives.cancel, "Cancelled"), "continue": (redrives.resume, "Continued")}
@@ -216,10 +222,10 @@ def move(letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("admin:eventing_deadletter_run", args=[pk]))
 
 
-def _with_run(letters: Any, request: HttpRequest, pk: int) -> dict[str, Any]:
+def _with_run(dead_letters: Any, request: HttpRequest, pk: int) -> dict[str, Any]:
     deadletters.note_handled()
     shown = _shown(get_object_or_404(RedriveRun, pk=pk))
-    return {**shown, "may_settle": letters.has_settle_permission(request)}
+    return {**shown, "may_settle": dead_letters.has_settle_permission(request)}
 
 
 def _shown(run: RedriveRun) -> dict[str, Any]:
@@ -240,5 +246,5 @@ def _words(selection: dict[str, str]) -> str:
     return ", ".join(f"{word} {selection[name]}" for name, word in named.items() if name in selection)
 
 
-def _page(letters: Any, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-    return render_page(request, f"eventing/deadletter/{name}", context.pop("title"), context, of=letters)
+def _page(dead_letters: Any, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    return render_page(request, f"eventing/deadletter/{name}", context.pop("title"), context, of=dead_letters)

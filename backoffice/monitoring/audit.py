@@ -52,9 +52,9 @@ def _start(request: HttpRequest) -> None:
     try:
         run = audit_runs.start(request.user.get_username())
     except AlreadyRunning:
-        messages.info(request, "An audit is under way already.")
+        messages.info(request, "An audit is running already.")
     except BrokerUnavailable:
-        messages.error(request, "The broker does not answer, so no worker can be asked. `manage.py audit` needs none.")
+        messages.error(request, "The broker does not answer, so no worker can start. `manage.py audit` needs none.")
     else:
         log(request, run, "Started.", ADDITION)
 

@@ -240,7 +240,7 @@ class OrderAdmin(ModelAdmin):
         if len(choices) == 1:
             return HttpResponseRedirect(choices[0].url)
         if search and not choices:
-            messages.warning(request, f"Nothing is called “{search}”: no order, customer, product or parcel.")
+            messages.warning(request, f"No order, customer, product or parcel matches “{search}”.")
         customer_id = _number(request.GET.get("customer"))
         customer = None if customer_id is None else User.objects.filter(pk=customer_id).first()
         status = next((status for status in Status if status == request.GET.get("status")), None)

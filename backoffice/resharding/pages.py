@@ -35,9 +35,9 @@ COLOURS = {
     State.ABORTED: "default",
 }
 ASKING = {
-    Act.RESUME: ("Resume", "A worker has been asked to go on with the move."),
-    Act.ABORT: ("Abort", "Its worker has been asked to give the move up."),
-    Act.DROP_SOURCE: ("Drop source", "A worker has been asked to drop what the source keeps."),
+    Act.RESUME: ("Resume", "A worker was asked to resume the move."),
+    Act.ABORT: ("Abort", "Its worker was asked to abort the move."),
+    Act.DROP_SOURCE: ("Drop source", "A worker was asked to drop the old partitions."),
 }
 
 
@@ -248,7 +248,7 @@ def _address(move: BucketMove) -> str:
 
 
 def _no_broker(command: str) -> str:
-    return f"The broker does not answer, so no worker can be asked. `manage.py {command}` needs none."
+    return f"The broker does not answer, so no worker can start. `manage.py {command}` needs none."
 
 
 def _page(admin: Any, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:

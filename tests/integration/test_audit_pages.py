@@ -90,13 +90,13 @@ def test_one_audit_at_a_time(office: Client, asked: list[Any]) -> None:
     office.post(PAGE)
     response = office.post(PAGE, follow=True)
 
-    assert "under way already" in text(response)
+    assert "running already" in text(response)
     assert len(asked) == 1
 
 
 def test_an_audit_whose_worker_died_stands_in_nobodys_way(office: Client, asked: list[Any]) -> None:
     AuditRun.objects.create(started_at=timezone.now() - timedelta(hours=2), settle_seconds=60)
-    assert "has not come to its end" in text(office.get(PAGE))
+    assert "did not finish" in text(office.get(PAGE))
 
     office.post(PAGE)
 
@@ -133,7 +133,7 @@ def test_an_audit_that_fails_says_so(office: Client, monkeypatch: pytest.MonkeyP
     with pytest.raises(RuntimeError):
         tasks.run_audit()
 
-    assert "has not come to its end: RuntimeError" in text(office.get(PAGE))
+    assert "did not finish: RuntimeError" in text(office.get(PAGE))
 
 
 def test_the_last_audits_are_kept(office: Client, monkeypatch: pytest.MonkeyPatch) -> None:

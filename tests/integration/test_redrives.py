@@ -295,7 +295,7 @@ def test_a_run_redrives_all_that_match_at_its_rate(office: Client, notes: Notes,
     run = start(office, "error=ValueError", rate=2)
     publisher = Handing()
 
-    assert "5 letters match status open, error ValueError" in asked
+    assert "5 dead letters match status open, error ValueError" in asked
     assert posted == [(run.pk, 0)]
     assert redrives.work(run.pk, 0, publisher) == 1
     assert len(publisher.sent) == 2
@@ -401,7 +401,7 @@ def test_a_run_whose_worker_died_is_shown_as_interrupted_and_taken_up_again(
     collect_dead_letters(0)
     assert posted == []
     RedriveRun.objects.update(worked_at=timezone.now() - redrives.STALLED_AFTER - timedelta(seconds=1))
-    assert "Interrupted" in text(office.get(f"{LETTERS}runs/{run.pk}/"))
+    assert "Stalled" in text(office.get(f"{LETTERS}runs/{run.pk}/"))
 
     collect_dead_letters(0)
 

@@ -368,7 +368,7 @@ def test_schedules_of_the_shop_are_neither_disabled_nor_deleted_from_the_list(
     office.post(LIST, {"action": "delete_selected", "_selected_action": both, "post": "yes"})
     office.post(f"{LIST}{sweep.pk}/delete/", {"post": "yes"})
 
-    assert f"The shop cannot do without “{sweep.name}”: nothing was disabled." in page
+    assert f"“{sweep.name}” cannot be disabled: the system needs them." in page
     assert PeriodicTask.objects.filter(pk__in=both, enabled=True).count() == 2
     office.post(LIST, {"action": "disable_tasks", "_selected_action": [other.pk]})
     assert not PeriodicTask.objects.get(pk=other.pk).enabled
@@ -376,7 +376,7 @@ def test_schedules_of_the_shop_are_neither_disabled_nor_deleted_from_the_list(
 
 def test_the_sweep_is_paused_and_goes_on_and_both_are_recorded(office: Client, sweep: PeriodicTask) -> None:
     before = PeriodicTasks.last_change()
-    assert "cancelled by the clock" in office.get(LIST).content.decode()
+    assert "cancelled automatically" in office.get(LIST).content.decode()
 
     for paused, word in (("yes", "paused"), ("yes", "paused already"), ("no", "resumed"), ("no", "resumed already")):
         page = office.post(f"{LIST}pause-sweep/", {"paused": paused}, follow=True).content.decode()
