@@ -218,6 +218,18 @@ def time(column: str, title: str) -> Any:
     return display(description=title, ordering=column)(lambda admin, row: stamp(getattr(row, column)))
 
 
+class ListFilter(forms.Form):
+    """What a list can be narrowed to, in the page's address. A field that makes no sense says so, the others apply."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, auto_id="filter-%s")
+        self.full_clean()
+
+    def parameters(self) -> dict[str, str]:
+        """The fields that are filled in, as they were typed, for links to other pages of the same list."""
+        return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
+
+
 class CarefulModelAdmin(EditableModelAdmin):
     """Nothing is deleted."""
 

@@ -12,14 +12,13 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from backoffice.base import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link, time
+from backoffice.base import CarefulModelAdmin, MinorUnitsField, OfOrders, operator, order_link, render_page, time
 from backoffice.step_chart import step_chart
 from eventing.recorded import Metadata
 from inventory import handlers, selectors
@@ -263,14 +262,8 @@ class ProductAdmin(CarefulModelAdmin):
                 self.log_change(request, product, done)
                 messages.success(request, f"{product.name}: {done}")
                 return HttpResponseRedirect(reverse("admin:inventory_product_change", args=[product.pk]))
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "original": product,
-            "title": f"{form.verb} {product.name}",
-            "form": form,
-        }
-        return TemplateResponse(request, "admin/inventory/product/change_stock.html", context)
+        context = {"original": product, "form": form}
+        return render_page(request, "inventory/product/change_stock", f"{form.verb} {product.name}", context, of=self)
 
 
 class CategoryForm(forms.ModelForm):

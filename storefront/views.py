@@ -187,8 +187,8 @@ def _order_context(request: HttpRequest, found: OrderDetail, form: PaymentForm) 
     payment = payments.state(found.id)
     status = progress.status_of(history)
     is_in_cart = status is Status.REJECTED and _is_in_cart(request, found)
-    # Only while somebody waits for the gateway: then its silence is worth a word.
-    gateway_is_silent = payment.progress is Progress.IN_PROGRESS and not breakers.is_closed(gateway.BREAKER.name)
+    # The page says so only while a customer waits for the gateway.
+    gateway_unavailable = payment.progress is Progress.IN_PROGRESS and not breakers.is_closed(gateway.BREAKER.name)
     return {
         "order": found,
         "ship_to": progress.ship_to(history),
@@ -202,8 +202,8 @@ def _order_context(request: HttpRequest, found: OrderDetail, form: PaymentForm) 
         "is_in_cart": is_in_cart,
         "can_cancel": status in CANCELLABLE and payment.progress in PAYABLE,
         "payment_form": form,
-        "gateway_is_silent": gateway_is_silent,
-        "seen": f"{len(history)}.{payment.progress}.{payment.payment_id}{'.silent' if gateway_is_silent else ''}",
+        "gateway_unavailable": gateway_unavailable,
+        "seen": f"{len(history)}.{payment.progress}.{payment.payment_id}{'!' if gateway_unavailable else ''}",
         "pause": progress.pause(status, payment),
     }
 

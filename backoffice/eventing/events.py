@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 
 from backoffice import keyset
-from backoffice.base import order_link, render_page
+from backoffice.base import ListFilter, order_link, render_page
 from eventing import browser, registry
 from eventing.browser import Key
 from eventing.recorded import event_id, stream_name
@@ -29,25 +29,21 @@ OUTBOX_ROWS = 20
 SUBJECTS = {PRODUCT: "inventory_product", MESSAGE: "notifications_message"}
 
 
-class Moment(forms.DateTimeInput):
-    input_type = "datetime-local"
-
-    def __init__(self) -> None:
-        super().__init__(format="%Y-%m-%dT%H:%M")
+def time_input() -> forms.DateTimeInput:
+    return forms.DateTimeInput(format="%Y-%m-%dT%H:%M", attrs={"type": "datetime-local"})
 
 
-class EventFilter(forms.Form):
-    """A field that makes no sense says so, and the others apply. Times are in UTC."""
+def type_choices() -> list[tuple[str, str]]:
+    return [("", "All types"), *((one, one) for one in sorted(one.TYPE for one in registry.event_classes()))]
 
-    type = forms.ChoiceField(required=False)
+
+class EventFilter(ListFilter):
+    """Times are in UTC."""
+
+    type = forms.ChoiceField(required=False, choices=type_choices)
     stream = forms.CharField(required=False, max_length=80, label="Stream, event or order number")
-    since = forms.DateTimeField(required=False, widget=Moment, label="Recorded from")
-    until = forms.DateTimeField(required=False, widget=Moment, label="Recorded before")
-
-    def __init__(self, data: Any) -> None:
-        super().__init__(data, auto_id="filter-%s")
-        types = sorted(one.TYPE for one in registry.event_classes())
-        self.fields["type"].choices = [("", "All types"), *((one, one) for one in types)]  # type: ignore[attr-defined]
+    since = forms.DateTimeField(required=False, widget=time_input(), label="Recorded from")
+    until = forms.DateTimeField(required=False, widget=time_input(), label="Recorded before")
 
     def clean_stream(self) -> tuple[str, int, int] | None:
         text = self.cleaned_data["stream"]
@@ -61,7 +57,6 @@ class EventFilter(forms.Form):
             raise forms.ValidationError("Neither a stream, nor an event, nor an order has such a name.") from None
 
     def filters(self) -> dict[str, Any]:
-        self.full_clean()
         values = self.cleaned_data
         category, stream_id, _ = values.get("stream") or ("", None, 0)
         chosen = {
@@ -72,9 +67,6 @@ class EventFilter(forms.Form):
             "recorded_at__lt": values.get("until"),
         }
         return {name: value for name, value in chosen.items() if value not in ("", None)}
-
-    def parameters(self) -> dict[str, str]:
-        return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
 
 
 def sees_events(request: HttpRequest) -> bool:

@@ -15,7 +15,6 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db import Error
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.http import urlencode
@@ -204,8 +203,8 @@ class OrderAdmin(ModelAdmin):
     """The rows are spread over databases, so list and page read through the selectors instead of a queryset."""
 
     def get_urls(self) -> list[URLPattern]:
-        act = self.admin_site.admin_view(self.act)
-        act_on_many = self.admin_site.admin_view(self.act_on_many)
+        act = backoffice.guarded(self.act, self.has_change_permission)
+        act_on_many = backoffice.guarded(self.act_on_many, self.has_change_permission)
         return [
             path("act-on-many/", act_on_many, name="orders_order_act_on_many"),
             path("<str:object_id>/act/", act, name="orders_order_act"),
@@ -251,10 +250,7 @@ class OrderAdmin(ModelAdmin):
         if not choices:
             page = self._page_of(customer, request.GET) if customer else self._page(status, only, filters, request.GET)
         context = {
-            **self.admin_site.each_context(request),
             **page,
-            "title": "Orders",
-            "opts": self.opts,
             "search": search,
             "choices": choices,
             "customer": customer,
@@ -267,7 +263,7 @@ class OrderAdmin(ModelAdmin):
             "actions": ACTIONS if self.has_change_permission(request) else (),
             **(extra_context or {}),
         }
-        return TemplateResponse(request, "admin/orders/order/change_list.html", context)
+        return backoffice.render_page(request, "orders/order/change_list", "Orders", context, of=self)
 
     def _page(
         self, status: Status | None, only: Only, filters: Mapping[str, str], parameters: Mapping[str, str]
@@ -280,7 +276,7 @@ class OrderAdmin(ModelAdmin):
         extra = {**filters, "status": status}
         return {
             "rows": _listed(rows),
-            "silent": _named(page.unavailable),
+            "unavailable": _named(page.unavailable),
             "newer": _link(extra, after=rows[0]) if rows and (before or (after and more)) else None,
             "older": _link(extra, before=rows[-1]) if rows and (after or more) else None,
         }
@@ -293,10 +289,10 @@ class OrderAdmin(ModelAdmin):
             if not is_transient(error):
                 raise
             alias = shards.alias_of_bucket(numbers.bucket_of_customer(customer.pk))
-            return {"rows": [], "silent": _named([alias]), "newer": None, "older": None}
+            return {"rows": [], "unavailable": _named([alias]), "newer": None, "older": None}
         shown = rows[:PAGE_SIZE]
         older = _link({"customer": customer.pk}, before=shown[-1]) if len(rows) > PAGE_SIZE else None
-        return {"rows": _listed(shown), "silent": [], "newer": None, "older": older}
+        return {"rows": _listed(shown), "unavailable": [], "newer": None, "older": older}
 
     # --- The page of an order ---------------------------------------------------------------------------------------
 
@@ -308,13 +304,8 @@ class OrderAdmin(ModelAdmin):
         order_id = _order_id(object_id)
         if order_id is None:
             return self._not_found(request, object_id)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "original": Order(id=order_id),
-            "title": f"Order {numbers.to_text(order_id)}",
-            "alias": shards.alias_of(order_id),
-        }
+        title = f"Order {numbers.to_text(order_id)}"
+        context: dict[str, Any] = {"original": Order(id=order_id), "alias": shards.alias_of(order_id)}
         try:
             order = selectors.get(order_id)
             if order is None:
@@ -324,12 +315,14 @@ class OrderAdmin(ModelAdmin):
             if not is_transient(error):
                 raise
             context["error"] = str(error)
-            page = TemplateResponse(request, "admin/orders/order/unavailable.html", context, status=503)
+            page = backoffice.render_page(request, "orders/order/unavailable", title, context, of=self, status=503)
             page.headers["Retry-After"] = str(RETRY_SECONDS)
             return page
         if self.has_change_permission(request):
             context["actions"] = [action for action in ACTIONS if order.status in action.statuses]
-        return TemplateResponse(request, "admin/orders/order/change_form.html", context | (extra_context or {}))
+        return backoffice.render_page(
+            request, "orders/order/change_form", title, context | (extra_context or {}), of=self
+        )
 
     def _everything(self, request: HttpRequest, order: OrderDetail) -> dict[str, Any]:
         timeline = timeline_of(order.id)
@@ -356,9 +349,7 @@ class OrderAdmin(ModelAdmin):
         return HttpResponseRedirect(reverse("admin:orders_order_changelist"))
 
     def act(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Do what the operator has asked for and confirmed; a refusal is told on the order's page."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
+        """Do what the operator has confirmed; the order's page shows a refusal."""
         order_id = _order_id(object_id)
         if order_id is None:
             return self._not_found(request, object_id)
@@ -370,9 +361,7 @@ class OrderAdmin(ModelAdmin):
         return HttpResponseRedirect(backoffice.order_url(order_id))
 
     def act_on_many(self, request: HttpRequest) -> HttpResponse:
-        """Ask once for all orders that were ticked, then tell of each what came of it."""
-        if not self.has_change_permission(request):
-            raise PermissionDenied
+        """Ask for one confirmation for all selected orders, then show the outcome of each."""
         action = next((action for action in ACTIONS if action.name == request.POST.get("action")), None)
         order_ids = [order_id for text in request.POST.getlist("order") if (order_id := _order_id(text)) is not None][
             :PAGE_SIZE
@@ -383,33 +372,25 @@ class OrderAdmin(ModelAdmin):
             if request.method == "POST":
                 messages.warning(request, "Tick the orders that something is to be done with, and choose what.")
             return HttpResponseRedirect(here)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "action": action,
-            "here": here,
-            "back": back,
-        }
+        context: dict[str, Any] = {"action": action, "here": here, "back": back}
         if "confirmed" not in request.POST:
             page = selectors.several(order_ids)
             asked = [(row, row.order.status in action.statuses) for row in _listed(page.items)]
             context |= {
-                "title": f"{action.title}: {_orders(len(asked))}",
                 "asked": asked,
                 "possible": sum(possible for _, possible in asked),
-                "silent": _named(page.unavailable),
+                "unavailable": _named(page.unavailable),
             }
-            return TemplateResponse(request, "admin/orders/order/act_on_many.html", context)
+            title = f"{action.title}: {_orders(len(asked))}"
+            return backoffice.render_page(request, "orders/order/act_on_many", title, context, of=self)
         outcomes = [
             (numbers.to_text(order_id), self._carry_out(request, action, order_id, _written(request, action, order_id)))
             for order_id in order_ids
         ]
         done = sum(outcome.level == messages.SUCCESS for _, outcome in outcomes)
-        context |= {
-            "title": f"{action.title}: {done} of {_orders(len(outcomes))} done",
-            "outcomes": outcomes,
-        }
-        return TemplateResponse(request, "admin/orders/order/acted_on_many.html", context)
+        title = f"{action.title}: {done} of {_orders(len(outcomes))} done"
+        context["outcomes"] = outcomes
+        return backoffice.render_page(request, "orders/order/acted_on_many", title, context, of=self)
 
     def _carry_out(self, request: HttpRequest, action: Action, order_id: int, written: str) -> Outcome:
         number = numbers.to_text(order_id)

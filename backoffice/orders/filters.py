@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 
 from django import forms
 
+from backoffice.base import ListFilter
 from orders.selectors import Only
 from sharding import numbers, shards
 
@@ -14,30 +14,30 @@ LONGEST = 40  # of product and coupon codes
 LONGEST_TRACKING = 100
 
 
-class Day(forms.DateInput):
-    input_type = "date"
-
-    def __init__(self) -> None:
-        super().__init__(format="%Y-%m-%d")
+def day_input() -> forms.DateInput:
+    return forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
 
 
-class OrderFilter(forms.Form):
-    """A field that makes no sense says so, and the others apply. Days are in UTC and both included."""
+def shard_choices() -> list[tuple[str, str]]:
+    return [("", "All shards"), *((alias, alias) for alias in shards.aliases())]
 
-    shard = forms.ChoiceField(required=False)
-    bucket = forms.IntegerField(required=False, min_value=0, max_value=numbers.BUCKETS - 1)
-    since = forms.DateField(required=False, widget=Day, label="Placed from")
-    until = forms.DateField(required=False, widget=Day, label="Placed until")
+
+class OrderFilter(ListFilter):
+    """Days are in UTC and both included."""
+
+    shard = forms.ChoiceField(required=False, choices=shard_choices)
+    bucket = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=numbers.BUCKETS - 1,
+        widget=forms.NumberInput({"placeholder": f"0 to {numbers.BUCKETS - 1}"}),
+    )
+    since = forms.DateField(required=False, widget=day_input(), label="Placed from")
+    until = forms.DateField(required=False, widget=day_input(), label="Placed until")
     sku = forms.CharField(required=False, max_length=LONGEST, label="Product (SKU)")
     coupon = forms.CharField(required=False, max_length=LONGEST)
     tracking = forms.CharField(required=False, max_length=LONGEST_TRACKING, label="Tracking number")
     part = forms.CharField(required=False, label="Part of the number")
-
-    def __init__(self, data: Any) -> None:
-        super().__init__(data, auto_id="filter-%s")
-        aliases = shards.aliases()
-        self.fields["shard"].choices = [("", "All shards"), *((alias, alias) for alias in aliases)]  # type: ignore[attr-defined]
-        self.fields["bucket"].widget.attrs["placeholder"] = f"0 to {numbers.BUCKETS - 1}"
 
     def clean_coupon(self) -> str:
         return str(self.cleaned_data["coupon"]).upper()
@@ -52,7 +52,6 @@ class OrderFilter(forms.Form):
         return part
 
     def only(self) -> Only:
-        self.full_clean()
         values = self.cleaned_data
         until = values.get("until")
         return Only(
@@ -65,10 +64,6 @@ class OrderFilter(forms.Form):
             tracking=values.get("tracking") or None,
             part=values.get("part") or None,
         )
-
-    def parameters(self) -> dict[str, str]:
-        """The fields that are filled in, as they were typed, for links to other pages of the same list."""
-        return {name: text for name in self.fields if (text := self.data.get(name, "").strip())}
 
 
 def _midnight(day: date | None) -> datetime | None:

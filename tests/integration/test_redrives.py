@@ -271,7 +271,7 @@ def test_open_letters_are_grouped_by_subscriber_and_error_with_links_to_the_list
 
     response = office.get(LETTERS)
 
-    assert [(one["subscriber"], one["error"], one["letters"]) for one in response.context["groups"]] == [
+    assert [(one["subscriber"], one["error"], one["dead_letters"]) for one in response.context["groups"]] == [
         ("notes", "ValueError", 2),
         ("notes", "KeyError", 1),
     ]

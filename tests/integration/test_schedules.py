@@ -381,7 +381,7 @@ def test_the_sweep_is_paused_and_goes_on_and_both_are_recorded(office: Client, s
     for paused, word in (("yes", "paused"), ("yes", "paused already"), ("no", "resumed"), ("no", "resumed already")):
         page = office.post(f"{LIST}pause-sweep/", {"paused": paused}, follow=True).content.decode()
         assert f"“{sweep.name}” was {word}." in page
-        assert ("No order is cancelled now" in page) == (paused == "yes")
+        assert ("Overdue orders are not cancelled now" in page) == (paused == "yes")
         assert sweep_is_paused() == (paused == "yes")
 
     assert [entry.change_message for entry in LogEntry.objects.order_by("id")] == ["It was paused.", "It was resumed."]
