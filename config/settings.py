@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import environ
-import structlog
 from django.urls import reverse_lazy
 
 from config import logs, roles, secret_key
@@ -386,47 +385,4 @@ PROBE_CACHE_SECONDS = 1.0  # how old an answer may be: many who ask cost no more
 # --- Logging: one line an event; JSON where programs read it -------------------------------------------------------
 
 LOG_LEVEL = env.text("LOG_LEVEL")
-_shared_processors: list[Any] = [
-    structlog.contextvars.merge_contextvars,
-    logs.correlate,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.StackInfoRenderer(),
-]
-_for_people = EMBEDDED or sys.stderr.isatty()
-_renderer: Any = structlog.dev.ConsoleRenderer() if _for_people else structlog.processors.JSONRenderer()
-structlog.configure(
-    processors=[
-        structlog.stdlib.filter_by_level,
-        *_shared_processors,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    cache_logger_on_first_use=True,
-)
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "structlog": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                logs.cut,
-                _renderer,
-            ],
-            "foreign_pre_chain": _shared_processors,
-        }
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structlog"}},
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {
-        "django": {"handlers": []},  # its own would write each line a second time, in another form
-        "django.db.backends": {"level": "WARNING"},
-        "django_structlog": {"level": "WARNING"},
-        "amqp": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},  # that a task has arrived: its end is logged, too
-    },
-}
+LOGGING = logs.configure(LOG_LEVEL, for_people=EMBEDDED or sys.stderr.isatty())
