@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab.figures import Figure, missed, write
+from lab.harness import say
 from lab.harness.probes import Unusable
 from lab.harness.shell import ShellError
 from lab.harness.stack import StackError
-from lab.harness.system import NotQuiet, say
+from lab.harness.system import NotQuiet
 
 
 def parser(name: str, description: str | None, *, json: bool = True, **options: object) -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from typing import Any
 from lab.figures import Figure, none, some
 from sharding import numbers
 
-# The audit's checks that tell of something that happened twice, or of more than there was. A violation of any other
+# The audit's checks of something that happened twice, or of more than there was. A violation of any other
 # check counts as lost.
 DOUBLED = frozenset(
     {

@@ -72,7 +72,7 @@ Act = Callable[[Prize], bool | None]  # whether it has won; None if that shows l
 class Race:
     """`prepare` makes so many orders ready to start; `final` are the ways in which the race for one may end.
 
-    With `has_payments` the money is asked of a gateway; otherwise orders are only told that they are paid.
+    With `has_payments` the money is asked of a gateway; otherwise orders only get commands that say so.
     """
 
     name: str

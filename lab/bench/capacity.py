@@ -19,9 +19,10 @@ import psutil
 from lab import command
 from lab.bench.command import UNLIMITED, Bench, Effort
 from lab.figures import Figure, figure
+from lab.harness import say
 from lab.harness.installations import production
 from lab.harness.stack import Processes
-from lab.harness.system import say, temporary_system
+from lab.harness.system import temporary_system
 from lab.programs import questions
 
 SERVICES = {"postgres": "PostgreSQL", "beam.smp": "RabbitMQ", "redis-server": "Redis"}

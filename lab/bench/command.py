@@ -23,10 +23,11 @@ from lab import command
 from lab.bench import compiled, reading, shards
 from lab.client import Client
 from lab.figures import FLOOR, Asked, Figure, at_least, at_most, clean, figure
+from lab.harness import say, wait_until
 from lab.harness.installations import production, temporary_installation
 from lab.harness.probes import Unusable
 from lab.harness.shell import Shell
-from lab.harness.system import System, say, temporary_system
+from lab.harness.system import System, temporary_system
 from lab.programs import parts, questions, shop
 from lab.traffic import Traffic, meanwhile
 
@@ -114,7 +115,7 @@ def _parts(found: dict[str, list[float]]) -> list[Figure]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class Sustained:
     """How the shop kept up with orders at a rate; `oldest` in seconds, from placed to confirmed in milliseconds.
 
     `missing` is the part of the orders that should have been taken and were neither taken nor on their way at the end.
@@ -127,13 +128,13 @@ class Kept:
     p99: float
 
     @property
-    def up(self) -> bool:
+    def kept_up(self) -> bool:
         behind = self.oldest >= BEHIND_SECONDS or self.p99 >= 1_000 * BEHIND_SECONDS
         return self.missing <= 0.1 and not behind
 
     def __str__(self) -> str:
         return (
-            f"{'kept up' if self.up else 'fell behind'} ({self.rate:.0f} taken, oldest event {self.oldest:.1f} s,"
+            f"{'kept up' if self.kept_up else 'fell behind'} ({self.rate:.0f} taken, oldest event {self.oldest:.1f} s,"
             f" confirmed after {self.p50:.0f} ms, 99 of 100 within {self.p99:.0f} ms)"
         )
 
@@ -230,20 +231,20 @@ class Bench:
         while not good or bad / good > effort.precision:
             if rate < 1:
                 raise Unusable("the shop does not keep up with one order a second")
-            kept = self._sustain(rate, effort.seconds)
-            good, bad = (rate, bad) if kept.up else (good, rate)
+            found = self._sustain(rate, effort.seconds)
+            good, bad = (rate, bad) if found.kept_up else (good, rate)
             rate = good * step if bad == float("inf") else (good * bad) ** 0.5 if good else bad / step
-        while not (kept := self._sustain(good, effort.sustain)).up:
+        while not (found := self._sustain(good, effort.sustain)).kept_up:
             good *= 0.9
         name = f"orders confirmed as they come, for {effort.sustain} s"
         return good, [
-            figure(name, kept.rate, "orders/s", at_least(0.12, of_floor=True)),
-            figure("  placed → confirmed: p50", kept.p50, "ms"),
-            figure("  placed → confirmed: p99", kept.p99, "ms"),
-            figure("  oldest unpublished event", kept.oldest, "s", at_most(BEHIND_SECONDS)),
+            figure(name, found.rate, "orders/s", at_least(0.12, of_floor=True)),
+            figure("  placed → confirmed: p50", found.p50, "ms"),
+            figure("  placed → confirmed: p99", found.p99, "ms"),
+            figure("  oldest unpublished event", found.oldest, "s", at_most(BEHIND_SECONDS)),
         ]
 
-    def _sustain(self, rate: float, seconds: int) -> Kept:
+    def _sustain(self, rate: float, seconds: int) -> Sustained:
         since = datetime.now(UTC)
         oldest: list[float] = []
         with meanwhile(lambda: oldest.append(self.system.call(questions.oldest_unpublished)), every=0.25):
@@ -253,18 +254,18 @@ class Bench:
         self.drain()
         confirmed = self.system.call(questions.confirmation_times, since)
         if len(confirmed) < 2:
-            return Kept(rate=0.0, missing=1.0, oldest=max(oldest), p50=math.inf, p99=math.inf)
+            return Sustained(rate=0.0, missing=1.0, oldest=max(oldest), p50=math.inf, p99=math.inf)
         milliseconds = quantiles(confirmed, n=100)
         on_their_way = 1 + min(compiled.CONNECTIONS, rate * answered.p99 / 1_000)
-        kept = Kept(
+        found = Sustained(
             rate=answered.rate,
             missing=1 - (answered.requests + on_their_way) / (rate * seconds),
             oldest=max(oldest),
             p50=milliseconds[49],
             p99=milliseconds[98],
         )
-        say(f"{rate:.0f} orders/s for {seconds} s: {kept}")
-        return kept
+        say(f"{rate:.0f} orders/s for {seconds} s: {found}")
+        return found
 
     def _latencies(self, when: str, rate: float, percentile: int, asked: Asked) -> list[Figure]:
         """Milliseconds from placed to confirmed while orders come at a rate."""
@@ -273,11 +274,8 @@ class Bench:
             since = datetime.now(UTC)
             with Traffic(self.clients, lambda client: client.place((SKUS[0], 1)), rate=rate) as traffic:
                 time.sleep(self.effort.seconds)
-                deadline = time.monotonic() + DRAIN_SECONDS
-                while len(traffic.requests) - len(traffic.failures) < 2:
-                    if time.monotonic() > deadline:
-                        raise Unusable(f"two orders were not placed within {DRAIN_SECONDS} s")
-                    time.sleep(0.1)
+                if not wait_until(lambda: len(traffic.requests) - len(traffic.failures) >= 2, DRAIN_SECONDS):
+                    raise Unusable(f"two orders were not placed within {DRAIN_SECONDS} s")
             self.drain()
             milliseconds = quantiles(self.system.call(questions.confirmation_times, since), n=100)
             middle.append(milliseconds[49])

@@ -6,15 +6,15 @@ common deadline, and watches the sweep, the returning stock and coupons, and the
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from lab import command
 from lab.figures import Figure, at_least, clean, figure, none, some
-from lab.harness.system import NotQuiet, say, temporary_system
+from lab.harness import say, wait_until
+from lab.harness.system import NotQuiet, temporary_system
 from lab.programs import questions, shop
 
 SKU = "DUE"
@@ -36,11 +36,9 @@ def place(orders: int, due: datetime) -> int:
     return customers[0]
 
 
-def wait_until(condition: Callable[[], bool], deadline: datetime) -> float:
-    """Ask again and again until it is so, or too late; returns how many seconds were left."""
-    while not condition() and datetime.now(UTC) < deadline:
-        time.sleep(POLL_SECONDS)
-    return (deadline - datetime.now(UTC)).total_seconds()
+def until(moment: datetime) -> float:
+    """In seconds; negative if it is over."""
+    return (moment - datetime.now(UTC)).total_seconds()
 
 
 def measure(orders: int, log_dir: Path) -> list[Figure]:
@@ -55,24 +53,25 @@ def measure(orders: int, log_dir: Path) -> list[Figure]:
         def count(status: str) -> int:
             return system.call(questions.counts_by_status, first).get(status, 0)
 
-        wait_until(lambda: count("placed") == 0, due)
+        wait_until(lambda: count("placed") == 0, until(due), every=POLL_SECONDS)
         confirmed = count("confirmed")
         say(f"{confirmed} of them are confirmed; waiting for the deadline …")
-        wait_until(lambda: count("cancelled") == orders, too_late)
+        wait_until(lambda: count("cancelled") == orders, until(too_late), every=POLL_SECONDS)
         cancelled = count("cancelled")
         say(f"{cancelled} are cancelled; waiting for stock and coupons …")
 
         def is_back() -> bool:
             return system.call(questions.reserved_and_redeemed, SKU, COUPON) == before
 
-        returned_after = patience - wait_until(is_back, too_late)
+        wait_until(is_back, until(too_late), every=POLL_SECONDS)
+        returned_after = patience - until(too_late)
         say("they are back; waiting until every event was handled …")
         left = ""
         try:
-            system.wait_until_quiet(max(1.0, (too_late - datetime.now(UTC)).total_seconds()))
+            system.wait_until_quiet(max(1.0, until(too_late)))
         except NotQuiet as error:
             left = str(error)
-        quiet_after = (datetime.now(UTC) - due).total_seconds()
+        quiet_after = -until(due)
         moments = system.call(questions.cancellation_moments, first)
         late = [(at - due).total_seconds() for at in moments] or [0.0]
         reserved, redeemed = system.call(questions.reserved_and_redeemed, SKU, COUPON)

@@ -12,8 +12,9 @@ from statistics import median, quantiles
 from lab import command
 from lab.client import Client
 from lab.figures import Figure, at_most, figure
+from lab.harness import say
 from lab.harness.stack import Embedded
-from lab.harness.system import System, say, temporary_system
+from lab.harness.system import System, temporary_system
 
 TARGET_P95_MS = {"services": 300, "embedded": 500}
 WARM_UP = 10

@@ -18,9 +18,10 @@ from statistics import median, quantiles
 from lab import command
 from lab.client import Customer
 from lab.figures import Figure, at_most, figure, none
+from lab.harness import say
 from lab.harness.installations import SHARDS, production
 from lab.harness.shell import Shell, ShellError
-from lab.harness.system import NotQuiet, System, say, temporary_system
+from lab.harness.system import NotQuiet, System, temporary_system
 from lab.oracle import Ledger, Verdict, judge
 from lab.programs import breaking, questions, shop
 from lab.traffic import Request, Traffic

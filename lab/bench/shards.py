@@ -12,10 +12,11 @@ from pathlib import Path
 from lab import command
 from lab.bench import moves, reading
 from lab.figures import Figure, at_least, clean, figure
+from lab.harness import say
 from lab.harness.installations import temporary_installation
 from lab.harness.shell import Shell
 from lab.harness.stack import Stack
-from lab.harness.system import System, say
+from lab.harness.system import System
 from lab.programs import questions
 
 ORDERS_PER_SECOND = 5_000

@@ -65,7 +65,7 @@ class Campaign:
     rate: float = RATE
 
     def prepare(self, *, wait: bool = True) -> None:
-        """Products and a coupon to order with. Raises NotQuiet if the new shop does not come to rest."""
+        """Products and a coupon to order with. Raises NotQuiet if the new shop does not become quiet."""
         for sku in SKUS:
             new_product(self.lab, self.ledger, PLENTY, sku)
         self.lab.call(shop.coupon, COUPON)

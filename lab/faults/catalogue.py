@@ -7,7 +7,6 @@ time: it is resumed when everything is quiet, to check what only it can know.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from lab.client import Customer
 from lab.faults.lab import Lab
+from lab.harness import wait_until
 from lab.oracle import Ledger
 from lab.programs import shop
 
@@ -69,10 +69,7 @@ def require(condition: bool, text: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        require(time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.1)
+    require(wait_until(condition, seconds), f"not within {seconds:.0f} s: {what}")
 
 
 def new_customers(lab: Lab, ledger: Ledger, count: int) -> list[Customer]:

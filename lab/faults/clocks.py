@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 from urllib.request import urlopen
 
 from lab.faults.catalogue import WAIT_SECONDS, FaultFailed, Stage, Staging, add, new_customers, require, wait_for
-from lab.faults.infrastructure import ORDERS, TRIES, place_due_soon
+from lab.faults.infrastructure import ORDERS, TRIES, orders_due_soon
 from lab.faults.lab import Lab
 from lab.harness.instances import faketime_library
 from lab.oracle import Ledger, Promise
@@ -96,9 +96,7 @@ class DueSoon:
         self._lab = lab
         [customer] = new_customers(lab, ledger, 1)
         for attempt in range(1, TRIES + 1):
-            promises = [place_due_soon(lab, customer, attempt * TERM) for _ in range(2 * ORDERS)]
-            for promise in promises:
-                customer.wait_for(promise, "confirmed", "cancelled", seconds=WAIT_SECONDS)
+            promises = orders_due_soon(lab, customer, 2 * ORDERS, attempt * TERM)
             paid, self._unpaid = promises[:ORDERS], promises[ORDERS:]
             self._due = {promise.order_id: self._ask("expires_at", promise)[0] for promise in self._unpaid}
             if all(self._due.values()) and all(customer.pay(promise) for promise in paid):

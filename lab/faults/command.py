@@ -12,7 +12,7 @@ import textwrap
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 
 from lab import command
 from lab.faults.campaign import MUTATIONS, RATE, RECOVERY_SECONDS, Campaign, Outcome, try_mutation
@@ -24,8 +24,8 @@ from lab.harness.services import install_tools
 from lab.harness.stack import StackError
 from lab.harness.system import NotQuiet
 
-COLUMNS = ("injected", "accepted", "lost", "doubled", "oversold")
-WIDTHS = (9, 10, 6, 9, 10)
+LINE = "{:<30}{:>9}{:>10}{:>6}{:>9}{:>10}{:>18}"
+HEADER = LINE.format("fault", "injected", "accepted", "lost", "doubled", "oversold", "longest recovery")
 
 
 @dataclass(slots=True)
@@ -41,21 +41,24 @@ class Row:
     longest_recovery: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
-        verdict = outcome.verdict
-        for name, more in zip(
-            COLUMNS, (1, outcome.accepted, verdict.lost, verdict.doubled, verdict.oversold), strict=True
-        ):
-            setattr(self, name, getattr(self, name) + more)
+        self.injected += 1
+        self.accepted += outcome.accepted
+        self.lost += outcome.verdict.lost
+        self.doubled += outcome.verdict.doubled
+        self.oversold += outcome.verdict.oversold
         self.longest_recovery = max(self.longest_recovery, outcome.recovery)
 
     @property
+    def late(self) -> bool:
+        return self.longest_recovery > RECOVERY_SECONDS
+
+    @property
     def right(self) -> bool:
-        return not (self.lost or self.doubled or self.oversold) and self.longest_recovery <= RECOVERY_SECONDS
+        return not (self.lost or self.doubled or self.oversold or self.late)
 
     def __str__(self) -> str:
-        late = "" if self.longest_recovery <= RECOVERY_SECONDS else " LATE"
-        numbers = "".join(f"{getattr(self, name):>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
-        return f"{self.fault:<30}{numbers}{f'{self.longest_recovery:.1f} s{late}':>18}"
+        *numbers, recovery = astuple(self)
+        return LINE.format(*numbers, f"{recovery:.1f} s{' LATE' if self.late else ''}")
 
 
 @dataclass(slots=True)
@@ -82,9 +85,7 @@ class Results:
         return not self.findings and self.all.right
 
     def table(self) -> str:
-        header = "".join(f"{name:>{width}}" for name, width in zip(COLUMNS, WIDTHS, strict=True))
-        lines = [f"{'fault':<30}{header}{'longest recovery':>18}"]
-        return "\n".join([*lines, *(str(self.rows[name]) for name in sorted(self.rows)), str(self.all)])
+        return "\n".join([HEADER, *(str(self.rows[name]) for name in sorted(self.rows)), str(self.all)])
 
     def as_json(self) -> dict[str, object]:
         rows = [asdict(row) for row in self.rows.values()]

@@ -252,14 +252,19 @@ def slow_clients(lab: Lab, ledger: Ledger) -> Staging:
 # --- Processes that are alive and do nothing, over the deadline of orders that are paid ------------------------------
 
 
-def place_due_soon(lab: Lab, customer: Customer, term: float) -> Promise:
-    """An order that the clock cancels after `term` seconds, unless it is paid."""
-    order_id, total = lab.call(breaking.place_due_soon, customer.customer_id, SKUS[0], term)
-    promise = Promise(
-        order_id=order_id, customer_id=customer.customer_id, items={SKUS[0]: 1}, total=total, may_expire=True
-    )
-    customer.ledger.accept(promise)
-    return promise
+def orders_due_soon(lab: Lab, customer: Customer, number: int, term: float) -> list[Promise]:
+    """Orders that are confirmed, and that the clock cancels after `term` seconds unless they are paid."""
+    promises = []
+    for _ in range(number):
+        order_id, total = lab.call(breaking.place_due_soon, customer.customer_id, SKUS[0], term)
+        promise = Promise(
+            order_id=order_id, customer_id=customer.customer_id, items={SKUS[0]: 1}, total=total, may_expire=True
+        )
+        customer.ledger.accept(promise)
+        promises.append(promise)
+    for promise in promises:
+        customer.wait_for(promise, "confirmed", "cancelled", seconds=WAIT_SECONDS)
+    return promises
 
 
 def freezing(service: str) -> Stage:
@@ -269,9 +274,7 @@ def freezing(service: str) -> Stage:
         [customer] = new_customers(lab, ledger, 1)
         for _ in range(TRIES):
             term = min(LONGEST_TERM, lab.freeze_seconds / 2)
-            promises = [place_due_soon(lab, customer, term) for _ in range(ORDERS)]
-            for promise in promises:
-                customer.wait_for(promise, "confirmed", "cancelled", seconds=WAIT_SECONDS)
+            promises = orders_due_soon(lab, customer, ORDERS, term)
             paid = 0
             if service == "web":  # nobody can pay while it is frozen
                 paid = sum(map(customer.pay, promises))

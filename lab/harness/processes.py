@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from lab.harness import ROOT
+from lab.harness import ROOT, wait_until
 
 GONE_SECONDS = 30  # in which the kernel ends what it was told to end
 POLL_SECONDS = 0.02
@@ -65,12 +65,9 @@ class Process:
         """Wait for the end of the first process, then end by force whatever is left of its group."""
         if self.child is None and not self.is_running:
             return  # its number may be somebody else's by now
-        while self.is_running and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+        wait_until(lambda: not self.is_running, deadline - time.monotonic(), every=POLL_SECONDS)
         self.signal_group(signal.SIGKILL)
-        gone_by = time.monotonic() + GONE_SECONDS
-        while (self.is_running or self.has_group()) and time.monotonic() < gone_by:
-            time.sleep(POLL_SECONDS)
+        wait_until(lambda: not (self.is_running or self.has_group()), GONE_SECONDS, every=POLL_SECONDS)
 
 
 def spawn(

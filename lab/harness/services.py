@@ -14,7 +14,6 @@ import json
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab.harness import ROOT, read_dotenv
+from lab.harness import ROOT, read_dotenv, say
 from lab.harness.instances import (
     CHROMIUMS,
     Instance,
@@ -324,11 +323,6 @@ def _instance(known: Mapping[str, Any]) -> Instance:
 
 
 # --- Command line --------------------------------------------------------------------------------------------------
-
-
-def say(text: str) -> None:
-    """Tell people something; standard output is for the environment."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def describe(found: Mapping[str, Found], reasons: Mapping[str, str]) -> None:

@@ -115,7 +115,7 @@ def _serve(pipe: Connection, env: Mapping[str, str]) -> None:
     os.setsid()  # so that Ctrl-C does not end it before it is closed
     os.environ.update(env)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    os.environ.setdefault("LOG_LEVEL", "ERROR")  # who calls is told what matters
+    os.environ.setdefault("LOG_LEVEL", "ERROR")  # failures are returned to the caller
     import django
 
     django.setup()

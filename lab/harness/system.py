@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from lab.harness import say
 from lab.harness.installations import SHARDS, temporary_installation
 from lab.harness.shell import Shell, ShellError
 from lab.harness.stack import Processes, Stack
@@ -26,11 +26,6 @@ AUDIT_SECONDS = 60.0
 
 class NotQuiet(Exception):
     """Something is still on its way after the time that it was given."""
-
-
-def say(text: str) -> None:
-    """Tell people something; standard output is for results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(slots=True)
@@ -52,10 +47,10 @@ class System:
         """What is still on its way. Raises ShellError while a service is away."""
         return self.call(questions.pending)
 
-    def wait_until_quiet(self, seconds: float, *, has_past: bool = False, tell: bool = False) -> dict[str, int]:
+    def wait_until_quiet(self, seconds: float, *, has_past: bool = False, progress: bool = False) -> dict[str, int]:
         """Wait until every event was handled or is a dead letter; returns what `pending` says then. Raises NotQuiet.
 
-        `has_past`: there are orders in bulk, and nobody remembers who has handled those. `tell`: say what is left.
+        `has_past`: there are orders in bulk, whose deliveries were not recorded. `progress`: print what is left.
         """
         began = said = time.monotonic()
         while True:
@@ -70,7 +65,7 @@ class System:
             now = time.monotonic()
             if now - began > seconds:
                 raise NotQuiet(left)
-            if tell and now - said >= SAY_SECONDS:
+            if progress and now - said >= SAY_SECONDS:
                 say(f"  {now - began:4.0f} s: still on its way: {left}")
                 said = now
             time.sleep(POLL_SECONDS)

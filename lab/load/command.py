@@ -20,13 +20,13 @@ from lab.faults.campaign import Campaign
 from lab.faults.catalogue import FAULTS
 from lab.faults.lab import Lab, private_services
 from lab.figures import machine, missed
-from lab.harness import ROOT
+from lab.harness import ROOT, say
 from lab.harness.installations import production
 from lab.harness.interrupts import Interrupts
 from lab.harness.probes import Unusable, probe_postgresql, probe_rabbitmq, probe_redis
 from lab.harness.shell import ShellError
 from lab.harness.stack import StackError
-from lab.harness.system import NotQuiet, System, say, temporary_system
+from lab.harness.system import NotQuiet, System, temporary_system
 from lab.load import charts, report
 from lab.load.buyers import allow_files
 from lab.load.driving import LoadFailed
@@ -98,7 +98,7 @@ def _run(
         if isinstance(system, Lab):
             campaign = Campaign(system, rate=FAULT_RATE)
             campaign.prepare(wait=False)
-        system.wait_until_quiet(QUIET_SECONDS, tell=True)
+        system.wait_until_quiet(QUIET_SECONDS, progress=True)
         for scenario in scenarios:
             effort = Effort(
                 users=options.users or scenario.users,

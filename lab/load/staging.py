@@ -15,9 +15,10 @@ from uuid import uuid4
 
 from lab.faults.campaign import Campaign, Injected
 from lab.faults.catalogue import Fault
+from lab.harness import say
 from lab.harness.interrupts import Interrupts
 from lab.harness.shell import ShellError
-from lab.harness.system import NotQuiet, System, say
+from lab.harness.system import NotQuiet, System
 from lab.load.charts import Sample
 from lab.load.driving import Driver
 from lab.load.recording import Recording
@@ -165,7 +166,7 @@ def stage(system: System, scenario: Scenario, effort: Effort, interrupts: Interr
                 recording = _load(system, scenario, effort, folder, samples, interrupts)
             say("  no more requests; waiting until outboxes and queues are empty …")
             try:
-                system.wait_until_quiet(effort.drain, tell=True)
+                system.wait_until_quiet(effort.drain, progress=True)
             except NotQuiet as error:
                 left = str(error)
             ended_at = time.time()

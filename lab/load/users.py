@@ -47,7 +47,7 @@ ADDRESS = {"name": "Ann Lee", "street": "Quay 1", "postal_code": "20457", "city"
 _next = count()
 
 
-# --- What Locust tells us --------------------------------------------------------------------------------------------
+# --- Events of Locust ------------------------------------------------------------------------------------------------
 
 
 @events.request.add_listener
@@ -93,23 +93,15 @@ class Customer(FastHttpUser):
         self.customer_id, self.username, self.token = PLAN["people"][next(_next) % len(PLAN["people"])]
 
     def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        name: str,
-        refusals: Collection[str] = (),
-        key: str | None = None,
+        self, method: str, path: str, body: Any = None, *, name: str, refusals: Collection[str] = (), key: str = ""
     ) -> tuple[int, dict[str, Any]]:
         """Ask the API; status and answer. Codes of `refusals` are answers like others, and stand under names of theirs.
 
         `overloaded` is what the shop is meant to say when it cannot keep up, so it is no failure either.
         """
         headers = {"Authorization": f"Bearer {self.token}"} | ({"Idempotency-Key": key} if key else {})
-        arguments: dict[str, Any] = {} if body is None else {"json": body}
         with self.client.request(
-            method, f"/api/v1/{path}", name=name, headers=headers, catch_response=True, **arguments
+            method, f"/api/v1/{path}", name=name, headers=headers, json=body, catch_response=True
         ) as response:
             try:
                 answer = json.loads(response.text or "{}")
@@ -309,9 +301,8 @@ class Program(Customer):
         for number in numbers:
             RECORDER.write("order", number)
         if len(numbers) > 1:
-            RECORDER.write(
-                "request", time.time(), 0.0, PLACE, f"one key has made the orders {' and '.join(sorted(numbers))}"
-            )
+            failure = f"one key has made the orders {' and '.join(sorted(numbers))}"
+            RECORDER.write("request", time.time(), 0.0, PLACE, failure)
 
     @task(1)
     def orders(self) -> None:

@@ -46,7 +46,7 @@ class RolledBack(Exception):
 
 
 class HeldOrder:
-    """An order whose transaction stays open, with its event and outbox row written, until it is told how to end."""
+    """An order whose transaction stays open, with its event and outbox row written, until `end_order`."""
 
     def __init__(self, customer_id: int, sku: str) -> None:
         self.appended: Queue[tuple[int, int]] = Queue()
@@ -105,8 +105,8 @@ def pay_early(order_id: int, customer_id: int, amount: int) -> None:
 def redrive(order_id: int) -> None:
     """Redrive the dead letters of an order."""
     with Publisher() as publisher:
-        for letter in DeadLetter.objects.filter(status="open", stream_id=order_id):
-            deadletters.redrive(letter, publisher, by="faults")
+        for dead_letter in DeadLetter.objects.filter(status="open", stream_id=order_id):
+            deadletters.redrive(dead_letter, publisher, by="faults")
 
 
 def replay_and_die(when: str, *arguments: str) -> None:

@@ -97,7 +97,7 @@ def audit(settle: float = 0) -> dict[str, Any]:
 
 
 def orders(customers: Sequence[int], endings: Sequence[str] = ENDINGS) -> dict[int, Order]:
-    """The orders of these customers; those of their events that count as `endings` are told."""
+    """The orders of these customers, with those of their events whose types are `endings`."""
     people = list(customers)
     query = "SELECT order_id, captured_total, refunded_total FROM payments_account WHERE customer_id = ANY(%s)"
     money = {order_id: amounts for order_id, *amounts in rows("default", query, people)}
@@ -125,13 +125,13 @@ def facts(customers: Sequence[int], skus: Sequence[str], coupons: Sequence[str] 
     query = "SELECT sku, on_hand, reserved, available FROM inventory_stock WHERE sku = ANY(%s)"
     stock = {sku: (on_hand, reserved, free) for sku, on_hand, reserved, free in rows("default", query, list(skus))}
     redeemed = rows("default", "SELECT code, redeemed, total_limit FROM coupons_coupon")
-    letters = DeadLetter.objects.filter(status="open")
+    dead_letters = DeadLetter.objects.filter(status="open")
     return Facts(
         orders=orders(people),
         stock=stock,
         messages={(order_id, about): count for order_id, about, count in rows("default", MESSAGES, people)},
         coupons={code: (used, limit) for code, used, limit in redeemed if coupons is None or code in coupons},
-        dead_letters=[f"{one.subscriber} {one.type}: {one.error}: {one.message}" for one in letters],
+        dead_letters=[f"{one.subscriber} {one.type}: {one.error}: {one.message}" for one in dead_letters],
         audit=audit(),
     )
 
