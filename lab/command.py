@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.figures import Figure, missed, write
 from lab.harness import say
-from lab.harness.probes import Unusable
+from lab.harness.instances import Unusable
 from lab.harness.shell import ShellError
 from lab.harness.stack import StackError
 from lab.harness.system import NotQuiet

@@ -19,8 +19,7 @@ from pathlib import Path
 import pytest
 
 from lab.harness import installations
-from lab.harness.instances import Instance, postgresql_programs, start_postgresql, stop
-from lab.harness.probes import Unusable
+from lab.harness.instances import Instance, Unusable, postgresql_programs, start_postgresql, stop
 
 PROFILE = os.environ.setdefault("TEST_PROFILE", "embedded")
 RUN = os.environ.setdefault("TEST_RUN", "run")

@@ -25,7 +25,7 @@ from lab.client import Client
 from lab.figures import FLOOR, Asked, Figure, at_least, at_most, clean, figure
 from lab.harness import say, wait_until
 from lab.harness.installations import production, temporary_installation
-from lab.harness.probes import Unusable
+from lab.harness.instances import Unusable
 from lab.harness.shell import Shell
 from lab.harness.system import System, temporary_system
 from lab.programs import parts, questions, shop

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from lab.harness.instances import postgresql_programs
-from lab.harness.probes import Unusable
+from lab.harness.instances import Unusable, postgresql_programs
 from lab.harness.services import install
 
 HERE = Path(__file__).parent

@@ -18,8 +18,8 @@ from lab import command
 from lab.faults.campaign import MUTATIONS, RATE, RECOVERY_SECONDS, Campaign, Outcome, try_mutation
 from lab.faults.catalogue import FAULTS, in_random_order
 from lab.faults.lab import Lab, Services, private_services
+from lab.harness.instances import Unusable
 from lab.harness.interrupts import Interrupts
-from lab.harness.probes import Unusable
 from lab.harness.services import install_tools
 from lab.harness.stack import StackError
 from lab.harness.system import NotQuiet

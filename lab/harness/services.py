@@ -24,27 +24,25 @@ from urllib.parse import urlsplit
 from lab.harness import ROOT, read_dotenv, say
 from lab.harness.instances import (
     CHROMIUMS,
+    DATABASE,
     Instance,
+    Unusable,
     chromium_program,
     faketime_library,
     find_program,
-    postgresql_programs,
-    run,
-    start_postgresql,
-    start_rabbitmq,
-    start_redis,
-    stop,
-)
-from lab.harness.probes import (
-    DATABASE,
-    Unusable,
     is_open,
+    postgresql_programs,
     postgresql_url,
     probe_postgresql,
     probe_rabbitmq,
     probe_redis,
     rabbitmq_url,
     redis_url,
+    run,
+    start_postgresql,
+    start_rabbitmq,
+    start_redis,
+    stop,
 )
 from lab.harness.processes import Process
 

@@ -22,8 +22,8 @@ from lab.faults.lab import Lab, private_services
 from lab.figures import machine, missed
 from lab.harness import ROOT, say
 from lab.harness.installations import production
+from lab.harness.instances import Unusable, probe_postgresql, probe_rabbitmq, probe_redis
 from lab.harness.interrupts import Interrupts
-from lab.harness.probes import Unusable, probe_postgresql, probe_rabbitmq, probe_redis
 from lab.harness.shell import ShellError
 from lab.harness.stack import StackError
 from lab.harness.system import NotQuiet, System, temporary_system
