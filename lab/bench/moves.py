@@ -22,7 +22,7 @@ from lab.harness import say
 from lab.harness.installations import SHARDS, production
 from lab.harness.shell import Shell, ShellError
 from lab.harness.system import NotQuiet, System, temporary_system
-from lab.oracle import Ledger, Verdict, judge
+from lab.oracle import Ledger, Verdict
 from lab.programs import breaking, questions, shop
 from lab.traffic import Request, Traffic
 from resharding.steps import Step
@@ -151,7 +151,7 @@ def _verdict(system: System, ledger: Ledger) -> Verdict:
             verdict = Verdict()
             verdict.find("lost", "what did not become quiet", [error])
             return verdict
-        verdict = judge(ledger, system.facts(ledger.customers, ledger.stock))
+        verdict = system.judge(ledger)
         if verdict.clean or time.monotonic() > deadline:
             return verdict
 

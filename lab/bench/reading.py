@@ -63,11 +63,12 @@ class Visitor(Client):
             raise BadPage(f"{address}: {response.status_code}, or a database did not answer")
 
 
-def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]:
+def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> list[Figure]:
     """Read orders at random, in so many rounds, and say how long it took; raises TooFewOrders, BadPage."""
     found = sum(number for (number,) in rows_of_shards("SELECT count(*) FROM orders_order"))
     if found < max(at_least, 1):
         raise TooFewOrders(f"there are {found:,} orders in these databases; the figures are asked for {at_least:,}")
+    figures: list[Figure] = []
     some = some_orders(rounds)
     fewest = max(2, rounds // 5)
     customers = User.objects.in_bulk({order.customer_id for order in some})
@@ -75,30 +76,31 @@ def measure(*, rounds: int = ROUNDS, at_least: int = ORDERS) -> Iterator[Figure]
     with ExitStack() as signed_in:
         shoppers = {pk: signed_in.enter_context(visitor(user)) for pk, user in customers.items()}
         operator = signed_in.enter_context(visitor(signed_in.enter_context(somebody_of_the_office())))
-        yield from spread(
+        figures += spread(
             "history of a customer, in the database",
             [partial(selectors.orders_of, one.customer_id, limit=PAGE_OF_ORDERS + 1) for one in some],
             asked=5,
         )
-        yield from spread(
+        figures += spread(
             "history of a customer, whole request",
             [partial(shoppers[one.customer_id].page, "/orders/") for one in known],
             asked=25,
             fewest=fewest,
         )
         first = [partial(operator.page, LIST)] * len(some)
-        yield from spread("back office: first page", first, asked=150)
+        figures += spread("back office: first page", first, asked=150)
         place = place_of_page(FAR, admin.PAGE_SIZE)
         if place is not None:
             far = partial(operator.page, f"{LIST}?{urlencode({'before': place})}")
             # In turns, because a machine is not equally fast all the time.
             times = timed([page for near in first for page in (near, far)])
-            yield from figures_of(f"back office: page {FAR:,}", times[1::2], asked=None)
+            figures += figures_of(f"back office: page {FAR:,}", times[1::2], asked=None)
             ratio = median(times[1::2]) / median(times[::2])
-            yield figure(f"page {FAR:,} against page 1, p50", ratio, "times", at_most(1.3))
+            figures.append(figure(f"page {FAR:,} against page 1, p50", ratio, "times", at_most(1.3)))
         for what, looked_for in searches(some, [customers[one.customer_id] for one in known]).items():
             pages = [partial(operator.page, f"{LIST}?{urlencode(one)}") for one in looked_for]
-            yield from spread(what, pages, fewest=fewest)
+            figures += spread(what, pages, fewest=fewest)
+    return figures
 
 
 def searches(some: Sequence[OrderRow], customers: Sequence[User]) -> dict[str, list[dict[str, Any]]]:
@@ -196,10 +198,6 @@ def figures_of(what: str, times: Sequence[float], asked: float | None) -> list[F
     ]
 
 
-def measure_all(rounds: int = ROUNDS, at_least: int = ORDERS) -> list[Figure]:
-    return list(measure(rounds=rounds, at_least=at_least))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command.parser("lab reading", __doc__)
     add = parser.add_argument
@@ -207,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--at-least", type=int, default=ORDERS, metavar="N", help="orders that there must be (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        figures = measure_all(options.rounds, options.at_least)
+        figures = measure(rounds=options.rounds, at_least=options.at_least)
     except (TooFewOrders, BadPage) as error:
         print(error, file=sys.stderr)
         return 2

@@ -30,7 +30,7 @@ def history(shell: Shell, orders: int, *, rounds: int = reading.ROUNDS) -> list[
     _run(shell, "seed")
     seconds = _run(shell, "seed", "--orders", str(orders))
     figures = [_rate("orders written in bulk", orders, seconds, "orders/s", ORDERS_PER_SECOND)]
-    figures += shell.call(reading.measure_all, rounds, orders)
+    figures += shell.call(reading.measure, rounds=rounds, at_least=orders)
     events = shell.call(questions.events)
     seconds = _run(shell, "rebuild", "--projection", "orders")
     return [*figures, _rate("read model rebuilt", events, seconds, "events/s", EVENTS_PER_SECOND)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from lab.faults.catalogue import COUPON, FAULTS, SKUS, Fault, FaultFailed, Staging, new_customers, new_product
 from lab.faults.lab import Lab, Services
 from lab.harness.system import NotQuiet
-from lab.oracle import Ledger, Verdict, judge
+from lab.oracle import Ledger, Verdict
 from lab.programs import shop
 from lab.traffic import Shopping, Traffic
 
@@ -127,8 +127,7 @@ class Campaign:
         return verdict, quiet_at
 
     def judge(self) -> Verdict:
-        """The verdict of this moment."""
-        return judge(self.ledger, self.lab.facts(self.ledger.customers, self.ledger.stock))
+        return self.lab.judge(self.ledger)
 
 
 # --- Self-test -------------------------------------------------------------------------------------------------------

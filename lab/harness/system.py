@@ -13,7 +13,7 @@ from lab.harness import say
 from lab.harness.installations import SHARDS, temporary_installation
 from lab.harness.shell import Shell, ShellError
 from lab.harness.stack import Processes, Stack
-from lab.oracle import Facts
+from lab.oracle import Facts, Ledger, Verdict, judge
 from lab.programs import questions
 
 P = ParamSpec("P")
@@ -85,6 +85,10 @@ class System:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(POLL_SECONDS)
+
+    def judge(self, ledger: Ledger) -> Verdict:
+        """The verdict of this moment."""
+        return judge(ledger, self.facts(ledger.customers, ledger.stock))
 
 
 @contextmanager
