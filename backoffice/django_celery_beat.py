@@ -213,7 +213,7 @@ class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
         entries = self._can_all_run(request, queryset)
         try:
             for entry in entries:
-                options = entry.send_options(timezone.now(), None)
+                options = entry.send_options(timezone.now())
                 request_task(entry.task, entry.kwargs, args=entry.args, **options)
         except BrokerUnavailable as error:
             messages.error(request, f"The broker does not answer: {error}.")

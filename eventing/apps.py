@@ -24,6 +24,7 @@ class EventingConfig(AppConfig):
         pruned("eventing.RedriveRun", "90 days after its end", column="finished_at", days=90),
         pruned("eventing.ReplayRun", "90 days after its end", column="updated_at", days=90, state="finished"),
         pruned("eventing.PeriodicRun", "1 year after the schedule last ran", column="finished_at", days=365),
+        pruned("eventing.ProcessClock", "1 day after it was noted", column="noted_at", days=1),
     )
 
     def ready(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +16,6 @@ from eventing.schedules import Skipped
 
 LOCK = "eventing.beat"
 STANDBY_SECONDS = 1.0
-CLOCK_SECONDS = 30.0  # between two comparisons of this clock with the database's
 STEP_SECONDS = 1.0
 
 logger = structlog.get_logger(__name__)
@@ -40,8 +38,6 @@ class LeaderScheduler(DatabaseScheduler):
         self._ticking = False
         self._skipped: list[Skipped] = []
         self._latest = datetime.min.replace(tzinfo=UTC)
-        self._clock_ahead: float | None = None
-        self._clock_at = float("-inf")
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -75,16 +71,8 @@ class LeaderScheduler(DatabaseScheduler):
         if (back := (self._latest - now).total_seconds()) > STEP_SECONDS:
             logger.warning("clock.set_back", seconds=round(back, 1))
             self._read_again()  # the next runs were computed with the old time
-            self._clock_at = float("-inf")
         self._latest = now
-        if time.monotonic() - self._clock_at < CLOCK_SECONDS:
-            return
-        try:
-            self._clock_ahead = clocks.ahead()
-        except (DatabaseError, InterfaceError):
-            self._clock_ahead = None  # which the reading of schedules logs
-        clocks.notice("beat", self._clock_ahead)
-        self._clock_at = time.monotonic()
+        clocks.note("beat")
 
     def all_as_schedule(self) -> dict[str, schedules.Entry]:
         """What can run. While the database is away it is what was read last, and is read again at the next look."""
@@ -110,7 +98,7 @@ class LeaderScheduler(DatabaseScheduler):
 
     def apply_async(self, entry: schedules.Entry, producer: Any = None, advance: bool = True, **options: Any) -> Any:
         """Publish a periodic task. What the broker lacks is declared, and the task published once more."""
-        entry.options = entry.send_options(datetime.now(UTC), self._clock_ahead)
+        entry.options = entry.send_options(datetime.now(UTC))
         entry.options["mandatory"] = True  # else a message that no queue gets would be lost silently
         try:
             return super().apply_async(entry, producer, advance, **options)

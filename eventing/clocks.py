@@ -13,16 +13,20 @@ from datetime import UTC, datetime
 import structlog
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Now
 
 from eventing.databases import is_postgresql
+from eventing.models import ProcessClock
 
 NOTICED_SECONDS = 2.0
 ROUND_TRIP_SECONDS = 1.0  # an answer that took longer says too little
+NOTE_SECONDS = 30.0
 LINE_SECONDS = 60.0
 
 logger = structlog.get_logger(__name__)
 
 _lock = threading.Lock()
+_last_note: dict[str, float] = {}
 _last_line: dict[str, float] = {}
 
 
@@ -66,13 +70,33 @@ def ahead() -> float | None:
     return round((before + (after - before) / 2 - database).total_seconds(), 3)
 
 
-def notice(process: str, seconds: float | None) -> bool:
-    """Write a line if a clock is off, at most once a minute for each process; returns whether it is off."""
-    if seconds is None or abs(seconds) < NOTICED_SECONDS:
-        return False
+def note(process: str) -> None:
+    """Write down how far the clock of this process is from the database's, every half a minute; log it if it is off.
+
+    Nothing here goes by the result, so it does not matter if the database cannot say.
+    """
+    with _lock:
+        last = _last_note.get(process)
+        if last is not None and time.monotonic() - last < NOTE_SECONDS:
+            return
+        _last_note[process] = time.monotonic()
+    if not is_postgresql(connections[DEFAULT_DB_ALIAS]):
+        return  # there is one clock
+    with suppress(Error):
+        if (seconds := ahead()) is not None:
+            warn(process, seconds)
+            ProcessClock.objects.using(DEFAULT_DB_ALIAS).update_or_create(
+                process=process[:200], defaults={"seconds_ahead": seconds, "noted_at": Now()}
+            )
+
+
+def warn(process: str, seconds: float) -> None:
+    """Log that a clock is off, at most once a minute for each process."""
+    if abs(seconds) < NOTICED_SECONDS:
+        return
     with _lock:
         last = _last_line.get(process)
-        if last is None or time.monotonic() - last >= LINE_SECONDS:
-            _last_line[process] = time.monotonic()
-            logger.warning("clock.differs", process=process, seconds_ahead_of_database=seconds)
-    return True
+        if last is not None and time.monotonic() - last < LINE_SECONDS:
+            return
+        _last_line[process] = time.monotonic()
+    logger.warning("clock.differs", process=process, seconds_ahead_of_database=seconds)

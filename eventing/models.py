@@ -230,18 +230,32 @@ class ReplayRun(models.Model):
 class PeriodicRun(models.Model):
     """When the runs of a schedule last ended well, by the clock of the database; one row a schedule.
 
-    Written to the `default` database only. `worker_ahead` and `beat_ahead` are how many seconds the clocks of the
-    worker and of beat were ahead of the database's; null if that is not known.
+    Written to the `default` database only.
     """
 
     name = models.CharField(max_length=200, primary_key=True)
     finished_at = models.DateTimeField()
     worker = models.CharField(max_length=200)
-    worker_ahead = models.FloatField(null=True)
-    beat_ahead = models.FloatField(null=True)
 
     class Meta:
         db_table = "eventing_periodic_run"
 
     def __str__(self) -> str:
         return self.name
+
+
+class ProcessClock(models.Model):
+    """By how many seconds a process's clock was ahead of the database's when they were last compared.
+
+    Written to the `default` database only, by `eventing.clocks.note`.
+    """
+
+    process = models.CharField(max_length=200, primary_key=True)
+    seconds_ahead = models.FloatField()
+    noted_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "eventing_process_clock"
+
+    def __str__(self) -> str:
+        return self.process

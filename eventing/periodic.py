@@ -18,12 +18,10 @@ from celery import current_app, current_task, shared_task
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models.functions import Now
 
-from eventing import clocks
 from eventing.models import PeriodicRun
 from eventing.transient import is_transient
 
 SCHEDULE_HEADER = "periodic_task_name"  # django-celery-beat's
-CLOCK_HEADER = "clock_ahead"
 # An operator may make the system's own schedules rarer, but not so rare that they are as good as stopped.
 RARER = 60
 RAREST_NIGHTLY = timedelta(days=8)
@@ -106,16 +104,10 @@ def by_title() -> dict[str, Periodic]:
 
 
 def _note_finished() -> None:
-    """Write down that a schedule's run is done, by the database's clock, and how far other clocks are from it."""
+    """Write down that a schedule's run is done, by the database's clock."""
     request: Any = current_task.request if current_task else {}
     schedule = request.get(SCHEDULE_HEADER)
     if not isinstance(schedule, str):
         return  # no schedule has started it
-    values = {
-        "finished_at": Now(),
-        "worker": str(request.hostname or "")[:200],
-        "worker_ahead": clocks.ahead(),
-        "beat_ahead": request.get(CLOCK_HEADER),
-    }
-    clocks.notice(values["worker"], values["worker_ahead"])
+    values = {"finished_at": Now(), "worker": str(request.hostname or "")[:200]}
     PeriodicRun.objects.using(DEFAULT_DB_ALIAS).update_or_create(name=schedule[:200], defaults=values)

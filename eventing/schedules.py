@@ -21,7 +21,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from django_celery_beat.schedulers import ModelEntry
 
 from eventing import periodic, topology
-from eventing.periodic import CLOCK_HEADER, SCHEDULE_HEADER, Periodic
+from eventing.periodic import SCHEDULE_HEADER, Periodic
 
 KINDS = ("interval", "crontab", "solar", "clocked")
 SHORTEST = timedelta(seconds=1)  # beat looks no more often
@@ -108,12 +108,12 @@ class Entry(ModelEntry):  # type: ignore[misc]  # django-celery-beat has no type
             raise CannotRun(field, _words(error)) from error
         return first
 
-    def send_options(self, now: datetime, clock_ahead: float | None) -> dict[str, Any]:
+    def send_options(self, now: datetime) -> dict[str, Any]:
         """How its message is sent: with a time to live that the broker measures, until the next run is due.
 
         An expiry that Celery puts into the message would be compared with the clock of the worker.
         """
-        headers = {SCHEDULE_HEADER: self.name, CLOCK_HEADER: clock_ahead}
+        headers = {SCHEDULE_HEADER: self.name}
         seconds = (_following(self.schedule, now) - now).total_seconds() if not self._comes_once() else 0
         lives = min(limit for limit in (seconds, self.model.expire_seconds, LONGEST_TTL.total_seconds()) if limit)
         return {**self.options, "headers": headers, "expiration": max(lives, SHORTEST.total_seconds())}

@@ -41,6 +41,11 @@ def forget_the_task_before(**kwargs: Any) -> None:
     structlog.contextvars.clear_contextvars()
 
 
+@task_prerun.connect
+def note_clock(task: Task, **kwargs: Any) -> None:
+    clocks.note(str(task.request.hostname))
+
+
 @shared_task(bind=True, name=TASK)
 def deliver_message(self: Task, *args: Any, **kwargs: Any) -> None:
     try:

@@ -173,7 +173,7 @@ def periodic_tasks() -> str:
 
 
 def clocks() -> str:
-    """Those of beat and of the workers, as they were at their last runs, and that of this process."""
+    """Those of relays, beat and workers, as they noted them last, and that of this process."""
     if off := schedules.clocks_off():
         raise Impaired("; ".join(off))
     return "all agree"

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django_celery_beat.models import PeriodicTask
 
 from eventing import clocks, periodic, schedules
-from eventing.models import PeriodicRun
+from eventing.models import PeriodicRun, ProcessClock
 from eventing.schedules import Entry
 
 SWEEP = "Cancel overdue orders"
@@ -76,19 +76,14 @@ def _span(seconds: timedelta) -> str:
 
 
 def clocks_ahead() -> dict[str, float]:
-    """By how many seconds the clocks of beat and of the workers were ahead of the database's, lately, and that of this
+    """By how many seconds the clocks of relays, beat and workers were ahead of the database's, lately, and that of this
     process is now: it is asked by `web`.
     """
-    recent = PeriodicRun.objects.using(DEFAULT_DB_ALIAS).filter(finished_at__gt=Now() - CLOCKS_LOOKED_AT)
-    found: dict[str, float] = {}
-    for run in recent.order_by("finished_at"):
-        if run.worker_ahead is not None:
-            found[run.worker] = run.worker_ahead
-        if run.beat_ahead is not None:
-            found["beat"] = run.beat_ahead
+    noted = ProcessClock.objects.using(DEFAULT_DB_ALIAS).filter(noted_at__gt=Now() - CLOCKS_LOOKED_AT)
+    found = dict(noted.values_list("process", "seconds_ahead"))
     if (here := clocks.ahead()) is not None:
         found["web"] = here
-        clocks.notice("web", here)
+        clocks.warn("web", here)
     return found
 
 

@@ -12,7 +12,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from coupons.models import Coupon
 from eventing import deadletters, queues
-from eventing.models import DeadLetter, InboxEntry, PeriodicRun
+from eventing.models import DeadLetter, InboxEntry, PeriodicRun, ProcessClock
 from eventing.wire import Envelope
 from inventory.models import Stock
 from notifications.models import Message
@@ -78,8 +78,14 @@ def schedule(task: str, limit: int, every: int, ran_minutes_ago: int) -> None:
     )
 
 
-def sweep_that_beat_has_sent() -> PeriodicRun | None:
-    return PeriodicRun.objects.filter(name=SWEEP, beat_ahead__isnull=False).first()
+def worker_of_the_sweep() -> str:
+    """Who has last ended the sweep; empty if nobody ever has."""
+    return PeriodicRun.objects.filter(name=SWEEP).values_list("worker", flat=True).first() or ""
+
+
+def clocks_ahead() -> dict[str, float]:
+    """By how many seconds the clock of each process was ahead when it was last noted."""
+    return dict(ProcessClock.objects.values_list("process", "seconds_ahead"))
 
 
 def last_run_of(worker: str) -> str:

@@ -169,8 +169,8 @@ def runs_after(lab: Lab, moment: datetime) -> Mapping[str, float]:
     return late
 
 
-for service, process in {"beat": "beat", "web": "web", "worker-notifications": "notifications"}.items():
+for service in ("beat", "web", "relay", "worker-orders", "worker-notifications"):
     summary = f"the clock of {service} is {SKEW} s ahead of all others, then as much behind"
-    add(f"{service}-skewed", summary, skewed(service, process), missing)
+    add(f"{service}-skewed", summary, skewed(service, service.removeprefix("worker-")), missing)
 summary = "the clocks of beat and of the worker of periodic tasks are set 37 h ahead, then right again"
 add("clocks-stepped", summary, stepped, missing)

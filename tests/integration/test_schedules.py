@@ -27,7 +27,7 @@ from eventing import clocks, periodic
 from eventing import schedules as rows
 from eventing.beat import LeaderScheduler
 from eventing.databases import SessionLock
-from eventing.models import PeriodicRun
+from eventing.models import PeriodicRun, ProcessClock
 from monitoring import checks, schedules
 from monitoring.health import Impaired
 from tests.factories import EmployeeFactory, OperatorFactory
@@ -243,8 +243,8 @@ def test_a_row_of_the_system_runs_as_declared_whatever_sql_has_made_of_it(sweep:
 
     assert (entry.task, entry.args, entry.kwargs) == ("orders.tasks.cancel_overdue_orders", [], {})
     assert entry.schedule.run_every == timedelta(seconds=5)
-    assert entry.send_options(timezone.now(), 0.5) == {
-        "headers": {"periodic_task_name": sweep.name, "clock_ahead": 0.5},
+    assert entry.send_options(timezone.now()) == {
+        "headers": {"periodic_task_name": sweep.name},
         "expiration": 5.0,
     }
     assert entry.is_due() == entry.schedule.is_due(entry.last_run_at)
@@ -314,7 +314,9 @@ def test_a_schedule_that_has_not_run_for_three_intervals_is_told(sweep: Periodic
 
 def test_clocks_that_differ_are_told(office: Client) -> None:
     now = clocks.database_time()
-    PeriodicRun.objects.create(name="A row", finished_at=now, worker="celery@one", worker_ahead=12.5, beat_ahead=-300)
+    ProcessClock.objects.create(process="celery@one", seconds_ahead=12.5, noted_at=now)
+    ProcessClock.objects.create(process="beat", seconds_ahead=-300, noted_at=now)
+    ProcessClock.objects.create(process="gone", seconds_ahead=99, noted_at=now - timedelta(minutes=11))
 
     assert schedules.clocks_off() == [
         "the clock of beat is 300.0 s behind the database's",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from argparse import ArgumentParser
 from types import FrameType
@@ -11,8 +12,9 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import run_checks
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
+from eventing import clocks
 from eventing.conf import conf
 from eventing.pressure import Load
 from eventing.relay import start_threads
@@ -56,7 +58,8 @@ class Command(BaseCommand):
         self.stdout.write(f"relay: {len(aliases)} databases ({', '.join(aliases)})")
         self.stdout.flush()  # a program that has started it may wait for this line
         while not stop.wait(WAKE_SECONDS):
-            """A wait without an end could miss a signal that comes just before it."""
+            clocks.note(f"relay@{socket.gethostname()}")
+            connections[DEFAULT_DB_ALIAS].close()
         for thread in threads:
             thread.join(timeout=30)
         load.close()
