@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connections, transaction
 
-from eventing.databases import try_transaction_lock
+from eventing.locks import try_transaction_lock
 from notifications import handlers as notifications
 from sharding.router import database_of
 from values.errors import RuleError

@@ -11,7 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from eventing import clocks, schedules, topology
-from eventing.databases import SessionLock
+from eventing.locks import SessionLock
 from eventing.schedules import Skipped
 
 LOCK = "eventing.beat"

@@ -14,9 +14,9 @@ from datetime import datetime
 import msgspec
 
 from eventing.conf import conf
-from eventing.databases import session_lock
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
+from eventing.locks import session_lock
 from eventing.publishing import Wanted, messages
 from eventing.relay import LOCK, Relay
 from eventing.wire import Envelope, Message, encode

@@ -22,8 +22,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.errors import LockNotAvailable
 
 from eventing import store
-from eventing.databases import is_postgresql, placeholders, session_lock, time_from_db, time_to_db
+from eventing.databases import is_postgresql, placeholders, time_from_db, time_to_db
 from eventing.errors import EventingError
+from eventing.locks import session_lock
 from eventing.projections import Part, Projection, Row, Table
 from eventing.recorded import stream_name
 

@@ -23,16 +23,8 @@ from django.utils import timezone
 
 from eventing import clocks, deadletters, subscribers
 from eventing.conf import conf
-from eventing.databases import (
-    look_up,
-    placeholders,
-    prepared,
-    relation,
-    release_session_lock,
-    session_lock_taken,
-    time_from_db,
-    try_session_lock,
-)
+from eventing.databases import look_up, placeholders, prepared, relation, time_from_db
+from eventing.locks import is_locked, release_session_lock, session_lock_taken, try_session_lock
 from eventing.publishing import Publisher, SharedPublisher, Wanted
 from eventing.recorded import is_among, short_hash
 from eventing.store import KEY_TYPES, TYPES
@@ -327,10 +319,7 @@ def ends(alias: str) -> tuple[int, int]:
 
 def is_led(alias: str) -> bool:
     """Whether a relay leads on this database."""
-    connection = connections[alias]
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {session_lock_taken(connection)}", [LOCK])
-        return bool(cursor.fetchone()[0])
+    return is_locked(alias, LOCK)
 
 
 def _age(recorded_at: datetime | str | None, now: datetime | None) -> float:

@@ -16,9 +16,10 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from eventing.databases import placeholders, session_lock, time_to_db
+from eventing.databases import placeholders, time_to_db
 from eventing.errors import EventingError
 from eventing.fan_out import on_each
+from eventing.locks import session_lock
 from eventing.models import ReplayRun
 from eventing.publishing import batches
 from eventing.relay import backoff_seconds, envelope_of_row

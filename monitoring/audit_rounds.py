@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 from django.db import DEFAULT_DB_ALIAS
 
-from eventing.databases import SessionLock
+from eventing.locks import SessionLock
 from monitoring import audit_runs
 from monitoring.audit import CHECKS, portions
 from monitoring.models import AuditRound, AuditRun

@@ -10,7 +10,7 @@ import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from eventing import clocks
-from eventing.databases import try_transaction_lock
+from eventing.locks import try_transaction_lock
 from eventing.publishing import request_task
 from eventing.queues import BrokerUnavailable
 from monitoring.audit import audit

@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections, transaction
 from django.utils import timezone
 
-from eventing.databases import try_transaction_lock
+from eventing.locks import try_transaction_lock
 from eventing.publishing import request_task
 from eventing.queues import BrokerUnavailable
 from resharding import moving

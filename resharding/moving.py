@@ -32,16 +32,19 @@ from django.utils import timezone
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from eventing import projections, rebuild
-from eventing.databases import SessionLock, session_lock_taken
+from eventing.databases import is_postgresql
+from eventing.locks import SessionLock, is_locked
 from resharding import write_fence
-from resharding.copying import Copy, Different, connect, ignore
+from resharding.copying import Copy, Different, ignore
 from resharding.steps import Step
+from resharding.tables import connect
 from sharding import shards
 from sharding.errors import MoveRefused
 from sharding.models import Bucket, BucketMove
 from sharding.numbers import BUCKETS
 
 State = BucketMove.State
+OnStep = Callable[[Step], None]
 Report = Callable[[str], None]
 
 LOCK = "sharding.move"
@@ -70,7 +73,7 @@ def start(bucket: int, target: str, *, by: str = "", drop_source: bool = False) 
     if source == target:
         raise MoveRefused(f"Bucket {bucket} is in {target} already.")
     for alias in (source, target):
-        if connections[alias].vendor != "postgresql":
+        if not is_postgresql(connections[alias]):
             raise MoveRefused("Buckets are moved between PostgreSQL databases; here they are SQLite files.")
     with transaction.atomic(using=DEFAULT_DB_ALIAS):
         list(Bucket.objects.select_for_update().filter(bucket=bucket))  # one at a time decides
@@ -94,21 +97,19 @@ class Cancelled(Exception):
     """Somebody has requested that the mover aborts the move."""
 
 
-def run(
-    move: BucketMove, *, on_step: Callable[[Step], None] = lambda step: None, report: Report = lambda text: None
-) -> None:
+def run(move: BucketMove, *, on_step: OnStep = ignore, report: Report = ignore) -> None:
     """Bring a move to its end, from wherever it stands; it is aborted if somebody requests that meanwhile.
 
-    Raises MoveRefused if it cannot go on now, OperationalError or psycopg.OperationalError when a database is away;
+    Raises MoveRefused if it cannot go on now, OperationalError (Django's or psycopg's) if a database is unavailable:
     the move can be resumed or aborted then. The record keeps the error's text until the next attempt.
     """
     with _mover(move, on_step, report) as mover:
         mover.go()
 
 
-def abort(move: BucketMove, *, report: Report = lambda text: None) -> None:
+def abort(move: BucketMove, *, report: Report = ignore) -> None:
     """Abort a move, and leave the bucket where it was. Raises MoveRefused if it has moved already."""
-    with _mover(move, lambda step: None, report) as mover:
+    with _mover(move, ignore, report) as mover:
         mover.abort()
 
 
@@ -117,9 +118,9 @@ def request_abort(move: BucketMove) -> bool:
     return bool(BucketMove.objects.filter(pk=move.pk, state=State.COPYING).update(give_up=True))
 
 
-def drop_source(move: BucketMove, *, report: Report = lambda text: None) -> None:
+def drop_source(move: BucketMove, *, report: Report = ignore) -> None:
     """Drop what the source has kept. Raises MoveRefused if that is not at the target."""
-    with _mover(move, lambda step: None, report) as mover:
+    with _mover(move, ignore, report) as mover:
         mover.drop()
 
 
@@ -131,16 +132,11 @@ def active() -> list[BucketMove]:
 
 def is_running() -> bool:
     """Whether a mover is running."""
-    connection = connections[DEFAULT_DB_ALIAS]
-    if connection.vendor != "postgresql":
-        return False
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {session_lock_taken(connection)}", [LOCK])
-        return bool(cursor.fetchone()[0])
+    return is_postgresql(connections[DEFAULT_DB_ALIAS]) and is_locked(DEFAULT_DB_ALIAS, LOCK)
 
 
 @contextmanager
-def _mover(move: BucketMove, on_step: Callable[[Step], None], report: Report) -> Iterator[_Mover]:
+def _mover(move: BucketMove, on_step: OnStep, report: Report) -> Iterator[_Mover]:
     """The only mover, while no read model of its databases is rebuilt."""
     lock = SessionLock(DEFAULT_DB_ALIAS, LOCK)
     if not lock.hold():
@@ -167,16 +163,16 @@ def _mover(move: BucketMove, on_step: Callable[[Step], None], report: Report) ->
 
 
 def _note_error(move: BucketMove, text: str) -> None:
-    """Write down why a move that is not over has stopped, for whoever looks at it next."""
+    """Write down why a move that is not over has stopped, for the next reader."""
     if move.error == text or move.state in (State.DONE, State.ABORTED):
         return
     move.error = text
-    with suppress(DatabaseError, InterfaceError):  # it may be `default` itself that is away
+    with suppress(DatabaseError, InterfaceError):  # it may be `default` itself that is unavailable
         BucketMove.objects.filter(pk=move.pk).update(error=text, updated_at=timezone.now())
 
 
 class _Mover:
-    def __init__(self, move: BucketMove, copy: Copy, on_step: Callable[[Step], None], report: Report) -> None:
+    def __init__(self, move: BucketMove, copy: Copy, on_step: OnStep, report: Report) -> None:
         self.move = move
         self.copy = copy
         self.on_step = on_step

@@ -11,15 +11,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import psycopg
 from psycopg.errors import LockNotAvailable
 
-from resharding.copying import LOCK_MILLISECONDS, Table
+from resharding.tables import LOCK_MILLISECONDS, Connection, Table
 from sharding.numbers import bucket_range
-
-Connection = psycopg.Connection[Any]
 
 LOCK = 1_651_860_331  # "buck"; the second number of the advisory lock is the bucket
 LOCK_TRIES = 100

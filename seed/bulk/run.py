@@ -22,7 +22,8 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from eventing.crockford import encode
-from eventing.databases import SessionLock, is_postgresql
+from eventing.databases import is_postgresql
+from eventing.locks import SessionLock
 from inventory import handlers as inventory
 from seed.bulk import BulkError, writing
 from seed.bulk.mix import OrderMix

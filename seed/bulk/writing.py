@@ -19,7 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from coupons import handlers as coupons
 from eventing import store
-from eventing.databases import try_transaction_lock
+from eventing.locks import try_transaction_lock
 from eventing.recorded import Metadata
 from inventory import handlers as inventory
 from seed.bulk import BulkError

@@ -14,17 +14,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from eventing.databases import (
     Claim,
     Insertion,
-    SessionLock,
     insert,
     insert_alone,
     insert_together,
     look_up,
     prepared,
     relation,
-    release_session_lock,
     time_from_db,
-    try_session_lock,
 )
+from eventing.locks import SessionLock, release_session_lock, try_session_lock
 
 pytestmark = pytest.mark.django_db
 services = pytest.mark.services

@@ -9,9 +9,9 @@ from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from eventing.databases import release_session_lock, try_session_lock
 from eventing.errors import Transient
 from eventing.inline import Inline, leading
+from eventing.locks import release_session_lock, try_session_lock
 from eventing.models import DeadLetter, InboxEntry, OutboxMessage
 from eventing.relay import LOCK, Relay
 from eventing.testing import Collector

@@ -17,8 +17,8 @@ from pytest_django import Settings
 
 from eventing import pressure, topology
 from eventing.confirms import NotConfirmed
-from eventing.databases import release_session_lock
 from eventing.errors import Overloaded
+from eventing.locks import release_session_lock
 from eventing.models import Event, OutboxMessage
 from eventing.pressure import BACKLOG_MESSAGES, Load, Remembered
 from eventing.publishing import Publisher

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from eventing import projections, rebuild, store
-from eventing.databases import release_session_lock, try_session_lock
+from eventing.locks import release_session_lock, try_session_lock
 from eventing.projections import Part
 from eventing.rebuild import Found, RebuildRefused
 from eventing.recorded import stream_name

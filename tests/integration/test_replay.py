@@ -15,8 +15,8 @@ from django.db import OperationalError, connections
 
 from eventing import deadletters, replay, subscribers, topology
 from eventing.crockford import encode
-from eventing.databases import release_session_lock, try_session_lock
 from eventing.inline import DirectSender
+from eventing.locks import release_session_lock, try_session_lock
 from eventing.models import DeadLetter, Event, InboxEntry, ReplayRun
 from eventing.publishing import Publisher
 from eventing.recorded import Recorded

@@ -18,7 +18,7 @@ from eventing.models import InboxEntry, OutboxMessage
 from orders import handlers, selectors
 from orders.domain import OrderNotFound, Status
 from orders.handlers import IdempotencyKey
-from resharding import copying, moving, planning
+from resharding import copying, moving, planning, tables
 from resharding.steps import Step
 from sharding import shards
 from sharding.errors import BucketMoving, MoveRefused
@@ -256,7 +256,7 @@ class TestMoving:
         monkeypatch.setattr(moving, "CUT_OVER_TRIES", 2)
         monkeypatch.setattr(moving, "PAUSE_SECONDS", 0.01)
         move = begin()
-        with closing(copying.connect(SOURCE)) as reader, reader.transaction():
+        with closing(tables.connect(SOURCE)) as reader, reader.transaction():
             reader.execute("SELECT count(*) FROM orders_order")  # holds its lock until the end
             with pytest.raises(MoveRefused, match="leave no gap"):
                 moving.run(move)

@@ -26,7 +26,7 @@ from backoffice.django_celery_beat import SWEEP, next_run, pause_sweep, sweep_is
 from eventing import clocks, periodic
 from eventing import schedules as rows
 from eventing.beat import LeaderScheduler
-from eventing.databases import SessionLock
+from eventing.locks import SessionLock
 from eventing.models import PeriodicRun, ProcessClock
 from monitoring import checks, schedules
 from monitoring.health import Impaired

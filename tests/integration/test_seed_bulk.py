@@ -30,7 +30,7 @@ from api import tokens
 from checkout import service as checkout
 from coupons.models import Coupon
 from coupons.selectors import terms
-from eventing.databases import SessionLock
+from eventing.locks import SessionLock
 from eventing.models import Event, OutboxMessage
 from eventing.recorded import Metadata
 from eventing.testing import drain
