@@ -175,15 +175,12 @@ class _Mover:
     def __init__(self, move: BucketMove, copy: Copy, on_step: OnStep, report: Report) -> None:
         self.move = move
         self.copy = copy
+        self.source = copy.source
         self.on_step = on_step
         self.report = report
         self.reported_at = 0.0
         self.pace = 0.0, 0  # when it began to count, and the rows that it had copied by then
         self.closed_at: float | None = None
-
-    @property
-    def source(self) -> psycopg.Connection:
-        return self.copy.source
 
     def go(self) -> None:
         move = self.move
@@ -355,10 +352,9 @@ class _Mover:
             self._note(state=State.SWITCHED)
         shards.refresh()
         if self.closed_at is not None:
-            self._note(closed_ms=round((time.monotonic() - self.closed_at) * 1000))
-            self._report(
-                f"switched: {self.move.target} has bucket {self.move.bucket}, closed for {self.move.closed_ms} ms"
-            )
+            closed_ms = round((time.monotonic() - self.closed_at) * 1000)
+            self._note(closed_ms=closed_ms)
+            self._report(f"switched: {self.move.target} has bucket {self.move.bucket}, closed for {closed_ms} ms")
         self.on_step(Step.SWITCHED)
 
     def _clear(self) -> None:
@@ -370,9 +366,7 @@ class _Mover:
 
     def _remove_fence(self) -> None:
         if not write_fence.remove(self.source, self.copy.tables, self.move.bucket):
-            self._report(
-                "the write fence stays, open, because of long transactions; it is removed with what the source keeps"
-            )
+            self._report("long transactions keep the write fence, open, until the source's old tables are dropped")
 
     def _check_cancelled(self) -> None:
         if BucketMove.objects.filter(pk=self.move.pk, give_up=True).exists():
