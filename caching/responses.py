@@ -48,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cacheable:
-    """Addresses whose answers are the same for everybody.
+    """Addresses whose answers are the same for every visitor.
 
     `address` is the form of their paths, which is part of a key, so it fits only what there can be. `parameters` may
     stand in the query: with any other one a request would only fill the memory. `pages` have forms, and are kept for
@@ -100,7 +100,7 @@ class ResponseCache:
         return [body]
 
     def _rule_for(self, environ: dict[str, Any]) -> Cacheable | None:
-        """What makes the answer to this request the same for everybody, if it is."""
+        """What makes the answer to this request the same for every visitor, if it is."""
         if environ["REQUEST_METHOD"] != "GET" or not self._seconds():
             return None
         if settings.SECURE_SSL_REDIRECT and environ["wsgi.url_scheme"] != "https":

@@ -161,11 +161,11 @@ class TwoLevelCache(Generic[T]):
         try:
             loaded = load()
             found: T | Absent = ABSENT if loaded is None else loaded
-            # Else it has changed meanwhile, or somebody requests one thing after another that does not exist.
+            # Else it has changed meanwhile, or a client requests one thing after another that does not exist.
             if self._loading.get(key) is future and (loaded is not None or self._may_note(key)):
                 self._typed.set(full, _Kept(loaded), _jittered(NEGATIVE_SECONDS if loaded is None else self._seconds()))
         finally:
-            cache.delete(lease)  # after an error, too: nobody loads any more
+            cache.delete(lease)  # after an error, too: no thread loads any more
         return found
 
     def _may_note(self, key: str) -> bool:

@@ -173,7 +173,7 @@ class ConfirmedProducer:
 
 
 def _send_heartbeats(producer: weakref.ref[ConfirmedProducer], closed: threading.Event, seconds: float) -> None:
-    """Until the connection is closed, or nobody has the producer any more."""
+    """Until the connection is closed, or the producer is garbage."""
     while not closed.wait(seconds):
         living = producer()
         if living is None:

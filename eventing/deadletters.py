@@ -54,7 +54,7 @@ def park(
 ) -> None:
     """Write a dead letter, or reopen the one that the same event already has with this subscriber.
 
-    What does not fit into the columns of a dead letter is kept as one that nobody can read.
+    What does not fit into the columns of a dead letter is kept as an unreadable one.
     """
     try:
         _write(envelope, subscriber, error, traceback, attempts, replay)
@@ -109,7 +109,7 @@ def _write(
 
 
 def of_event(envelope: Envelope, subscriber: str) -> QuerySet[DeadLetter]:
-    """The dead letter of an event with a subscriber, if it has one; also one of which nobody knows the event's hash."""
+    """The dead letter of an event with a subscriber, if it has one; also one whose event hash is unknown."""
     dead_letters = DeadLetter.objects.using(DATABASE).filter(
         stream_id=envelope.stream_id, category=envelope.category, version=envelope.version, subscriber=subscriber[:40]
     )
@@ -146,7 +146,7 @@ def check(dead_letter: DeadLetter) -> None:
     """Raises NotRedrivable if sending the dead letter's event again makes no sense."""
     if dead_letter.category == UNREADABLE:
         raise NotRedrivable(
-            "nobody can read the message, so there is no event to send; if one is missing, replay it from the store"
+            "the message is unreadable, so there is no event to send; if one is missing, replay it from the store"
         )
     try:
         subscribers.get(dead_letter.subscriber)
@@ -203,7 +203,7 @@ def edit(dead_letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[s
     changed since it was read.
     """
     if dead_letter.category == UNREADABLE:
-        raise ValueError("nobody can read the message, so it cannot be edited")
+        raise ValueError("the message is unreadable, so it cannot be edited")
     decode(dead_letter.subscriber, **{"event_type" if name == "type" else name: content[name] for name in CONTENT})
     changed = [name for name in CONTENT if content[name] != getattr(dead_letter, name)]
     if not changed:
@@ -221,7 +221,7 @@ def edit(dead_letter: DeadLetter, content: dict[str, Any], *, by: str) -> list[s
 
 
 def _refuse_forgery(dead_letter: DeadLetter, content: dict[str, Any]) -> None:
-    """An edit repairs what a subscriber stumbles over. It makes no other event, of nobody else, and no money."""
+    """An edit repairs what a subscriber cannot handle. It changes neither type, owner nor amount of money."""
     if content["type"] != dead_letter.type:
         raise ValueError(f"it is a {dead_letter.type}, and stays one")
     if registry.is_sealed(dead_letter.type):

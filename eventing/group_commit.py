@@ -60,7 +60,7 @@ class GroupCommit(Generic[T, R]):
         self._most = most
         self._lock = threading.Lock()
         self._writing = 0
-        self._waiting: deque[_Ticket[T, R]] = deque()  # empty while nobody writes
+        self._waiting: deque[_Ticket[T, R]] = deque()  # empty while no thread writes
 
     def submit(self, item: T) -> R:
         """Returns, or raises, the outcome for this item once it was written."""
@@ -93,7 +93,7 @@ class GroupCommit(Generic[T, R]):
                 ticket.turn.set()
 
     def _appoint(self, crowd: int) -> None:
-        """Let the one who waits longest write for all who wait, if nobody writes or they are a crowd."""
+        """Let the thread that waits longest write for all that wait, if no thread writes or they are a crowd."""
         if self._writing < self._writers and len(self._waiting) >= (crowd if self._writing else 1):
             self._writing += 1
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]

@@ -108,7 +108,7 @@ class DatabaseMark(models.Model):
 class DeadLetter(EventKey):
     """An event that a subscriber could not handle, with all that is needed to understand and redrive it.
 
-    Written to the `default` database only. `data` is what arrived, which may be what nobody can decode, or what an
+    Written to the `default` database only. `data` is what arrived, which may be undecodable, or what an
     operator made of it: then `original` has type, schema version, data and metadata as they came. `event_hash` is that
     of the stored event in any case, in hexadecimal digits; empty if it is not known. `attempts` counts all deliveries,
     those of earlier redrives included. `history` is what operators did (see `history_entry`).

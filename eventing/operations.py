@@ -1,4 +1,4 @@
-"""Migration operations that keep nobody from writing, and those for tables that are partitioned in some databases.
+"""Migration operations that do not block writers, and those for tables that are partitioned in some databases.
 
 Which databases and how is decided by the function that EVENTING_PARTITIONS names: it gets an alias and a table, and
 returns the statements that make the table's partitions, or None where the table is plain.
@@ -75,7 +75,7 @@ class CreatePartitionedModel(CreateModel):
 
 
 class AddPartitionedIndex(AddIndex):
-    """AddIndex that keeps nobody from writing meanwhile, on a table that may be partitioned.
+    """AddIndex that does not block writers, on a table that may be partitioned.
 
     PostgreSQL builds the indexes of the partitions one by one beside their use, and attaches each to the one of the
     whole table. That takes no transaction, so the migration says `atomic = False`; one that was cut off can be run

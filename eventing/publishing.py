@@ -167,7 +167,7 @@ class SharedPublisher:
             parcel.sent = True
 
     def close(self) -> None:
-        """Drop the connection, once nobody sends; the next message makes a new one."""
+        """Drop the connection, once no thread sends; the next message makes a new one."""
         with self._connection:
             self.publisher.close()
 

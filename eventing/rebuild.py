@@ -72,7 +72,7 @@ class Found:
 
 @contextmanager
 def alone(projection: Projection, alias: str) -> Iterator[None]:
-    """Keep others from rebuilding the same in this database; raises RebuildRefused if somebody is."""
+    """Keep others from rebuilding the same in this database; raises RebuildRefused if another process is."""
     with session_lock(alias, f"eventing.rebuild:{projection.name}") as mine:
         if not mine:
             raise RebuildRefused(f"Another process is rebuilding {projection.name} in {alias}.")

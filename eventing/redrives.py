@@ -88,7 +88,7 @@ def is_stalled(run: RedriveRun) -> bool:
 
 
 def resume_stalled() -> int:
-    """Post the next step of runs that nobody has worked on for a while; returns how many."""
+    """Post the next step of stalled runs; returns how many."""
     now = clocks.database_time()
     stalled = RedriveRun.objects.using(DATABASE).filter(state=State.RUNNING, worked_at__lt=now - STALLED_AFTER)
     for run in (runs := list(stalled)):
@@ -106,7 +106,7 @@ def post(run_id: int, step: int, *, countdown: int | None = None) -> None:
 
 
 def work(run_id: int, step: int, publisher: Publisher) -> int | None:
-    """Do a step of a run; returns the number of the next one, or None if there is none or somebody else does it."""
+    """Do a step of a run; returns the number of the next one, or None if there is none or another worker does it."""
     rows = RedriveRun.objects.using(DATABASE).filter(pk=run_id)
     if not rows.filter(step=step, state=State.RUNNING).update(step=step + 1, worked_at=clocks.database_time()):
         return None

@@ -23,7 +23,7 @@ _sealed: set[str] = set()
 def register_module(module: ModuleType, *, sealed: bool = False) -> None:
     """Register every event class of an `events.py`. Raises EventingError if two classes claim one name.
 
-    What is `sealed` says what somebody outside has done, such as a payment gateway: no operator may change it.
+    What is `sealed` says what an outside system has done, such as a payment gateway: no operator may change it.
     """
     for value in vars(module).values():
         if isinstance(value, type) and dataclasses.is_dataclass(value) and hasattr(value, "TYPE"):

@@ -97,7 +97,7 @@ class Relay:
                     failed += 1
                     pause = backoff_seconds(failed)
                     expected = isinstance(error, (DatabaseError, InterfaceError, *self.sender.errors))
-                    # What nobody expected is a bug and needs its traceback; the events wait in the outbox meanwhile.
+                    # An unexpected error is a bug and needs its traceback; the events wait in the outbox meanwhile.
                     logger.warning(
                         "relay.paused",
                         database=self.alias,

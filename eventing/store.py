@@ -89,7 +89,7 @@ def _conflict(
         if at > write.expected_version:
             stream = stream_name(category, write.stream_id)
             return WrongExpectedVersion(f"expected version {write.expected_version}, stream {stream} is at {at}")
-    return WrongExpectedVersion(f"a stream of {category} was appended to by somebody else")
+    return WrongExpectedVersion(f"a stream of {category} was appended to by another writer")
 
 
 def load(category: str, stream_id: int, *, using: str) -> list[Recorded[Any]]:

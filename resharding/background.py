@@ -1,7 +1,7 @@
 """Moves of buckets in the background: an operator requests one, a worker does it, the record has its progress.
 
 A move that is cut off while its bucket is at the source waits for an operator. One that was cut off later must not:
-nobody may have the bucket, so `finish_interrupted` goes on with it.
+no database may have the bucket, so `finish_interrupted` continues it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def start(bucket: int, target: str, *, by: str, drop_source: bool = False) -> Bu
         alone = try_transaction_lock(connections[DEFAULT_DB_ALIAS], LOCK)
         other = BucketMove.objects.filter(state__in=BucketMove.ACTIVE).first()
         if not alone or other is not None:
-            what = f" {other.bucket} is on its way to {other.target}" if other else "s are moved by somebody else"
+            what = f" {other.bucket} is on its way to {other.target}" if other else "s are moved by another mover"
             raise MoveRefused(f"Bucket{what}. One bucket moves at a time: let that end, or abort it.")
         move = moving.start(bucket, target, by=by, drop_source=drop_source)
         _wait(move)
@@ -89,7 +89,7 @@ def refuse_nonsense(act: Act, move: BucketMove) -> None:
     if is_waiting(move):
         raise MoveRefused("A worker has been notified already; it has not begun yet.")
     if moving.is_running() and not (act is Act.ABORT and move.state == State.COPYING):
-        raise MoveRefused("A bucket is being moved at this moment, and nobody can step in. Try again when that ends.")
+        raise MoveRefused("A bucket is being moved and cannot be interrupted now. Try again when that ends.")
 
 
 def is_unfinished(move: BucketMove) -> bool:
@@ -102,7 +102,7 @@ def is_waiting(move: BucketMove) -> bool:
 
 
 def perform(act: Act, move_id: int) -> None:
-    """Do what was requested. A refusal is in the record, or somebody else does it: then there is nothing to do.
+    """Do what was requested. A refusal is in the record, or another worker does it: then there is nothing to do.
 
     Raises what moving raises when a database is away; that is in the record, too.
     """

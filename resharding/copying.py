@@ -69,7 +69,7 @@ class Copy:
         if attached and len(attached) < len(self.partitioned):
             raise MoveRefused(
                 f"{connection.info.dbname} has only {', '.join(sorted(attached))} of bucket {self.bucket} attached:"
-                " somebody has changed partitions by hand. `manage.py audit` names what is affected."
+                " partitions were changed by hand. `manage.py audit` names what is affected."
             )
         return bool(attached)
 

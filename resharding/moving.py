@@ -6,7 +6,7 @@
    changes are copied, counts and checksums are compared, and the source detaches the bucket's partitions. From here on
    no database has the bucket, for some milliseconds.
 4. The target attaches the partitions and commits: it has the bucket. The shard map is changed.
-5. The source's other rows are deleted. Its detached partitions are kept until somebody drops them.
+5. The source's other rows are deleted. Its detached partitions are kept until an operator drops them.
 
 Two databases cannot commit together, so there is a moment in which no database has the bucket rather than one in which
 two have it. Wherever a mover dies, the next one sees from the partitions which database has the bucket, and from the
@@ -94,11 +94,11 @@ def start(bucket: int, target: str, *, by: str = "", drop_source: bool = False) 
 
 
 class Cancelled(Exception):
-    """Somebody has requested that the mover aborts the move."""
+    """An operator has requested that the mover aborts the move."""
 
 
 def run(move: BucketMove, *, on_step: OnStep = ignore, report: Report = ignore) -> None:
-    """Bring a move to its end, from wherever it stands; it is aborted if somebody requests that meanwhile.
+    """Bring a move to its end, from wherever it stands; it is aborted if that is requested meanwhile.
 
     Raises MoveRefused if it cannot go on now, OperationalError (Django's or psycopg's) if a database is unavailable:
     the move can be resumed or aborted then. The record keeps the error's text until the next attempt.
@@ -242,7 +242,7 @@ class _Mover:
             )
         if not (at_source or at_target) and self.move.state == State.COPYING:
             raise MoveRefused(
-                f"Nobody has bucket {self.move.bucket}, which no move does: somebody detached it by hand."
+                f"No database has bucket {self.move.bucket}, which no move does: it was detached by hand."
             )
         return at_source, at_target
 
@@ -284,7 +284,7 @@ class _Mover:
             try:
                 done = copy.catch_up(move.snapshot, self._count if first else ignore)
             except Different as error:
-                # Somebody has deleted rows, old inbox rows for example.
+                # Rows were deleted, old inbox rows for example.
                 copies += 1
                 if copies == COPIES:
                     raise
@@ -337,7 +337,7 @@ class _Mover:
         try:
             write_fence.until_locked(self.copy.attach, tries=LOCK_TRIES)
         except psycopg.Error as error:
-            # Without an answer nobody knows whether the target has it, and two must not: the next mover will see.
+            # Without an answer it is unknown whether the target has it, and two must not: the next mover will see.
             if self.copy.preparing.broken or self.copy.is_attached(self.copy.target):
                 raise
             write_fence.until_locked(self.copy.reattach, tries=LOCK_TRIES)

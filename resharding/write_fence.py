@@ -1,4 +1,4 @@
-"""The write fence of a bucket: keeps its writers out for a moment, and nobody else.
+"""The write fence of a bucket: keeps its writers out for a moment, and only them.
 
 While a bucket is being moved, a trigger makes each writer of its rows share an advisory lock until the end of its
 transaction. The mover closes the fence by taking the lock exclusively: it gets it when the writers that are inside
@@ -91,7 +91,7 @@ def until_locked(operation: Callable[[], None], *, tries: int) -> None:
 
 
 def _briefly(connection: Connection, statement: str, *, tries: int) -> None:
-    """Run a statement that waits for a lock only so long that nobody queues up behind it."""
+    """Run a statement that waits for a lock only so long that others do not queue up for it."""
 
     def attempt() -> None:
         with connection.transaction():

@@ -12,7 +12,7 @@ class UnroutedQuery(ShardingError):
 
 
 class ShardMapMissing(ShardingError):
-    """Nobody has written down yet which database owns which bucket."""
+    """There is no shard map yet."""
 
 
 class WrongDatabases(ShardingError):

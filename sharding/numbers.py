@@ -47,7 +47,7 @@ def bucket_of_customer(customer_id: int) -> int:
 
 
 def new_customer_id(bucket: int | None = None) -> int:
-    """An id that nobody ever had, in one of the buckets (default: any, all alike).
+    """An id that was never given before, in one of the buckets (default: any, all alike).
 
     It is random: a counter would give ids a second time after its database was restored to an earlier moment, and the
     new customer would have the orders and the tokens of the lost one.
@@ -103,7 +103,7 @@ def to_text(order_id: int) -> str:
 
 
 def parse(text: str) -> int:
-    """The order id of what somebody typed: case, dashes and spaces do not matter, I and L are 1, O is 0.
+    """The order id of what a person typed: case, dashes and spaces do not matter, I and L are 1, O is 0.
 
     Raises InvalidOrderNumber for anything that is not an order number.
     """

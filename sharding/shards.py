@@ -167,7 +167,7 @@ def install() -> bool:
     rows = Bucket.objects.using(DEFAULT_DB_ALIAS)
     fresh = not rows.exists()
     if fresh:
-        # Somebody else may be installing too; the map would be the same.
+        # Another process may be installing too; the map would be the same.
         rows.bulk_create(
             [Bucket(bucket=bucket, alias=alias) for bucket, alias in enumerate(first_assignment())],
             ignore_conflicts=True,

@@ -233,7 +233,7 @@ def test_what_nobody_can_read_is_neither_edited_nor_redriven(office: Client, not
     letter = DeadLetter.objects.get()
 
     assert "there is no event to edit" in text(office.get(f"{LETTERS}{letter.pk}/edit/", follow=True))
-    assert "nobody can read the message" in settle(office, "redrive", letter)
+    assert "the message is unreadable" in settle(office, "redrive", letter)
     letter.refresh_from_db()
     assert letter.status == DeadLetter.Status.OPEN
 

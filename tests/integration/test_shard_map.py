@@ -245,7 +245,7 @@ class TestMoving:
                 seen.append(tasks.finish_interrupted_moves())
                 tasks.run_move(move_id=move.pk)  # a message that was handed out once more
                 refused = office.post(address(move, "abort"), follow=True)
-                seen.append("nobody can step in" in text(refused))
+                seen.append("cannot be interrupted now" in text(refused))
 
         move = moving.start(BUCKET, TARGET)
         moving.run(move, on_step=look)

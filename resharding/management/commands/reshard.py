@@ -126,7 +126,7 @@ class Command(LongCommand):
     def _run(self, move: BucketMove) -> None:
         moving.run(move, report=self.report)
         if move.state == BucketMove.State.ABORTED:
-            self.stdout.write(f"Aborted, as somebody has requested: bucket {move.bucket} is in {move.source}.")
+            self.stdout.write(f"Aborted, as requested: bucket {move.bucket} is in {move.source}.")
             return
         waited = f", writes to it waited {move.closed_ms} ms at most" if move.closed_ms is not None else ""
         self.stdout.write(f"Bucket {move.bucket} is in {move.target}{waited}.")

@@ -214,5 +214,5 @@ def _create(connection: BaseDatabaseWrapper) -> None:
         except errors.InsufficientPrivilege as error:
             raise CommandError(
                 f"{connection.alias}: there is no database {name}, and {session.info.user} may not create it."
-                f' Let somebody run: CREATE DATABASE "{name}" OWNER "{session.info.user}" ENCODING UTF8'
+                f' An administrator has to run: CREATE DATABASE "{name}" OWNER "{session.info.user}" ENCODING UTF8'
             ) from error
