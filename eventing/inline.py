@@ -17,8 +17,9 @@ from eventing.conf import conf
 from eventing.delivery import Delivery, deliver
 from eventing.errors import EventingError
 from eventing.locks import session_lock
+from eventing.outbox import LOCK
 from eventing.publishing import Wanted, messages
-from eventing.relay import LOCK, Relay
+from eventing.relay import Relay
 from eventing.wire import Envelope, Message, encode
 
 MAX_ROUNDS = 100

@@ -18,7 +18,7 @@ from kombu.connection import Connection
 from eventing import queues, subscribers, topology
 from eventing.conf import conf
 from eventing.errors import Overloaded
-from eventing.relay import ends
+from eventing.outbox import ends
 
 T = TypeVar("T")
 

@@ -21,10 +21,12 @@ import structlog
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
-from eventing import clocks, deadletters, subscribers
+from eventing import deadletters, subscribers
 from eventing.conf import conf
 from eventing.databases import look_up, placeholders, prepared, relation, time_from_db
-from eventing.locks import is_locked, release_session_lock, session_lock_taken, try_session_lock
+from eventing.locks import release_session_lock, try_session_lock
+from eventing.outbox import LOCK
+from eventing.pressure import Load
 from eventing.publishing import Publisher, SharedPublisher, Wanted
 from eventing.recorded import is_among, short_hash
 from eventing.store import KEY_TYPES, TYPES
@@ -33,7 +35,6 @@ from eventing.wire import Envelope, request_ids
 
 logger = structlog.get_logger(__name__)
 
-LOCK = "eventing.relay"
 STANDBY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 10.0
 SETTLE_SECONDS = 0.3
@@ -49,14 +50,6 @@ class Sender(Protocol):
     def send_all(self, wanted: Wanted, *, published_at: datetime) -> None: ...
 
     def close(self) -> None: ...
-
-
-class Load(Protocol):
-    """What a relay needs to know of the queues."""
-
-    def full(self) -> frozenset[str]: ...
-
-    def has_backlog(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -272,57 +265,3 @@ def start_threads(aliases: Iterable[str], stop: threading.Event, load: Load) -> 
     for thread in threads:
         thread.start()
     return threads
-
-
-OLDEST = (
-    "SELECT event.recorded_at FROM eventing_outbox AS oldest"
-    " JOIN eventing_event AS event ON event.stream_id = oldest.stream_id"
-    " AND event.category = oldest.category AND event.version = oldest.version"
-    " ORDER BY oldest.id LIMIT 1"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lag:
-    """The lag of a database: `waiting` events in its outbox, the age of the oldest, and whether a relay leads there."""
-
-    waiting: int
-    seconds: float
-    led: bool
-
-
-def lag(alias: str) -> Lag:
-    connection = connections[alias]
-    now, led = clocks.expression(connection), session_lock_taken(connection)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT (SELECT count(*) FROM eventing_outbox), ({OLDEST}), {now}, {led}", [LOCK])
-        waiting, oldest, at, is_led = cursor.fetchone()
-    return Lag(waiting=waiting, seconds=_age(oldest, at), led=bool(is_led))
-
-
-def oldest_seconds(alias: str) -> float:
-    """The age of the oldest event in the outbox, 0 if it is empty; without counting the others."""
-    connection = connections[alias]
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT ({OLDEST}), {clocks.expression(connection)}")
-        oldest, now = cursor.fetchone()
-    return _age(oldest, now)
-
-
-def ends(alias: str) -> tuple[int, int]:
-    """The ids of the oldest and of the newest row of the outbox; 0 and 0 if it is empty."""
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT min(id), max(id) FROM eventing_outbox")
-        oldest, newest = cursor.fetchone()
-    return oldest or 0, newest or 0
-
-
-def is_led(alias: str) -> bool:
-    """Whether a relay leads on this database."""
-    return is_locked(alias, LOCK)
-
-
-def _age(recorded_at: datetime | str | None, now: datetime | None) -> float:
-    if recorded_at is None:
-        return 0.0
-    return max(0.0, (clocks.read(now) - time_from_db(recorded_at)).total_seconds())

@@ -19,7 +19,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connections, transacti
 from eventing import queues
 from eventing.databases import is_postgresql
 from eventing.models import DatabaseMark
-from eventing.relay import is_led, oldest_seconds
+from eventing.outbox import is_led, oldest_seconds
 from monitoring import schedules
 from monitoring.health import Check, Impaired
 from monitoring.selectors import ask_databases

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 
 from caching.breakers import State
 from eventing import queues
+from eventing.outbox import Lag
 from eventing.queues import BrokerUnavailable
-from eventing.relay import Lag
 from monitoring import audit_rounds, circuits, health, schedules, selectors
 
 BROKER_SECONDS = 1.0

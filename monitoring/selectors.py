@@ -14,8 +14,8 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from eventing import fan_out
 from eventing.models import DeadLetter
+from eventing.outbox import Lag, lag
 from eventing.queues import BrokerUnavailable
-from eventing.relay import Lag, lag
 
 T = TypeVar("T")
 

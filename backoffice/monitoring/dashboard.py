@@ -29,8 +29,8 @@ from backoffice.orders import COLOURS
 from caching.backend import Typed
 from eventing import fan_out, queues
 from eventing.databases import time_limit
+from eventing.outbox import Lag, lag
 from eventing.queues import Depth
-from eventing.relay import Lag, lag
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
 from monitoring import audit_rounds, health, selectors

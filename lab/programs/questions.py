@@ -14,7 +14,7 @@ from django.db.models import Count
 
 from eventing import clocks, periodic, queues, subscribers
 from eventing.models import DeadLetter, Event, InboxEntry, OutboxMessage, PeriodicRun
-from eventing.relay import oldest_seconds
+from eventing.outbox import oldest_seconds
 from lab.load.charts import Sample
 from lab.oracle import Facts, Order
 from monitoring import selectors

@@ -14,7 +14,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import connections, transaction
 
-from eventing import relay, store, topology
+from eventing import outbox, store, topology
 from eventing.models import OutboxMessage
 from eventing.recorded import Metadata, NewEvents
 from tests.integration.conftest import Notes, NoteWritten, broker, notes  # noqa: F401  (fixtures)
@@ -65,7 +65,7 @@ def start_relay() -> Iterator[Start]:
 
 
 def all_are_led() -> bool:
-    return all(relay.is_led(alias) for alias in settings.DATABASES)
+    return all(outbox.is_led(alias) for alias in settings.DATABASES)
 
 
 def leaders() -> set[int]:
@@ -132,7 +132,7 @@ def test_a_relay_that_is_told_to_stop_finishes_its_batch(
     assert len(published) == len(set(published)), "nothing was published twice"
     assert set(published).isdisjoint(waiting), "everything that was published was deleted"
     assert set(published) | waiting == set(range(1, EVENTS + 1)), "and nothing was deleted that was not"
-    assert not any(relay.is_led(alias) for alias in settings.DATABASES)
+    assert not any(outbox.is_led(alias) for alias in settings.DATABASES)
 
 
 def published_notes() -> list[int]:

@@ -13,7 +13,8 @@ from eventing.errors import Transient
 from eventing.inline import Inline, leading
 from eventing.locks import release_session_lock, try_session_lock
 from eventing.models import DeadLetter, InboxEntry, OutboxMessage
-from eventing.relay import LOCK, Relay
+from eventing.outbox import LOCK
+from eventing.relay import Relay
 from eventing.testing import Collector
 from tests.integration.conftest import Notes, NoteSentOut
 

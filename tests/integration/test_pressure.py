@@ -20,9 +20,10 @@ from eventing.confirms import NotConfirmed
 from eventing.errors import Overloaded
 from eventing.locks import release_session_lock
 from eventing.models import Event, OutboxMessage
+from eventing.outbox import LOCK
 from eventing.pressure import BACKLOG_MESSAGES, Load, Remembered
 from eventing.publishing import Publisher
-from eventing.relay import HELD_SECONDS, LOCK, Relay
+from eventing.relay import HELD_SECONDS, Relay
 from eventing.testing import Collector, drain
 from orders.models import Order
 from sharding import numbers, shards

@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.test import Client
 from django.urls import reverse
 
-from eventing import queues, relay, topology
+from eventing import outbox, queues, topology
 from eventing import tasks as tasks_of_the_backbone
 from eventing.databases import is_postgresql
 from eventing.delivery import Outcome
@@ -169,7 +169,7 @@ def test_a_relay_publishes_once_what_it_cannot_delete(notes: Notes) -> None:
         for _ in range(3):
             with pytest.raises(Exception, match=r"read.?only"):
                 turn.publish_once()
-    assert relay.lag(DEFAULT_DB_ALIAS).waiting == 1
+    assert outbox.lag(DEFAULT_DB_ALIAS).waiting == 1
     notes.write(2, "b")
     turn.publish_once()
 

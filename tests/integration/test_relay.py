@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 from pytest_django import Settings
 
-from eventing import relay, subscribers, topology
+from eventing import outbox, subscribers, topology
 from eventing.delivery import Delivery, deliver
 from eventing.models import OutboxMessage
 from eventing.publishing import Publisher, batches
@@ -128,11 +128,11 @@ def test_an_emptied_outbox_is_looked_into_again_after_a_rest_and_a_full_one_at_o
 
 
 def test_lag_is_the_age_of_the_oldest_unpublished_event(notes: Notes) -> None:
-    empty = relay.lag("default")
+    empty = outbox.lag("default")
     assert (empty.waiting, empty.seconds) == (0, 0.0)
     notes.write(1, "a", "b")
 
-    lag = relay.lag("default")
+    lag = outbox.lag("default")
 
     assert lag.waiting == 2
     assert 0 <= lag.seconds < 60
@@ -232,7 +232,7 @@ def test_relay_waits_for_a_broker_that_refuses_connections(
     thread = threading.Thread(target=turn.run, args=[stop])
     thread.start()
     try:
-        wait_until(lambda: relay.lag("default").seconds > 0.5)
+        wait_until(lambda: outbox.lag("default").seconds > 0.5)
         assert thread.is_alive()
         turn.sender = Publisher()  # the broker is back
         wait_until(lambda: not OutboxMessage.objects.exists(), seconds=20)
