@@ -35,8 +35,8 @@ class Coupon:
     kind: Kind
     value: int
     minimum_spend: int = 0
-    begins: timedelta | None = None
-    ends: timedelta | None = None
+    valid_from: timedelta | None = None
+    valid_until: timedelta | None = None
     total_limit: int | None = None
     per_customer_limit: int | None = None
     active: bool = True
@@ -56,11 +56,15 @@ COUPONS = (
     Coupon(code="REGULAR", kind=Kind.PERCENTAGE, value=500),
     Coupon(code="WELCOME10", kind=Kind.PERCENTAGE, value=1_000, per_customer_limit=1),
     Coupon(code="SAIL5", kind=Kind.FIXED, value=500, minimum_spend=3_000),
-    Coupon(code="HARBOUR15", kind=Kind.PERCENTAGE, value=1_500, minimum_spend=6_000, ends=timedelta(days=90)),
+    Coupon(code="HARBOUR15", kind=Kind.PERCENTAGE, value=1_500, minimum_spend=6_000, valid_until=timedelta(days=90)),
     Coupon(code="FIRST20", kind=Kind.FIXED, value=2_000, minimum_spend=8_000, total_limit=40, per_customer_limit=2),
     Coupon(code="LASTONE", kind=Kind.PERCENTAGE, value=5_000, total_limit=1),
-    Coupon(code="SPRING", kind=Kind.PERCENTAGE, value=2_000, begins=timedelta(days=60), ends=timedelta(days=150)),
-    Coupon(code="SUMMER", kind=Kind.FIXED, value=1_000, begins=timedelta(days=-150), ends=timedelta(days=-30)),
+    Coupon(
+        code="SPRING", kind=Kind.PERCENTAGE, value=2_000, valid_from=timedelta(days=60), valid_until=timedelta(days=150)
+    ),
+    Coupon(
+        code="SUMMER", kind=Kind.FIXED, value=1_000, valid_from=timedelta(days=-150), valid_until=timedelta(days=-30)
+    ),
     Coupon(code="STAFF25", kind=Kind.PERCENTAGE, value=2_500, active=False),
 )
 EVERYDAY_COUPONS = ("REGULAR", "WELCOME10", "SAIL5", "HARBOUR15", "FIRST20")

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import cycle, islice
@@ -112,19 +112,10 @@ class Seeding:
         """Returns how many coupons were missing."""
         added = 0
         for coupon in COUPONS:
+            times = {"valid_from": coupon.valid_from, "valid_until": coupon.valid_until}
+            terms = asdict(coupon) | {name: None if at is None else self.now + at for name, at in times.items()}
             try:
-                coupons.add_coupon(
-                    code=coupon.code,
-                    kind=coupon.kind,
-                    value=coupon.value,
-                    currency=settings.SHOP_CURRENCY,
-                    minimum_spend=coupon.minimum_spend,
-                    valid_from=self.now + coupon.begins if coupon.begins is not None else None,
-                    valid_until=self.now + coupon.ends if coupon.ends is not None else None,
-                    total_limit=coupon.total_limit,
-                    per_customer_limit=coupon.per_customer_limit,
-                    active=coupon.active,
-                )
+                coupons.add_coupon(**terms, currency=settings.SHOP_CURRENCY)
                 added += 1
             except DuplicateCoupon:
                 continue

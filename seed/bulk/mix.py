@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import accumulate
 
 from django.conf import settings
@@ -28,15 +27,6 @@ FEWEST = 2  # of a scenario
 TOGETHER = 10  # orders that are played in one transaction: while it lasts, it has the stock rows
 WITH_COUPON = 0.3
 SAMPLES = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    templates: Sequence[Template]
-    cum_weights: Sequence[float]
-
-    def choose(self, count: int, chance: random.Random) -> Sequence[Template]:
-        return chance.choices(self.templates, cum_weights=self.cum_weights, k=count)
 
 
 class OrderMix:
@@ -69,7 +59,7 @@ class OrderMix:
                 ]
                 self._scenarios.append((scenario.share_in_bulk, [template_of(order) for order in played]))
 
-    def sample(self, chance: random.Random) -> Sample:
+    def sample(self, chance: random.Random) -> Callable[[int], list[Template]]:
         """Some templates of every scenario: so few that the processor's cache has them while a batch is made."""
         templates: list[Template] = []
         weights: list[float] = []
@@ -77,7 +67,8 @@ class OrderMix:
             number = max(1, len(known) // SAMPLES)
             templates += chance.sample(known, number)
             weights += [share / number] * number
-        return Sample(templates=templates, cum_weights=list(accumulate(weights)))
+        cum_weights = list(accumulate(weights))
+        return lambda count: chance.choices(templates, cum_weights=cum_weights, k=count)
 
     def _basket(self, scenario: Scenario, chance: random.Random) -> Basket:
         scarce = [chance.choice(self._scarce)] if scenario.short else []

@@ -11,8 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 
 from django.conf import settings
@@ -48,7 +47,6 @@ SWITCH_SECONDS = 0.0005
 TERM_SECONDS = int(TERM.total_seconds())
 
 Person = tuple[int, str]  # id and first name
-DAY_0 = date(1970, 1, 1).toordinal()
 EPOCH = int(numbers.EPOCH.timestamp())
 
 
@@ -183,11 +181,11 @@ class Run:
     def _batch(self, piece: Piece, mix: OrderMix) -> Batch:
         """The texts of the orders, by their number: so the databases add to their tables and indexes in sequence."""
         chance = self.chance
-        sample = mix.sample(chance)
+        choose = mix.sample(chance)
         orders: dict[int, tuple[int, Person, int, Template]] = {}
         for bucket, count in piece.counts.items():
             people = [self.hot_person] if piece.hot else self.people[bucket]
-            for template in sample.choose(count, chance):
+            for template in choose(count):
                 second = chance.randrange(piece.begin, piece.end)
                 millisecond = (second - EPOCH) * 1000 + template.millisecond
                 person = people[int(len(people) * chance.random() ** SKEW)]
@@ -265,19 +263,7 @@ def _sums(templates: Mapping[Template, int]) -> tuple[dict[str, inventory.Used],
 
 
 def _text(second: int) -> str:
-    day, second = divmod(second, 86_400)
-    return _day(day) + _clock()[second]
-
-
-@cache
-def _day(day: int) -> str:
-    return f"{date.fromordinal(DAY_0 + day)}T"
-
-
-@cache
-def _clock() -> tuple[str, ...]:
-    """The time of each second of a day."""
-    return tuple(f"{minute // 60:02d}:{minute % 60:02d}:{second:02d}" for minute in range(1440) for second in range(60))
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
 
 
 @contextmanager
