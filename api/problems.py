@@ -73,7 +73,7 @@ _OF_STATUS = {
     404: ("not_found", "There is nothing at this address."),
     405: ("method_not_allowed", "This address does not take this method."),
     413: ("body_too_large", "The body is too large."),
-    500: ("internal_error", "Something went wrong on our side; we have been told."),
+    500: ("internal_error", "Something went wrong on our side; it was reported."),
     503: ("unavailable", "The service cannot answer at the moment; try again."),
 }
 

@@ -107,7 +107,7 @@ class PeriodicTaskForm(beat.PeriodicTaskForm):
             self.fields["regtask"].widget = TaskSelect()
 
     def _clean_json(self, field: str) -> Any:
-        """What is wrong with it is told by `_post_clean`."""
+        """`_post_clean` says what is wrong with it."""
         return self.cleaned_data[field]
 
     def clean(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class ScheduleForm(forms.ModelForm):
 class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, EditableModelAdmin):
     form = PeriodicTaskForm
     change_form_template = (
-        None  # django-celery-beat's own runs a script within the page, which browsers are told not to
+        None  # django-celery-beat's own runs a script within the page, which the content policy forbids
     )
     date_hierarchy = None
     list_display = ("name", "enabled", "scheduler", "last_run", "next_run", "one_off")
@@ -264,7 +264,7 @@ class PeriodicTaskInline(TabularInline):
     verbose_name_plural = "tasks with this schedule"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PeriodicTask]:
-        # The text of a task tells its schedule, of whichever kind that is.
+        # The text of a task contains its schedule, of whichever kind that is.
         return super().get_queryset(request).select_related("interval", "crontab", "solar", "clocked")
 
 

@@ -70,8 +70,8 @@ class ProductForm(forms.ModelForm):
         model = Product
         fields = ("sku", "name", "category", "description", "price", "picture", "active")
         help_texts = {
-            "picture": "Words that tell what the picture shows and in which colour, such as “blue mug” or “oak stool”."
-            " Empty: the name tells."
+            "picture": "Words for what the picture shows and its colour, such as “blue mug” or “oak stool”."
+            " Empty: the words of the name."
         }
 
     def clean(self) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class ProductAdmin(CarefulModelAdmin):
     def save_model(self, request: HttpRequest, obj: Product, form: forms.ModelForm, change: bool) -> None:
         if change:
             super().save_model(request, obj, form, change)
-            handlers.offered_differently([obj.sku], database_of("inventory"))
+            handlers.evict_offers_on_commit([obj.sku], database_of("inventory"))
             return
         handlers.add_product(
             sku=obj.sku,
@@ -284,7 +284,7 @@ class CategoryAdmin(CarefulModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Category, form: forms.ModelForm, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        transaction.on_commit(selectors.look_at_categories_again, using=database_of("inventory"), robust=True)
+        transaction.on_commit(selectors.evict_categories, using=database_of("inventory"), robust=True)
 
 
 @admin.register(Reservation)

@@ -1,4 +1,4 @@
-"""Messages for operators: what customers were told, as it was sent."""
+"""Messages to customers, for operators, as they were sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages, API and load tests do with a customer's wish: price it, place it, pay for it, cancel it.
+"""What pages, API and load tests do with a customer's order: price it, place it, pay for it, cancel it.
 
 It composes the contexts, which do not know each other; the rules are theirs.
 """
@@ -208,7 +208,7 @@ def cancel(order_id: int, customer_id: int, metadata: Metadata, at: datetime | N
 
 
 def _fingerprint(wanted: Wanted, coupon_code: str | None, ship_to: Address | None) -> str:
-    """The same for every way to write down the same wish."""
+    """The same for every way to write the same request."""
     quantities: dict[str, int] = {}
     for sku, quantity in wanted:
         quantities[sku] = quantities.get(sku, 0) + quantity

@@ -47,7 +47,7 @@ class Role:
                 pass
             except Exception:
                 # One role less is not the shop any more: say why, and end the process.
-                logger.exception("embedded.failed", role=self.name)
+                logger.exception("embedded.role_failed", role=self.name)
                 on_failure(self.name)
 
         self.thread = threading.Thread(target=guarded, name=self.name, daemon=True)

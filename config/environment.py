@@ -135,7 +135,7 @@ SETTINGS = (
         "PROBE_NETWORKS",
         NETWORKS,
         "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
-        "who is told the details of /readyz, and /metrics; everybody else gets the bare status",
+        "who gets the details of /readyz, and /metrics; everybody else gets the bare status",
     ),
     Setting("LOG_LEVEL", one_of(*LOG_LEVELS), "INFO", "what is logged at least", embedded="WARNING"),
     Setting(

@@ -285,7 +285,7 @@ EVENTING_MAX_ATTEMPTS = env.integer("EVENTING_MAX_ATTEMPTS")
 # How long it is known which events were handled; audits look back no further.
 EVENTING_INBOX_RETENTION_DAYS = env.integer("EVENTING_INBOX_RETENTION_DAYS")
 # Back-pressure, see eventing.pressure; 0 turns each off. In the embedded profile events stay in the outbox until they
-# are handled, so their age does not tell that the relay is behind.
+# are handled, so their age does not show a lag of the relay.
 EVENTING_QUEUE_HIGH_WATER = env.integer("EVENTING_QUEUE_HIGH_WATER")  # messages (batches of events)
 EVENTING_MAX_LAG_SECONDS = 0.0 if EMBEDDED else env.number("EVENTING_MAX_LAG_SECONDS")
 
@@ -377,7 +377,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 64 * 1024
 
 # --- Probes: /healthz, /readyz and /metrics ------------------------------------------------------------------------
 
-# Who is told which part does not work, and the numbers. Everybody else gets the bare status.
+# Who gets the names of the parts that do not work, and the numbers. Everybody else gets the bare status.
 PROBE_NETWORKS = env.networks("PROBE_NETWORKS")
 HEALTH_PORT = 0 if EMBEDDED else env.integer("HEALTH_PORT")
 PROBE_CACHE_SECONDS = 1.0  # how old an answer may be: many who ask cost no more than one

@@ -70,7 +70,7 @@ def _lock_redemptions(commands: Sequence[Command], using: str) -> tuple[dict[int
     """The redemptions that are there already, and the version of every stream. All their rows are ours afterwards.
 
     An order not heard of gets a row that is void until something happens; if nothing does, it is the tombstone.
-    Two workers that have news of the same new order meet here: the second waits for the first, and finds its row.
+    Two workers that have events of the same new order meet here: the second waits for the first, and finds its row.
     """
     by_order = {command.order_id: command for command in commands}
     rows = [

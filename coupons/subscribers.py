@@ -20,7 +20,7 @@ OrderEvent = OrderPlaced | OrderRejected | OrderCancelled | OrderRefunded
 coupons = Subscriber("coupons", database=lambda recorded: database_of("coupons"))
 
 
-# One handler for all of them: a batch takes its locks once and in order, whatever mixture of news it brings.
+# One handler for all of them: a batch takes its locks once and in order, whatever mixture of events it brings.
 @coupons.on(OrderPlaced, OrderRejected, OrderCancelled, OrderRefunded)
 def follow_orders(batch: Sequence[Recorded[OrderEvent]]) -> None:
     commands = list(_commands(batch, timezone.now()))

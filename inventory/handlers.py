@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from django.db import connections, transaction
 from django.db.models import F
@@ -85,7 +86,7 @@ def _lock_reservations(commands: Sequence[Command], using: str) -> tuple[dict[in
     """The reservations that are there already, and the version of every stream. All their rows are ours afterwards.
 
     An order not heard of gets a row that is void until something happens; if nothing does, it is the tombstone.
-    Two workers that have news of the same new order meet here: the second waits for the first, and finds its row.
+    Two workers that have events of the same new order meet here: the second waits for the first, and finds its row.
     """
     connection = connections[using]
     order_ids = sorted({command.order_id for command in commands})
@@ -167,7 +168,7 @@ def _write_stock(before: dict[str, Level], after: dict[str, Level], using: str) 
             f" FROM {difference} WHERE inventory_stock.sku = difference.sku",
             parameters,
         )
-    shown_differently([sku for sku, _, _ in changes], using)
+    evict_stock_on_commit([sku for sku, _, _ in changes], using)
 
 
 def _write_reservations(changed: dict[int, tuple[str, int, datetime]], using: str) -> None:
@@ -252,7 +253,7 @@ def add_category(*, slug: str, name: str, position: int = 0) -> None:
     name = domain.clean_description("name", domain.CATEGORY_NAME, name)
     using = database_of("inventory")
     Category.objects.using(using).update_or_create(slug=slug, defaults={"name": name, "position": position})
-    transaction.on_commit(selectors.look_at_categories_again, using=using, robust=True)
+    transaction.on_commit(selectors.evict_categories, using=using, robust=True)
 
 
 def add_product(
@@ -293,7 +294,7 @@ def add_product(
         if not created:
             raise domain.DuplicateSku(sku)
         Stock.objects.using(using).create(product=product)
-        offered_differently([sku], using)
+        evict_offers_on_commit([sku], using)
 
 
 def receive_stock(sku: str, quantity: int, reason: str, at: datetime, metadata: Metadata) -> None:
@@ -345,25 +346,17 @@ def _enter(
     StockMovement.objects.using(using).create(sku=row.sku, kind=kind, quantity=change, reason=event.reason, at=event.at)
     write = NewEvents(stream_id=row.product.pk, expected_version=version, events=[event], metadata=metadata)
     store.append(PRODUCT, [write], using=using)
-    shown_differently([row.sku], using)
+    evict_stock_on_commit([row.sku], using)
 
 
-def shown_differently(skus: Sequence[str], using: str) -> None:
+def evict_stock_on_commit(skus: Sequence[str], using: str) -> None:
     """Let everybody see the new stock of these products once the transaction is committed.
 
     Not as a subscriber of the events: that would be one more delivery of each, and some time later.
     """
-
-    def tell() -> None:
-        selectors.look_again(skus)
-
-    transaction.on_commit(tell, using=using, robust=True)
+    transaction.on_commit(partial(selectors.evict_products, skus), using=using, robust=True)
 
 
-def offered_differently(skus: Sequence[str], using: str) -> None:
+def evict_offers_on_commit(skus: Sequence[str], using: str) -> None:
     """Let everybody see these products as they are once the transaction is committed."""
-
-    def tell() -> None:
-        selectors.look_at_offers_again(skus)
-
-    transaction.on_commit(tell, using=using, robust=True)
+    transaction.on_commit(partial(selectors.evict_offers, skus), using=using, robust=True)

@@ -31,7 +31,7 @@ class Category(models.Model):
 class Product(models.Model):
     """What can be bought; `price` in minor units of `currency`. One that is not active is out of the shop.
 
-    `picture` has words that tell what its picture shows. A product is added with its stock row: `handlers.add_product`.
+    `picture` has words for what its picture shows. A product is added with its stock row: `handlers.add_product`.
     """
 
     sku = models.CharField(max_length=40, unique=True, validators=[SKU_FORMAT])

@@ -109,7 +109,7 @@ def categories() -> list[CategoryView]:
     return _categories.get("all", _find_categories) or []
 
 
-def look_at_categories_again() -> None:
+def evict_categories() -> None:
     """One of them has changed, and the change is committed."""
     _categories.invalidate(["all"])
 
@@ -178,14 +178,14 @@ def product(sku: str) -> ProductView | None:
     return _shown.get(sku, lambda: products_by_sku([sku]).get(sku))
 
 
-def look_again(skus: Collection[str]) -> None:
+def evict_products(skus: Collection[str]) -> None:
     """The stock of these products has changed, and the change is committed."""
     _shown.invalidate(skus)
 
 
-def look_at_offers_again(skus: Collection[str]) -> None:
+def evict_offers(skus: Collection[str]) -> None:
     """These products have changed, and the change is committed."""
-    look_again(skus)
+    evict_products(skus)
     _offers.invalidate(skus)
 
 
@@ -213,7 +213,7 @@ def low_stock(*, at_most: int, limit: int) -> list[ProductView]:
 def price_lines(wanted: Sequence[tuple[str, int]]) -> list[PricedLine]:
     """Pairs of sku and quantity at the prices that are shown, each product once, in the order of first mention.
 
-    Like what is shown, a price may be CATALOGUE_CACHE_SECONDS old if this process could not be told of a new one.
+    Like what is shown, a price may be CATALOGUE_CACHE_SECONDS old if this process did not receive the eviction.
     Raises UnknownSku, NotOnSale naming the products, InvalidQuantity, MixedCurrencies.
     """
     quantities = domain.merge_wanted(wanted)

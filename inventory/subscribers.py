@@ -21,7 +21,7 @@ OrderEvent = OrderPlaced | OrderRejected | OrderCancelled | OrderRefunded | Orde
 inventory = Subscriber("inventory", database=lambda recorded: database_of("inventory"))
 
 
-# One handler for all of them: a batch takes its locks once and in order, whatever mixture of news it brings.
+# One handler for all of them: a batch takes its locks once and in order, whatever mixture of events it brings.
 @inventory.on(OrderPlaced, OrderRejected, OrderCancelled, OrderRefunded, OrderShipped)
 def follow_orders(batch: Sequence[Recorded[OrderEvent]]) -> None:
     now = timezone.now()

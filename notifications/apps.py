@@ -1,4 +1,4 @@
-"""Notifications: tells customers what happens to their orders, by e-mail and in the shop's inbox."""
+"""Notifications: informs customers of their orders, by e-mail and in the shop's inbox."""
 
 from django.apps import AppConfig
 
@@ -20,7 +20,7 @@ class NotificationsConfig(AppConfig):
             "notifications.message",
             "Messages",
             "mail",
-            "What customers were told, as it was sent.",
+            "Messages to customers, as they were sent.",
         ),
     )
     retention = (

@@ -47,7 +47,7 @@ TYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occasion:
-    """Something that a customer is told about. `about` names the text, `context` is what the text needs."""
+    """Something that a customer is notified of. `about` names the text, `context` is what the text needs."""
 
     about: str
     customer_id: int
@@ -69,7 +69,7 @@ NOBODY = Customer(name="", email="")
 
 
 def occasion_of(recorded: Recorded[Any]) -> Occasion:
-    """What a customer is told about an event."""
+    """The notification of an event."""
     return Occasion(
         about=recorded.event.TYPE.replace(".", "_"),
         customer_id=recorded.event.customer_id,
@@ -89,7 +89,7 @@ def _total(event: Any) -> int | None:
     return sum(line.quantity * line.unit_price for line in event.lines) - event.discount
 
 
-def tell(occasions: Sequence[Occasion], *, by_mail: bool = True) -> None:
+def notify(occasions: Sequence[Occasion], *, by_mail: bool = True) -> None:
     """Queue an e-mail (unless not `by_mail`) and an inbox message for each occasion, in the caller's transaction.
 
     The number of statements does not depend on the number of occasions. Who has no address gets no e-mail.
@@ -103,7 +103,7 @@ def tell(occasions: Sequence[Occasion], *, by_mail: bool = True) -> None:
 def welcome(user_id: int, email: str, name: str) -> None:
     """Greet a new customer. Called in the transaction that registers them, so that no stranger is greeted.
 
-    They wait for a page, so nobody asks the broker: the periodic run sends the mail.
+    They wait for a page, so the broker is not used: the periodic run sends the mail.
     """
     event_id = f"customer-{user_id}@1"
     occasion = Occasion(
@@ -134,7 +134,7 @@ def _queue(
     occasions: Sequence[Occasion], customers: dict[int, Customer], *, by_mail: bool = True
 ) -> list[dict[str, Any]]:
     alias = database_of("notifications")
-    told: dict[tuple[str, str], set[str]] = defaultdict(set)
+    sent_before: dict[tuple[str, str], set[str]] = defaultdict(set)
     for event_id, channel, event_hash in look_up(
         connections[alias],
         "notifications_message",
@@ -142,11 +142,11 @@ def _queue(
         ["event_id"],
         [(occasion.event_id,) for occasion in occasions],
     ):
-        told[event_id, channel].add(event_hash)
+        sent_before[event_id, channel].add(event_hash)
     messages = [
         message
         for message in messages_about(occasions, customers, clocks.database_time(alias), by_mail=by_mail)
-        if not _is_told(message["event_hash"], told[message["event_id"], message["channel"]])
+        if not _is_sent(message["event_hash"], sent_before[message["event_id"], message["channel"]])
     ]
     rows = [tuple(message[column] for column in TYPES) for message in messages]
     then = "ON CONFLICT DO NOTHING"
@@ -154,7 +154,7 @@ def _queue(
     return messages
 
 
-def _is_told(event_hash: str, hashes: set[str]) -> bool:
+def _is_sent(event_hash: str, hashes: set[str]) -> bool:
     """Whether one of an id's events with these hashes is this one; an empty hash may be any."""
     return bool(hashes) and (not event_hash or "" in hashes or event_hash in hashes)
 
@@ -162,7 +162,7 @@ def _is_told(event_hash: str, hashes: set[str]) -> bool:
 def messages_about(
     occasions: Sequence[Occasion], customers: dict[int, Customer], now: datetime, *, by_mail: bool = True
 ) -> list[dict[str, Any]]:
-    """The messages that tell customers of these occasions, as the columns of `TYPES`."""
+    """The messages about these occasions, as the columns of `TYPES`."""
     messages: list[dict[str, Any]] = []
     for occasion in occasions:
         customer = customers.get(occasion.customer_id, NOBODY)

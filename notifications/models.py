@@ -7,7 +7,7 @@ from django.db.models import Q
 
 
 class Message(models.Model):
-    """What a customer is told about one event on one channel. At most one exists for each (event, channel).
+    """A notification of one event on one channel. At most one exists for each (event, channel).
 
     `event_hash` is the short hash of the event, as a restored database gives ids of events again; empty if it is not
     known.

@@ -18,7 +18,7 @@ def messages_once(alias: str, until: datetime) -> Found:
 PROMISES = (
     Promise(
         name="messages_once",
-        title="A customer is told about an event once on each channel.",
+        title="A customer is notified of an event once on each channel.",
         counts="messages",
         hint="The database refuses this, so somebody has dropped a constraint: delete the later one, and add it again.",
         find=messages_once,

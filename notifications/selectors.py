@@ -28,7 +28,7 @@ def unread(customer_id: int, *, limit: int = MANY_UNREAD) -> int:
 
 
 def about(event_ids: Iterable[str]) -> list[Message]:
-    """What customers were told about some events, on all channels, oldest first."""
+    """The messages about some events, on all channels, oldest first."""
     messages = Message.objects.using(database_of("notifications"))
     return list(messages.filter(event_id__in=list(event_ids)).order_by("id"))
 

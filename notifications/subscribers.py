@@ -1,4 +1,4 @@
-"""What customers are told about. The text of an event is the template of its type: order.placed → order_placed.txt."""
+"""What customers are notified of. The text of an event is the template of its type: order.placed → order_placed.txt."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ NEWS = (
 
 @notifications.on(*NEWS)
 def tell_customer(batch: Sequence[Recorded[Any]]) -> None:
-    handlers.tell([handlers.occasion_of(recorded) for recorded in batch])
+    handlers.notify([handlers.occasion_of(recorded) for recorded in batch])
 
 
 @notifications.quietly(*NEWS)
 def fill_inbox(batch: Sequence[Recorded[Any]]) -> None:
-    """A replay may restore what customers read in the shop, but old news are not mailed."""
-    handlers.tell([handlers.occasion_of(recorded) for recorded in batch], by_mail=False)
+    """A replay may restore what customers read in the shop, but sends no mail about old events."""
+    handlers.notify([handlers.occasion_of(recorded) for recorded in batch], by_mail=False)

@@ -222,7 +222,7 @@ class CannotRefundShipped(OrderError):
 def decide(order: Order, command: Command) -> list[Event]:
     """The events that the command causes; raises an OrderError if it is refused.
 
-    A command that is repeated, or is late news for an order that has moved on, causes nothing.
+    A command that is repeated, or arrives after the order has moved on, causes nothing.
     """
     match command:
         case PlaceOrder():
@@ -465,7 +465,7 @@ def _fail_payment(order: Order, command: FailPayment) -> list[Event]:
     if order.status is None:
         raise OrderNotFound
     if order.status is not Status.CONFIRMED or not order.waits_for_payment(command.payment_id):
-        return []  # repeated, late, or of a time before orders were told that a payment starts
+        return []  # repeated, late, or older than the event OrderPaymentStarted
     return [OrderPaymentFailed(customer_id=order.customer_id, payment_id=command.payment_id, at=command.at)]
 
 

@@ -83,7 +83,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Only:
+class Criteria:
     """Which orders of a list are wanted: those of a shard (its alias), a bucket, placed from `since` on and before
     `until`, with a product, with a coupon, with a tracking number, with these characters in their number (which has to
     look at every order). None asks for all.
@@ -182,16 +182,16 @@ def all_orders(
     after: tuple[datetime, int] | None = None,
     limit: int,
     status: Status | None = None,
-    only: Only | None = None,
+    criteria: Criteria | None = None,
 ) -> Page:
     """Up to `limit` orders of all shards, newest first: the newest, or those next to the order placed at and numbered.
 
     `before` asks for the ones that are older than it, `after` for the ones that are newer.
     """
-    only = only or Only()
+    criteria = criteria or Criteria()
 
     def page(alias: str) -> list[OrderRow]:
-        rows = _narrowed(alias, only).order_by("-placed_at", "-id")
+        rows = _narrowed(alias, criteria).order_by("-placed_at", "-id")
         if status is not None:
             rows = rows.filter(status=status)
         if before is not None:
@@ -200,7 +200,7 @@ def all_orders(
             rows = rows.filter(beyond(NEWEST_FIRST, after, "gt")).reverse()
         return _rows(rows, limit)
 
-    answers = fan_out.query(_aliases_of(only), page, seconds=settings.DATABASE_READ_SECONDS)
+    answers = fan_out.query(_aliases_of(criteria), page, seconds=settings.DATABASE_READ_SECONDS)
     place = attrgetter(*NEWEST_FIRST)
     merged = heapq.merge(*answers.values.values(), key=place, reverse=after is None)
     # An order comes twice while its bucket moves from one database to another: the one that went on is newer.
@@ -224,32 +224,28 @@ def several(order_ids: Collection[int]) -> Page:
     return Page(items=items, unavailable=tuple(answers.unavailable))
 
 
-def _aliases_of(only: Only) -> tuple[str, ...]:
+def _aliases_of(criteria: Criteria) -> tuple[str, ...]:
     """The shards that can have such orders."""
-    if only.bucket is not None:
-        owner = shards.refresh().owners[only.bucket]  # where it moved away from it would only look empty
-        return (owner,) if only.shard in (None, owner) else ()
-    return shards.aliases() if only.shard is None else (only.shard,)
+    if criteria.bucket is not None:
+        owner = shards.refresh().owners[criteria.bucket]  # where it moved away from it would only look empty
+        return (owner,) if criteria.shard in (None, owner) else ()
+    return shards.aliases() if criteria.shard is None else (criteria.shard,)
 
 
-def _narrowed(alias: str, only: Only) -> QuerySet[models.Order]:
+def _narrowed(alias: str, criteria: Criteria) -> QuerySet[models.Order]:
     rows = models.Order.objects.using(alias)
-    if only.bucket is not None:
-        low, high = numbers.bucket_range(only.bucket)
+    if criteria.bucket is not None:
+        low, high = numbers.bucket_range(criteria.bucket)
         rows = rows.filter(id__gte=low, id__lte=high - 1)  # the end of the last bucket is more than a bigint holds
-    if only.since is not None:
-        rows = rows.filter(placed_at__gte=only.since)
-    if only.until is not None:
-        rows = rows.filter(placed_at__lt=only.until)
-    if only.coupon is not None:
-        rows = rows.filter(coupon_code=only.coupon)
-    if only.sku is not None:
+    conditions = {"placed_at__gte": criteria.since, "placed_at__lt": criteria.until, "coupon_code": criteria.coupon}
+    rows = rows.filter(**{name: value for name, value in conditions.items() if value is not None})
+    if criteria.sku is not None:
         # The planner starts from the lines of a rare product, and looks into the newest orders for a popular one.
-        rows = rows.filter(id__in=models.OrderLine.objects.using(alias).filter(sku=only.sku).values("order_id"))
-    if only.tracking is not None:
-        rows = rows.filter(tracking__in={only.tracking, only.tracking.upper()})
-    if only.part is not None:
-        rows, part = _containing(rows, only.part)
+        rows = rows.filter(id__in=models.OrderLine.objects.using(alias).filter(sku=criteria.sku).values("order_id"))
+    if criteria.tracking is not None:
+        rows = rows.filter(tracking__in={criteria.tracking, criteria.tracking.upper()})
+    if criteria.part is not None:
+        rows, part = _containing(rows, criteria.part)
         rows = rows.filter(part)
     return rows
 

@@ -33,7 +33,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stuck:
-    """An order that nobody has confirmed or rejected for too long."""
+    """An order that was neither confirmed nor rejected in time."""
 
     id: int
     placed_at: datetime
@@ -145,6 +145,6 @@ def sales(alias: str, *, since: datetime, until: datetime) -> tuple[Group, ...]:
 
 
 def stuck(alias: str, *, now: datetime, limit: int) -> list[Stuck]:
-    """Up to `limit` orders of a shard that nobody has confirmed or rejected for too long, the oldest first."""
+    """Up to `limit` orders of a shard that were neither confirmed nor rejected in time, the oldest first."""
     late = models.Order.objects.using(alias).filter(status=Status.PLACED, placed_at__lt=now - STUCK_AFTER)
     return [Stuck(**row) for row in late.order_by("placed_at", "id").values("id", "placed_at")[:limit]]

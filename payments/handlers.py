@@ -120,7 +120,7 @@ def capture(requested: Recorded[PaymentRequested]) -> Callable[[], None]:
     if payment.status != Payment.Status.REQUESTED:
         return _nothing
     # The gateway is asked even if the account was closed meanwhile: an earlier call, whose process died before it
-    # could write down the outcome, may have taken the money, and only the answer to the same key tells.
+    # could write down the outcome, may have taken the money, and only the answer to the same key shows it.
     result = gateway.configured().capture(
         idempotency_key=f"capture-{payment.id}", token=payment.token, amount=payment.amount, currency=payment.currency
     )

@@ -1,4 +1,4 @@
-"""A customer's usual address: what they have told, or else where their last order went."""
+"""A customer's usual address: the one that they have saved, or else that of their last order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storefront.models import UsualAddress
 
 
 def usual_of(customer: User) -> dict[str, str] | None:
-    """The fields of the address that the customer has told, if any."""
+    """The fields of the address that the customer has saved, if any."""
     rows = UsualAddress.objects.using(database_of("storefront")).filter(customer_id=customer.pk)
     found: dict[str, str] | None = rows.values(*ADDRESS_FIELDS).first()
     return found

@@ -213,7 +213,7 @@ def move(dead_letters: Any, request: HttpRequest, pk: int) -> HttpResponse:
     actions = {"cancel": (redrives.cancel, "Cancelled"), "continue": (redrives.resume, "Continued")}
     if request.method == "POST":
         if (action := request.POST.get("action", "")) not in actions:
-            raise Http404(f"A run cannot be told to {action}.")
+            raise Http404(f"A run has no action {action}.")
         act, done = actions[action]
         if act(run, by=request.user.get_username()):
             log(request, run, f"{done}.")

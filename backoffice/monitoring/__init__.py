@@ -39,7 +39,7 @@ class DailySalesAdmin(ReadOnlyList):
 
 @admin.register(StuckOrder)
 class StuckOrderAdmin(OfOrders):
-    """Orders that nobody has confirmed or rejected for a minute, looked for every minute."""
+    """Orders that were neither confirmed nor rejected within a minute."""
 
     list_display = ("order", "placed", "waits_for", "reported")
     list_display_links = None

@@ -32,7 +32,7 @@ from notifications import selectors as notifications
 from orders import handlers, selectors
 from orders.domain import OrderError, Status
 from orders.models import Order
-from orders.selectors import Only, OrderDetail, OrderRow
+from orders.selectors import Criteria, OrderDetail, OrderRow
 from payments import selectors as payments
 from sharding import numbers, shards
 from timeline import picture
@@ -120,11 +120,13 @@ class OrderAdmin(ModelAdmin):
         customer = None if customer_id is None else User.objects.filter(pk=customer_id).first()
         status = next((status for status in Status if status == request.GET.get("status")), None)
         narrow = OrderFilter(request.GET)
-        only = narrow.only()
+        criteria = narrow.criteria()
         filters = narrow.parameters()
         page: dict[str, Any] = {}
         if not choices:
-            page = self._page_of(customer, request.GET) if customer else self._page(status, only, filters, request.GET)
+            page = (
+                self._page_of(customer, request.GET) if customer else self._page(status, criteria, filters, request.GET)
+            )
         context = {
             **page,
             "search": search,
@@ -142,10 +144,10 @@ class OrderAdmin(ModelAdmin):
         return backoffice.render_page(request, "orders/order/change_list", "Orders", context, of=self)
 
     def _page(
-        self, status: Status | None, only: Only, filters: Mapping[str, str], parameters: Mapping[str, str]
+        self, status: Status | None, criteria: Criteria, filters: Mapping[str, str], parameters: Mapping[str, str]
     ) -> dict[str, Any]:
         before, after = _cursor(parameters.get("before")), _cursor(parameters.get("after"))
-        page = selectors.all_orders(before=before, after=after, limit=PAGE_SIZE + 1, status=status, only=only)
+        page = selectors.all_orders(before=before, after=after, limit=PAGE_SIZE + 1, status=status, criteria=criteria)
         more = len(page.items) > PAGE_SIZE
         # Going up, the row too many is the newest.
         rows = page.items[-PAGE_SIZE:] if after else page.items[:PAGE_SIZE]
@@ -306,8 +308,8 @@ def _choices(search: str) -> list[Choice]:
     def narrowed(**parameters: str | int) -> str:
         return f"{orders}?{urlencode(parameters)}"
 
-    def is_any(only: Only) -> bool:
-        return bool(selectors.all_orders(limit=1, only=only).items)
+    def is_any(criteria: Criteria) -> bool:
+        return bool(selectors.all_orders(limit=1, criteria=criteria).items)
 
     try:
         return [Choice(url=backoffice.order_url(numbers.parse(search)), title=search)]
@@ -325,12 +327,12 @@ def _choices(search: str) -> list[Choice]:
         Choice(url=narrowed(sku=product.sku), title=f"Orders of {product.sku}", detail=product.name)
         for product in inventory.products_by_sku({search, search.upper()}).values()
     ]
-    if is_any(Only(tracking=search)):
+    if is_any(Criteria(tracking=search)):
         choices.append(Choice(url=narrowed(tracking=search), title=f"Orders sent as {search}"))
     if not choices:  # it takes a look at every order
         with suppress(numbers.InvalidOrderNumber):
             numbers.containing(search)
-            if is_any(Only(part=search)):
+            if is_any(Criteria(part=search)):
                 return [Choice(url=narrowed(part=search), title=search)]
     return choices
 

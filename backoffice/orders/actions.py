@@ -92,7 +92,7 @@ ACTIONS = (
         name="extend",
         title="Extend the deadline",
         icon="more_time",
-        question="The customer may pay until then, at most 30 days after the placement, and is told so.",
+        question="The customer may pay until then, at most 30 days after the placement, and is notified.",
         done="has the new deadline",
         statuses=frozenset({Status.PLACED, Status.CONFIRMED}),
         command=lambda order_id, at, until: ExtendDeadline(order_id=order_id, payment_due_at=until, at=at),

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from django import forms
 
 from backoffice.base import ListFilter
-from orders.selectors import Only
+from orders.selectors import Criteria
 from sharding import numbers, shards
 
 LONGEST = 40  # of product and coupon codes
@@ -51,10 +51,10 @@ class OrderFilter(ListFilter):
                 raise forms.ValidationError(str(error).capitalize()) from None
         return part
 
-    def only(self) -> Only:
+    def criteria(self) -> Criteria:
         values = self.cleaned_data
         until = values.get("until")
-        return Only(
+        return Criteria(
             shard=values.get("shard") or None,
             bucket=values.get("bucket"),
             since=_midnight(values.get("since")),

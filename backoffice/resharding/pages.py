@@ -1,4 +1,4 @@
-"""The pages beside the lists of buckets and moves: asking for a move, watching it, and ending it one way or another."""
+"""The pages beside the lists of buckets and moves: asking for a move, watching it, and ending it."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def percent(move: BucketMove) -> int:
 
 
 def copied(move: BucketMove) -> str:
-    """The same in words. What follows later is counted anew, so the number is only told of the first copy."""
+    """The same in words. Only the first copy has an exact number: what follows later is counted anew."""
     if not move.expected:
         return ""
     if move.snapshot is None:

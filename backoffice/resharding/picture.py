@@ -104,7 +104,7 @@ def can_move() -> bool:
 
 
 def take() -> Picture:
-    """The map as it is, with the sizes that the databases tell."""
+    """The map as it is, with the sizes that the databases answer with."""
     buckets = list(Bucket.objects.order_by("bucket"))
     aliases = shards.aliases()
     answers = fan_out.query(aliases if can_move() else (), planning.sizes, seconds=settings.DATABASE_READ_SECONDS)

@@ -17,7 +17,7 @@ from eventing.partitions import partitions
 from orders import selectors
 from orders.domain import Status
 from orders.events import Line
-from orders.selectors import Only
+from orders.selectors import Criteria
 from sharding import numbers, shards
 from tests.factories import NOON, TEA, OperatorFactory
 from tests.integration.order_samples import order_in, place
@@ -127,7 +127,7 @@ def test_one_bucket_asks_one_database() -> None:
     others = [alias for alias in shards.aliases() if alias != shards.alias_of_bucket(bucket)]
 
     with down(others[0]):
-        page = selectors.all_orders(limit=10, only=Only(bucket=bucket))
+        page = selectors.all_orders(limit=10, criteria=Criteria(bucket=bucket))
 
     assert (len(page.items), page.unavailable) == (1, ())
 

@@ -313,7 +313,7 @@ def test_telling_takes_a_constant_number_of_statements() -> None:
                 )
             )
         with CaptureQueriesContext(connections["default"]) as queries:
-            handlers.tell(occasions)
+            handlers.notify(occasions)
         return len(queries)
 
     assert statements(20) == statements(1)
@@ -345,7 +345,7 @@ def test_a_worker_is_asked_to_send_after_the_commit_and_only_then(
 
     def tell(*, fails: bool) -> None:
         with transaction.atomic(using=alias):
-            handlers.tell([welcome])
+            handlers.notify([welcome])
             assert requests_to_send == []
             if fails:
                 raise ZeroDivisionError
@@ -662,7 +662,7 @@ def test_mail_about_an_order_leads_to_its_page(ada: User, order_id: int, setting
         order_id=order_id,
         context={"event": placed(ada.id), "total": 2745},
     )
-    handlers.tell([occasion])
+    handlers.notify([occasion])
     link = f"https://shop.example.com{reverse('storefront:order', args=[numbers.to_text(order_id)])}"
     mail = Message.objects.get(channel="email")
     assert mail.body.endswith(f"\nSee your order: {link}")

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orders import selectors
 from orders.domain import Status
-from orders.selectors import Only
+from orders.selectors import Criteria
 from sharding import numbers, shards
 from tests.factories import NOON, OperatorFactory
 
@@ -111,8 +111,8 @@ def many_orders(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]
 
 
 def everybodys(**parameters: Any) -> Callable[[], Any]:
-    of_shard = replace(parameters.pop("only", Only()), shard=SHARD)
-    return lambda: selectors.all_orders(limit=LIMIT, only=of_shard, **parameters)
+    of_shard = replace(parameters.pop("criteria", Criteria()), shard=SHARD)
+    return lambda: selectors.all_orders(limit=LIMIT, criteria=of_shard, **parameters)
 
 
 def place_of(minutes: int) -> tuple[Any, int]:
@@ -120,7 +120,7 @@ def place_of(minutes: int) -> tuple[Any, int]:
     return NOON + minutes * MOMENT, minutes * 60000 << numbers.SEQUENCE_BITS
 
 
-WINDOW = Only(since=NOON + 300 * MOMENT, until=NOON + 400 * MOMENT)
+WINDOW = Criteria(since=NOON + 300 * MOMENT, until=NOON + 400 * MOMENT)
 
 # What is read, the index that it begins in, and how many rows may be read for each that is shown.
 READS: dict[str, tuple[Callable[[], Any], str, int]] = {
@@ -128,19 +128,19 @@ READS: dict[str, tuple[Callable[[], Any], str, int]] = {
     "a page in the middle": (everybodys(before=place_of(EACH // 2)), "order_newest_first", 1),
     "the last page but one": (everybodys(before=place_of(5)), "order_newest_first", 1),
     "a page back": (everybodys(after=place_of(EACH // 2)), "order_newest_first", 1),
-    "placed in some days": (everybodys(only=WINDOW), "order_newest_first", 1),
+    "placed in some days": (everybodys(criteria=WINDOW), "order_newest_first", 1),
     "a status": (everybodys(status=Status.PAID), "order_by_status", 1),
     "a status, a page in the middle": (
         everybodys(status=Status.PAID, before=place_of(EACH // 2)), "order_by_status", 1,
     ),
-    "a status in some days": (everybodys(status=Status.PAID, only=WINDOW), "order_by_status", 1),
-    "a coupon": (everybodys(only=Only(coupon="SPRING")), "order_by_coupon", 1),
+    "a status in some days": (everybodys(status=Status.PAID, criteria=WINDOW), "order_by_status", 1),
+    "a coupon": (everybodys(criteria=Criteria(coupon="SPRING")), "order_by_coupon", 1),
     "a coupon, a page in the middle": (
-        everybodys(only=Only(coupon="SPRING"), before=place_of(EACH // 2)), "order_by_coupon", 1,
+        everybodys(criteria=Criteria(coupon="SPRING"), before=place_of(EACH // 2)), "order_by_coupon", 1,
     ),
-    "a rare coupon": (everybodys(only=Only(coupon="RARE")), "order_by_coupon", 1),
+    "a rare coupon": (everybodys(criteria=Criteria(coupon="RARE")), "order_by_coupon", 1),
     "the most common status": (everybodys(status=Status.DELIVERED), "order_newest_first", 1),
-    "a product that is in most orders": (everybodys(only=Only(sku="popular")), "order_newest_first", 2),
+    "a product that is in most orders": (everybodys(criteria=Criteria(sku="popular")), "order_newest_first", 2),
 }  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def test_a_customers_history_is_read_from_one_index_of_one_partition(before: Any
 
 
 def test_a_product_that_is_in_few_orders_is_looked_up_first() -> None:
-    plan = plan_of(everybodys(only=Only(sku="rare")))
+    plan = plan_of(everybodys(criteria=Criteria(sku="rare")))
 
     lines = [node for node in plan.nodes if node.get("Relation Name", "").startswith("orders_orderline")]
     assert {plan.whole[node["Index Name"]] for node in lines} == {"order_line_by_sku"}
@@ -197,7 +197,7 @@ def test_a_product_that_is_in_few_orders_is_looked_up_first() -> None:
 def test_a_bucket_is_one_partition() -> None:
     bucket = shards.buckets_of(SHARD)[5]
 
-    plan = plan_of(everybodys(only=Only(bucket=bucket)))
+    plan = plan_of(everybodys(criteria=Criteria(bucket=bucket)))
 
     assert plan.partitions == {f"orders_order_b{bucket:03d}"}
     assert plan.indexes == {"order_newest_first"}

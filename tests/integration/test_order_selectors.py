@@ -17,7 +17,7 @@ from orders import selectors
 from orders.domain import Status
 from orders.events import OrderCancelled, OrderPlaced
 from orders.models import Order
-from orders.selectors import LineRow, Only, OrderDetail
+from orders.selectors import Criteria, LineRow, OrderDetail
 from sharding import numbers, shards
 from sharding.models import Bucket
 from tests.factories import NOON, TERM
@@ -329,7 +329,7 @@ def test_the_list_of_a_bucket_follows_it(django_assert_num_queries: Any) -> None
     Bucket.objects.filter(bucket=0).update(alias=target)  # and this process has not read the map since
 
     with django_assert_num_queries(0, using=here):
-        page = selectors.all_orders(only=Only(bucket=0), limit=10)
+        page = selectors.all_orders(criteria=Criteria(bucket=0), limit=10)
 
     assert [order.id for order in page.items] == [order_id]
 

@@ -902,7 +902,7 @@ def test_inbox_is_shown_a_page_at_a_time(ann: Browser) -> None:
     assert ann.user is not None
     now = datetime.now(UTC)
     occasion = notifications.Occasion
-    notifications.tell(
+    notifications.notify(
         [
             occasion(about="welcome", customer_id=ann.user.pk, event_id=f"test-{n}@1", correlation_id="x", at=now)
             for n in range(25)

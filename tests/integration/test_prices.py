@@ -50,6 +50,6 @@ def test_price_that_is_announced_is_used_at_once(settings: Any) -> None:
     using = database_of("inventory")
     with transaction.atomic(using=using):
         Product.objects.filter(sku="mug").update(price=260)
-        handlers.offered_differently(["mug"], using)
+        handlers.evict_offers_on_commit(["mug"], using)
 
     assert price_of_a_new_order("after") == 260
