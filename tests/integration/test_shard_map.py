@@ -141,7 +141,7 @@ def test_a_database_that_is_away_is_marked_and_the_others_are_shown(office: Clie
 
     assert f"{TARGET} does not answer" in page
     assert f"{SOURCE} does not answer" not in page
-    assert "when all databases answer" in page
+    assert "A plan needs an answer from all databases." in page
     assert f"Size unavailable: {TARGET} did not answer" in bucket
 
 
@@ -229,7 +229,7 @@ class TestMoving:
     ) -> None:
         order_id = place(CUSTOMER)
         break_off(step)
-        assert "the clock goes on with it" in text(office.get(address(only())))
+        assert "a scheduled task finishes the move" in text(office.get(address(only())))
 
         assert tasks.finish_interrupted_moves() == 1
 
@@ -413,4 +413,4 @@ def test_moves_are_listed_newest_first_and_paged_by_key(office: Client) -> None:
 
 def test_a_bucket_that_changes_hands_says_so(office: Client) -> None:
     Bucket.objects.filter(bucket=BUCKET).update(moving_to=TARGET)
-    assert f"It is changing over to {TARGET} at this moment." in text(office.get(PAGE))
+    assert f"It is moving to {TARGET} now." in text(office.get(PAGE))
