@@ -105,7 +105,7 @@ def test_a_change_is_seen_at_once(web: Web, sku: str) -> None:
     assert '"available":4' in web.get(f"/api/v1/products/{sku}").body
     assert "4 left" in web.get(page).body
     Product.objects.filter(sku=sku).update(price=900)
-    selectors.look_again([sku])
+    selectors.evict_products([sku])
     assert '"price":900' in web.get(f"/api/v1/products/{sku}").body
 
 
