@@ -60,7 +60,7 @@ def test_operator_edits_and_redrives_a_letter_then_redrives_many_cancels_and_con
     expect(page.get_by_text("This is not JSON").first).to_be_visible()
     page.locator("[name=data]").fill(json.dumps({"at": wrong["at"], "customer_id": wrong["customer"]}))
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_text("Saved. Redrive the letter").first).to_be_visible()
+    expect(page.get_by_text("Saved. Redrive the dead letter").first).to_be_visible()
     expect(page.get_by_text("admin · edited data").first).to_be_visible()
     page.get_by_role("button", name="Redrive").click()
     expect(page.get_by_text("1 dead letter was sent to the subscriber again.").first).to_be_visible()

@@ -389,4 +389,4 @@ def test_operators_see_the_parts_that_they_have_lists_of() -> None:
 
 
 def test_who_may_see_nothing_is_told_so() -> None:
-    assert "Nobody has given you permission" in text(office("nothing_at_all").get("/admin/"))
+    assert "You have no permission to see anything here yet." in text(office("nothing_at_all").get("/admin/"))
