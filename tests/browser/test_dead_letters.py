@@ -80,5 +80,5 @@ def test_operator_edits_and_redrives_a_letter_then_redrives_many_cancels_and_con
     expect(run).to_contain_text("done")
 
     page.goto(f"{LETTERS}?status__exact=open")
-    expect(page.get_by_text("None is open").first).to_be_visible()
+    expect(page.get_by_text("There are no open dead letters").first).to_be_visible()
     assert shop.call(programs.handled, 77, "notifications") == 13
