@@ -224,7 +224,7 @@ class _Invalidations:
         if not _shares_redis():
             return
         if self._client is None:
-            self._client = redis.Redis.from_url(settings.REDIS_URL, **settings.CACHES["default"]["OPTIONS"])
+            self._client = redis.Redis.from_url(settings.REDIS_URL, **settings.CACHES["default"].get("OPTIONS", {}))
         try:
             BREAKER.call(partial(self._client.publish, self._channel, json.encode([name, list(keys)])))
         except (CircuitOpen, RedisError) as error:

@@ -14,12 +14,17 @@ from xdist.workermanage import WorkerController
 
 T = TypeVar("T")
 
+# Most of the time a fault is waited for, so two laboratories share the catalogue: what services suffer, and the rest.
+FAULT = "tests/faults/test_faults.py::test_nothing_is_lost_doubled_or_oversold"
+SERVICES = ("broker", "confirms", "connections", "databases", "redis", "shards", "slow", "transaction")
+
 # The beginning of a test's name, and its group; without one it is alone. All run a shop of processes. What takes
 # longest begins first, so that the processes come to their ends together.
 GROUPS = (
-    ("tests/faults/test_faults.py::test_nothing_is_lost", "laboratory"),
-    ("tests/faults/test_faults.py::test_a_shard_that_is_down", "laboratory"),
-    ("tests/faults/test_faults.py::test_an_outbox", "laboratory"),
+    *((f"{FAULT}[{what}", "laboratory of services") for what in SERVICES),
+    (FAULT, "laboratory"),
+    ("tests/faults/test_faults.py::test_a_shard_that_is_down", "laboratory of services"),
+    ("tests/faults/test_faults.py::test_an_outbox", "laboratory of services"),
     ("tests/faults/test_beat", "shop"),
     ("tests/faults/test_degradation", "shop"),
     ("tests/faults/test_poison", "shop"),

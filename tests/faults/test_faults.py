@@ -21,9 +21,10 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.faults
 
-# `script/faults` freezes every kind of process. These two are those whose silence an order's deadline may meet.
-FROZEN = ("worker-orders-frozen", "worker-payments-frozen")
-STAGED = [fault for fault in FAULTS.values() if not fault.name.endswith("-frozen") or fault.name in FROZEN]
+# `script/faults` freezes every kind of process and turns the clock of every one. These are those whose silence or clock
+# may meet an order's deadline.
+CHOSEN = ("worker-orders-frozen", "worker-payments-frozen", "web-skewed", "worker-notifications-skewed")
+STAGED = [fault for fault in FAULTS.values() if not fault.name.endswith(("-frozen", "-skewed")) or fault.name in CHOSEN]
 
 
 @pytest.mark.services
