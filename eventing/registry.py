@@ -41,6 +41,17 @@ def register(event_class: type[Any]) -> None:
     known = _classes.setdefault(event_class.TYPE, event_class)
     if known is not event_class:
         raise EventingError(f"{event_class.TYPE} is claimed by both {known!r} and {event_class!r}")
+    describe(event_class)
+
+
+def describe(*kinds: Any) -> None:
+    """Have msgspec describe classes that it is to read, while one thread is there: to be called at import.
+
+    It does so at the first reading otherwise, and a second thread that reads the same class just then follows the
+    description that is not complete yet, which ends the process (msgspec 0.22: a segmentation fault).
+    """
+    for kind in kinds:
+        msgspec.json.Decoder(kind)
 
 
 def upcaster(event_type: str, from_version: int) -> Callable[[Upcaster], Upcaster]:

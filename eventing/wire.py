@@ -83,6 +83,9 @@ class Message(msgspec.Struct, Generic[E], kw_only=True):
         return msgspec.structs.replace(self, events=events, attempt=self.attempt + attempts)
 
 
+registry.describe(Metadata, Envelope, Replay | None, Message[Any], Message[Envelope])
+
+
 def request_ids(envelopes: Iterable[Envelope]) -> str:
     """The requests that have set these events off, for a log line: their ids, each once, in their order."""
     metadata = (_parsed(envelope.metadata) for envelope in envelopes)

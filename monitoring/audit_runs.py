@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from eventing import clocks
+from eventing import clocks, registry
 from eventing.locks import try_transaction_lock
 from eventing.publishing import request_task
 from eventing.queues import BrokerUnavailable
@@ -37,6 +37,9 @@ class _Check(msgspec.Struct):
 
 class _Report(msgspec.Struct):
     checks: list[_Check]
+
+
+registry.describe(_Report)
 
 
 def checks_of(run: AuditRun) -> list[dict[str, Any]]:

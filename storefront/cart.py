@@ -21,6 +21,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from msgspec import Meta
 
+from eventing import registry
 from inventory import selectors as inventory
 from inventory.selectors import ProductView
 from sharding.router import database_of
@@ -138,6 +139,9 @@ class _Stored(msgspec.Struct):
     added: list[str] = []
     placed: list[tuple[str, str]] | dict[str, str] = []
     ordered: _Ordered | None = None
+
+
+registry.describe(_Stored)
 
 
 def _is_readable(content: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import TypedDict
 import structlog
 from django.db import OperationalError, connections
 
+from eventing import registry
 from eventing.databases import time_limit
 from monitoring.audit.broker import Broker
 from monitoring.audit.cases import ranges
@@ -53,6 +54,9 @@ class Round:
     suspects: dict[str, dict[str, int | str]] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+
+
+registry.describe(Round)
 
 
 def go_on(state: Round, now: datetime, *, seconds: float = SECONDS) -> bool:
